@@ -1,0 +1,27 @@
+# Every target sets up what is missing first; the second time that takes a moment.
+MODEL ?= demo
+ARGS ?=
+VENV := .venv/bin
+
+.PHONY: setup demo serve test lint format bench
+
+setup:
+	@deploy/setup.sh
+
+demo: setup
+	@$(VENV)/saccade demo $(ARGS)
+
+serve: setup
+	@$(VENV)/saccade serve $(MODEL) $(ARGS)
+
+test: setup
+	@$(VENV)/pytest $(ARGS)
+
+lint: setup
+	@$(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
+
+format: setup
+	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
+
+bench: setup
+	@$(VENV)/saccade bench serve $(ARGS)

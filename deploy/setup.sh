@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Sets up a checkout: a virtual environment in .venv with Saccade and everything it needs.
+# Skips what is there: the second time takes a moment. Needs Python 3.11 or newer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TORCH_VERSION=2.13.0
+TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+PYTHON=${PYTHON:-python3}
+
+# Importable, or absent: a torchvision that fails to import takes transformers and vLLM with it.
+# vLLM's CPU build pulls in PyPI's torchvision, which is a CUDA build.
+drop_broken_torchvision() {
+    if .venv/bin/pip show --quiet torchvision 2>/dev/null &&
+        ! .venv/bin/python -c "import torchvision" 2>/dev/null; then
+        .venv/bin/pip uninstall --quiet --yes torchvision
+    fi
+}
+
+# Debian and Ubuntu ship venv apart from Python.
+install_venv() {
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq python3-venv
+    else
+        echo "$PYTHON cannot make virtual environments; on Debian: apt-get install python3-venv" >&2
+        return 1
+    fi
+}
+
+install_cpu_torch() {
+    local wanted="torch==${TORCH_VERSION}+cpu"
+    .venv/bin/pip install --quiet "$wanted" 2>/dev/null ||
+        .venv/bin/pip install --quiet "$wanted" --extra-index-url "$TORCH_CPU_INDEX"
+}
+
+# The parts of the reference that tests compare with, out of reach of ordinary imports: this
+# torchvision only works in processes that prepare for it (tests/oracle).
+install_oracle() {
+    rm -rf .oracle
+    .venv/bin/pip install --quiet --no-deps --target .oracle \
+        torchvision==0.28.0 qwen-vl-utils==0.0.14
+}
+
+if nvidia-smi -L >/dev/null 2>&1; then extra=cuda; else extra=cpu; fi
+stamp=$(cat pyproject.toml deploy/setup.sh | sha256sum | cut -c1-16)-$extra
+if [ "$(cat .venv/saccade-stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
+
+echo "setting up .venv ($extra); this takes a few minutes the first time" >&2
+if [ ! -x .venv/bin/pip ]; then
+    "$PYTHON" -m venv .venv 2>/dev/null || { install_venv && "$PYTHON" -m venv --clear .venv; }
+fi
+if [ "$extra" = cpu ]; then install_cpu_torch; fi
+.venv/bin/pip install --quiet --editable ".[$extra,test,bench]"
+drop_broken_torchvision
+install_oracle
+.venv/bin/saccade --version >/dev/null
+echo "$stamp" >.venv/saccade-stamp

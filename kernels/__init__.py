@@ -1,0 +1,4 @@
+"""Operations of the vision tower, each beside its plain PyTorch form.
+
+Nothing here knows of models or of vLLM: tensors and numbers in, tensors out.
+"""

@@ -1,0 +1,1 @@
+"""Media planning, fetching and decoding. Host work only: knows nothing of vLLM or HTTP servers."""

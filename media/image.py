@@ -1,0 +1,170 @@
+"""Encoded image -> upright RGB raster, resized exactly as the reference processor resizes.
+
+JPEG, PNG, WebP, GIF (first frame) and BMP. The size is read from the header and checked before
+anything is decoded. No process-wide state of PIL is read or changed.
+"""
+
+import struct
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+from saccade.media.errors import DecodeError, LimitError
+
+Pixels = npt.NDArray[np.uint8]
+
+# PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
+MAX_IMAGE_PIXELS = 178_956_970
+
+_FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+)
+
+# EXIF orientation -> what makes the picture upright (EXIF 2.32, tag 0x0112). 1 is upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
+    """(width, height) of the upright image, in pixels, from its header alone.
+
+    Raises:
+        DecodeError: not an image of a supported format, or a damaged header.
+        LimitError: more than ``max_pixels``.
+    """
+    with _open(data, max_pixels) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Pixels:
+    """The upright image as uint8 RGB [height, width, 3], on white where it is transparent.
+
+    Raises:
+        DecodeError: not an image of a supported format, damaged or cut short.
+        LimitError: more than ``max_pixels``.
+    """
+    with _open(data, max_pixels) as image:
+        try:
+            orientation = _orientation(image, data)
+            image.load()
+            if orientation in _UPRIGHT:
+                return to_rgb(image.transpose(_UPRIGHT[orientation]))
+            return to_rgb(image)
+        except Exception as error:  # whatever a decoder meets in hostile bytes, the bytes are bad
+            raise DecodeError("the image is damaged or incomplete") from error
+
+
+def to_rgb(image: Image.Image) -> Pixels:
+    """Any PIL image as uint8 RGB [height, width, 3].
+
+    Transparency (an alpha channel, a palette entry, a PNG colour key) is laid on white. 16-bit
+    grey is scaled to 8 bits; other modes convert as PIL does. Orientation is left alone.
+    """
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        grey = ((wide * 255 + 32_767) // 65_535).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("La", "LA", "RGBa", "RGBA", "PA") or "transparency" in image.info:
+        if image.mode == "La":
+            image = image.convert("LA")
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        image = white
+    elif image.mode != "RGB":
+        if image.mode in ("I", "F"):
+            image = image.convert("L")
+        image = image.convert("RGB")
+    return np.array(image)  # a copy: torch wants memory it may write to
+
+
+def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Antialiased bicubic resize of uint8 RGB [..., H, W, 3] to [..., height, width, 3].
+
+    Bit-equal to torchvision's v2 resize, which the reference processor uses. Runs on the calling
+    thread alone. Returns ``pixels`` itself when the size is right already.
+    """
+    *leading, old_height, old_width, channels = pixels.shape
+    if (old_height, old_width) == (height, width):
+        return pixels
+    pixels = np.ascontiguousarray(pixels)
+    if not pixels.flags.writeable:
+        pixels = pixels.copy()
+    # [N, 3, H, W] as a view of HWC memory, which is torch's channels_last: no copy in, none out.
+    batch = torch.from_numpy(pixels).view(-1, old_height, old_width, channels).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(
+        batch, size=(height, width), mode="bicubic", antialias=True, align_corners=False
+    )
+    result: Pixels = resized.permute(0, 2, 3, 1).contiguous().numpy()
+    return result.reshape(*leading, height, width, channels)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise DecodeError("the image is empty")
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        # PIL's text holds the repr of the buffer, so nothing of it is passed on.
+        raise DecodeError("not a JPEG, PNG, WebP, GIF or BMP image, or a damaged one") from None
+    except Image.DecompressionBombError:
+        raise LimitError(f"the image has more than {MAX_IMAGE_PIXELS} pixels") from None
+    except Exception as error:
+        raise DecodeError("the header of the image is damaged") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise LimitError(f"the image has {width} x {height} pixels; the limit is {max_pixels}")
+    if width < 1 or height < 1:
+        image.close()
+        raise DecodeError("the image has no pixels")
+    return image
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation, 1 where there is none or it cannot be read. Decodes no pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        exif = _png_exif(data)
+        if exif is not None:
+            image.info["exif"] = exif
+    try:
+        # The base class's method: PNG's own decodes the whole picture to look behind it.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a camera's broken EXIF block does not make its picture unreadable
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _png_exif(data: bytes) -> bytes | None:
+    """The eXIf chunk wherever it stands: PNG allows it behind the pixels."""
+    position = 8
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"eXIf":
+            return b"Exif\0\0" + data[position + 8 : position + 8 + length]
+        position += length + 12
+    return None

@@ -1,0 +1,337 @@
+"""(size, controls, model geometry) -> resized size, grid, frames, tokens. Pure arithmetic.
+
+The results equal those of qwen-vl-utils 0.0.14 (`vision_process.py`), rounding included, because
+the model was trained on them and callers compute with them. Where that library would return an
+empty picture or fail an assertion, these functions raise by name. Errors carry the bare field in
+``param``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.errors import ControlError, DecodeError
+from saccade.media.sampling import frame_count, frame_indices, frame_range
+
+Number = TypeVar("Number", int, float)
+
+MAX_ASPECT_RATIO = 200
+
+# Defaults of qwen-vl-utils, in merged tokens: one token is factor x factor pixels.
+IMAGE_MIN_TOKENS = 4
+IMAGE_MAX_TOKENS = 16_384
+FRAME_MIN_TOKENS = 128
+FRAME_MAX_TOKENS = 768
+CONTEXT_TOKENS = 128_000
+DEFAULT_SAMPLE_FPS = 2.0
+
+
+@dataclass(frozen=True)
+class VisionGeometry:
+    """How the model cuts pixels into tokens (its vision_config)."""
+
+    patch_size: int = 14
+    merge_size: int = 2
+    temporal_patch_size: int = 2
+
+    @property
+    def factor(self) -> int:
+        """Pixels along one side of a merged token."""
+        return self.patch_size * self.merge_size
+
+
+@dataclass(frozen=True)
+class PixelLimits:
+    """Default pixel range of an image: the checkpoint's preprocessor_config.json."""
+
+    min_pixels: int = 3136
+    max_pixels: int = 12_845_056
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What will be done with one image. Sizes in pixels, source size EXIF-upright."""
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    grid: tuple[int, int, int]  # t, h, w in patches
+    tokens: int
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """What a clip's container says, after counting: upright size in pixels, frames, frames/s."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What will be done with one clip."""
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    grid: tuple[int, int, int]  # t, h, w in patches
+    tokens: int
+    source_fps: float
+    source_frames: int
+    frame_indices: tuple[int, ...]  # into the source
+    frame_times: tuple[float, ...]  # seconds of the source: index / source_fps
+    sampled_fps: float
+    seconds_per_grid: float  # seconds between two steps of the grid's t axis
+
+
+def smart_resize(
+    height: int, width: int, factor: int, min_pixels: float, max_pixels: float
+) -> tuple[int, int]:
+    """The nearest size with sides divisible by ``factor`` and area within the limits.
+
+    Args:
+        height, width: of the source, pixels, at least 1.
+        factor: pixels along one merged token.
+        min_pixels, max_pixels: area limits. The side of ``factor`` is the least there is, so a
+            minimum rounded up may exceed ``max_pixels``, as in the reference.
+
+    Returns:
+        (height, width), each a positive multiple of ``factor``.
+
+    Raises:
+        DecodeError: aspect ratio above 200.
+        ControlError: ``min_pixels`` above ``max_pixels``, or a ``max_pixels`` so small that the
+            shorter side would vanish.
+    """
+    if min_pixels > max_pixels:
+        raise ControlError(
+            f"max_pixels is {max_pixels:.0f}, below min_pixels, which is {min_pixels:.0f}",
+            "max_pixels",
+        )
+    ratio = max(height, width) / min(height, width)
+    if ratio > MAX_ASPECT_RATIO:
+        raise DecodeError(
+            f"{width} x {height} pixels: an aspect ratio of {ratio:.1f} exceeds {MAX_ASPECT_RATIO}"
+        )
+    # Python's round() goes to the even neighbour at .5, here and in the reference.
+    new_height = max(factor, round(height / factor) * factor)
+    new_width = max(factor, round(width / factor) * factor)
+    if new_height * new_width > max_pixels:
+        shrink = math.sqrt((height * width) / max_pixels)
+        new_height = math.floor(height / shrink / factor) * factor
+        new_width = math.floor(width / shrink / factor) * factor
+    elif new_height * new_width < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        new_height = math.ceil(height * grow / factor) * factor
+        new_width = math.ceil(width * grow / factor) * factor
+    if new_height == 0 or new_width == 0:
+        raise ControlError(
+            f"max_pixels of {max_pixels:.0f} leaves nothing of {width} x {height} pixels",
+            "max_pixels",
+        )
+    return new_height, new_width
+
+
+def plan_image(
+    width: int,
+    height: int,
+    controls: ImageControls,
+    geometry: VisionGeometry,
+    limits: PixelLimits,
+) -> ImagePlan:
+    """Plans one image from its upright size (``fetch_image`` of the reference).
+
+    Raises:
+        ControlError, DecodeError: as :func:`smart_resize`; ``param`` names the control.
+    """
+    if controls.resized_width is not None and controls.resized_height is not None:
+        new_height, new_width = _asked_size(
+            controls.resized_height, controls.resized_width, geometry.factor
+        )
+    else:
+        new_height, new_width = _resize_within(
+            height,
+            width,
+            geometry.factor,
+            _default(controls.min_pixels, limits.min_pixels),
+            _default(controls.max_pixels, limits.max_pixels),
+            controls,
+        )
+    grid = _grid(1, new_height, new_width, geometry)
+    return ImagePlan(
+        source_width=width,
+        source_height=height,
+        width=new_width,
+        height=new_height,
+        grid=grid,
+        tokens=_tokens(grid, geometry),
+    )
+
+
+def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeometry) -> VideoPlan:
+    """Plans one video file: which frames, and at what size (``fetch_video`` of the reference).
+
+    Raises:
+        DecodeError: a clip without frames or rate, or too short for one step of the grid.
+        ControlError: controls that this clip cannot meet, or that only a list of frames has.
+    """
+    for name in ("sample_fps", "raw_fps"):
+        if getattr(controls, name) is not None:
+            raise ControlError(f"{name} applies to a list of frames, not to a video file", name)
+    if source.frames < 1 or not 0 < source.fps < math.inf:
+        raise DecodeError("the video has no frames or no frame rate")
+    first, last = frame_range(controls, source.frames, source.fps)
+    total = last - first + 1
+    count = frame_count(controls, total, source.fps, geometry.temporal_patch_size)
+    height, width = frame_size(controls, geometry, count, source.height, source.width)
+    indices = frame_indices(first, last, count)
+    sampled_fps = count / total * source.fps
+    grid = _grid(count // geometry.temporal_patch_size, height, width, geometry)
+    return VideoPlan(
+        source_width=source.width,
+        source_height=source.height,
+        width=width,
+        height=height,
+        grid=grid,
+        tokens=_tokens(grid, geometry),
+        source_fps=source.fps,
+        source_frames=source.frames,
+        frame_indices=indices,
+        frame_times=tuple(index / source.fps for index in indices),
+        sampled_fps=sampled_fps,
+        seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
+    )
+
+
+def frame_size(
+    controls: VideoControls, geometry: VisionGeometry, count: int, height: int, width: int
+) -> tuple[int, int]:
+    """(height, width) of ``count`` sampled frames under the per-frame and whole-clip budgets.
+
+    Raises:
+        ControlError, DecodeError: as :func:`smart_resize`.
+    """
+    if controls.resized_width is not None and controls.resized_height is not None:
+        return _asked_size(controls.resized_height, controls.resized_width, geometry.factor)
+    area = geometry.factor * geometry.factor
+    min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
+    # Written out in the reference's order of operations, which decides the last bit.
+    total_pixels = _default(
+        controls.total_pixels, 128_000 * geometry.factor * geometry.factor * 0.9
+    )
+    share = total_pixels / count * geometry.temporal_patch_size
+    ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
+    max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
+    return _resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
+
+
+def listed_frame_size(
+    width: int, height: int, controls: VideoControls, geometry: VisionGeometry
+) -> tuple[int, int]:
+    """(height, width) to which the reference first brings each frame of a list.
+
+    It hands its image function the merged-token factor where that expects the patch size, so the
+    sides become multiples of 56 and the default area limits are those of 56-pixel tokens. The
+    final size is planned from this one, therefore the step cannot be left out.
+
+    Raises:
+        ControlError, DecodeError: as :func:`smart_resize`.
+    """
+    factor = geometry.factor * geometry.merge_size
+    if controls.resized_width is not None and controls.resized_height is not None:
+        return _asked_size(controls.resized_height, controls.resized_width, factor)
+    return _resize_within(
+        height,
+        width,
+        factor,
+        _default(controls.min_pixels, IMAGE_MIN_TOKENS * factor * factor),
+        _default(controls.max_pixels, IMAGE_MAX_TOKENS * factor * factor),
+        controls,
+    )
+
+
+def plan_frame_list(
+    sizes: Sequence[tuple[int, int]], controls: VideoControls, geometry: VisionGeometry
+) -> VideoPlan:
+    """Plans a clip given as a list of frames.
+
+    Args:
+        sizes: (width, height) of every frame, upright. The list is padded with its last frame to
+            a multiple of ``temporal_patch_size``; ``frame_indices`` shows the repetition.
+
+    Raises:
+        ControlError: no frames, or controls that only a video file has.
+        DecodeError: frames of different shapes.
+    """
+    for name in ("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end"):
+        if getattr(controls, name) is not None:
+            raise ControlError(f"{name} applies to a video file, not to a list of frames", name)
+    if not sizes:
+        raise ControlError("the list of frames is empty")
+    shapes = {listed_frame_size(width, height, controls, geometry) for width, height in sizes}
+    if len(shapes) > 1:
+        raise DecodeError("the frames of the list have different shapes")
+    (shape,) = shapes
+    step = geometry.temporal_patch_size
+    count = math.ceil(len(sizes) / step) * step
+    height, width = frame_size(controls, geometry, count, *shape)
+    sampled_fps = _default(controls.sample_fps, DEFAULT_SAMPLE_FPS)
+    grid = _grid(count // step, height, width, geometry)
+    return VideoPlan(
+        source_width=sizes[0][0],
+        source_height=sizes[0][1],
+        width=width,
+        height=height,
+        grid=grid,
+        tokens=_tokens(grid, geometry),
+        source_fps=_default(controls.raw_fps, sampled_fps),
+        source_frames=len(sizes),
+        frame_indices=tuple(min(index, len(sizes) - 1) for index in range(count)),
+        frame_times=tuple(index / sampled_fps for index in range(count)),
+        sampled_fps=sampled_fps,
+        seconds_per_grid=step / sampled_fps,
+    )
+
+
+def _asked_size(height: int, width: int, factor: int) -> tuple[int, int]:
+    """Sizes asked for in pixels obey the reference's default limits, not the checkpoint's."""
+    area = factor * factor
+    try:
+        return smart_resize(height, width, factor, IMAGE_MIN_TOKENS * area, IMAGE_MAX_TOKENS * area)
+    except DecodeError as error:
+        raise ControlError(f"resized_width and resized_height: {error}", "resized_width") from None
+
+
+def _resize_within(
+    height: int,
+    width: int,
+    factor: int,
+    min_pixels: float,
+    max_pixels: float,
+    controls: ImageControls | VideoControls,
+) -> tuple[int, int]:
+    """smart_resize whose errors name the limit that the caller gave, not a default of ours."""
+    try:
+        return smart_resize(height, width, factor, min_pixels, max_pixels)
+    except ControlError as error:
+        if controls.max_pixels is None:
+            error.param = None if controls.min_pixels is None else "min_pixels"
+        raise
+
+
+def _grid(steps: int, height: int, width: int, geometry: VisionGeometry) -> tuple[int, int, int]:
+    return steps, height // geometry.patch_size, width // geometry.patch_size
+
+
+def _tokens(grid: tuple[int, int, int], geometry: VisionGeometry) -> int:
+    return math.prod(grid) // geometry.merge_size**2
+
+
+def _default(value: Number | None, default: Number) -> Number:
+    return default if value is None else value

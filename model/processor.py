@@ -1,0 +1,215 @@
+"""Media to what the engine carries: uint8 rasters, grids, placeholders and hashes.
+
+Takes the planned media of Saccade's front end as they are, and vLLM's ordinary inputs (pictures,
+arrays, frames with metadata) through the same planning. Neither torchvision nor a Hugging Face
+processor is involved: nothing is normalised or cut into patches on the host.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import BatchFeature, PretrainedConfig
+from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
+from vllm.multimodal.parse import MultiModalDataItems
+from vllm.multimodal.processing import (
+    BaseDummyInputsBuilder,
+    BaseMultiModalProcessor,
+    BaseProcessingInfo,
+    PromptReplacement,
+    PromptUpdate,
+)
+
+from saccade.media.loader import PlannedImage, PlannedVideo
+from saccade.media.plan import PixelLimits, VisionGeometry
+
+from .inputs import PlannedMediaParser, plan_frames, plan_still
+from .profiling import largest_image, largest_video
+from .settings import read_geometry, read_pixel_limits
+
+_PIXEL_KWARGS = {"min_pixels", "max_pixels", "size"}
+_SAMPLING_KWARGS = {"fps", "num_frames", "min_frames", "max_frames", "do_sample_frames"}
+MODALITIES = ("image", "video")
+
+
+class QwenVLProcessingInfo(BaseProcessingInfo):
+    """What vLLM asks about the model's media before it has seen any."""
+
+    def get_supported_mm_limits(self) -> Mapping[str, int | None]:
+        return dict.fromkeys(MODALITIES)
+
+    def get_supported_mm_processor_kwargs(self) -> dict[str, set[str]]:
+        return {
+            "images_kwargs": _PIXEL_KWARGS,
+            "videos_kwargs": _PIXEL_KWARGS | _SAMPLING_KWARGS,
+        }
+
+    def get_data_parser(self) -> PlannedMediaParser:
+        return PlannedMediaParser(video_needs_metadata=True)
+
+    def get_mm_max_tokens_per_item(
+        self,
+        seq_len: int,
+        mm_counts: Mapping[str, int],  # noqa: ARG002 (vLLM calls by keyword)
+    ) -> Mapping[str, int]:
+        geometry = self.geometry
+        height, width = largest_image(self.pixel_limits("image"), geometry)
+        frames, frame_height, frame_width = largest_video(
+            seq_len, self.pixel_limits("video"), geometry
+        )
+        grids = frames // geometry.temporal_patch_size
+        return {
+            "image": height * width // geometry.factor**2,
+            "video": grids * frame_height * frame_width // geometry.factor**2,
+        }
+
+    @property
+    def vision_config(self) -> PretrainedConfig:
+        return self.get_hf_config().vision_config
+
+    @property
+    def geometry(self) -> VisionGeometry:
+        return read_geometry(self.vision_config)
+
+    def processor_kwargs(self, kwargs: Mapping[str, object], modality: str) -> dict[str, Any]:
+        """Processor options in force for a modality: those of the server, then the request's.
+
+        Raises:
+            ValueError: an option is not one that this model honours.
+        """
+        merged = self._merge_and_resolve_mm_processor_kwargs(kwargs)
+        scopes = {f"{name}s_kwargs" for name in MODALITIES}
+        if unknown := sorted(set(merged) - scopes):
+            raise ValueError(f"unknown mm_processor_kwargs: {', '.join(unknown)}")
+        scope = f"{modality}s_kwargs"
+        options = merged.get(scope, {})
+        if unknown := sorted(set(options) - self.supported_mm_processor_kwargs[scope]):
+            raise ValueError(f"unknown mm_processor_kwargs: {scope}.{unknown[0]}")
+        return options
+
+    def pixel_limits(
+        self, modality: str, kwargs: Mapping[str, object] | None = None
+    ) -> PixelLimits:
+        """Pixel limits in force: the checkpoint's, the server's, then the request's."""
+        return read_pixel_limits(
+            self.ctx.get_hf_image_processor_config(),
+            self.processor_kwargs(kwargs or {}, modality),
+        )
+
+
+class QwenVLDummyInputs(BaseDummyInputsBuilder[QwenVLProcessingInfo]):
+    """The largest media that fit, for the engine to measure its memory with."""
+
+    def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
+        config = self.info.get_hf_config()
+        ids = {"image": config.image_token_id, "video": config.video_token_id}
+        tokenizer = self.info.get_tokenizer()
+        return "".join(
+            tokenizer.convert_ids_to_tokens([ids[modality]])[0] * mm_counts.get(modality, 0)
+            for modality in MODALITIES
+        )
+
+    def get_dummy_mm_data(
+        self,
+        seq_len: int,
+        mm_counts: Mapping[str, int],
+        mm_options: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        geometry = self.info.geometry
+        height, width = largest_image(self.info.pixel_limits("image"), geometry)
+        frames, frame_height, frame_width = largest_video(
+            seq_len, self.info.pixel_limits("video"), geometry
+        )
+        images = self._get_dummy_images(
+            width=width,
+            height=height,
+            num_images=mm_counts.get("image", 0),
+            overrides=mm_options.get("image"),
+        )
+        videos = self._get_dummy_videos(
+            width=frame_width,
+            height=frame_height,
+            num_frames=frames,
+            num_videos=mm_counts.get("video", 0),
+            overrides=mm_options.get("video"),
+        )
+        return {
+            "image": images,
+            "video": [(video, {"fps": 2.0, "total_num_frames": len(video)}) for video in videos],
+        }
+
+
+class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
+    """The step between the renderer and the engine. Costs next to nothing for planned media."""
+
+    def _call_hf_processor(
+        self, hf_data: Mapping[str, Any], hf_kwargs: Mapping[str, object]
+    ) -> BatchFeature:
+        """Stands in for the Hugging Face processor: rasters in memory order, grids, seconds."""
+        geometry = self.info.geometry
+        fields: dict[str, Any] = {}
+        if items := hf_data.get("images"):
+            limits = self.info.pixel_limits("image", hf_kwargs)
+            images = [
+                item if isinstance(item, PlannedImage) else plan_still(item, geometry, limits)
+                for item in items
+            ]
+            fields["pixel_values"] = [_rows(image.pixels, image.plan.grid) for image in images]
+            fields["image_grid_thw"] = torch.tensor([image.plan.grid for image in images])
+        if items := hf_data.get("videos"):
+            limits = self.info.pixel_limits("video", hf_kwargs)
+            sampling = self.info.processor_kwargs(hf_kwargs, "video")
+            videos = [
+                item
+                if isinstance(item, PlannedVideo)
+                else plan_frames(*item, sampling, geometry, limits)
+                for item in items
+            ]
+            fields["pixel_values_videos"] = [
+                _rows(video.frames, video.plan.grid) for video in videos
+            ]
+            fields["video_grid_thw"] = torch.tensor([video.plan.grid for video in videos])
+            # float64 all the way: rounded to bfloat16, seconds name the wrong positions.
+            fields["second_per_grid_ts"] = torch.tensor(
+                [video.plan.seconds_per_grid for video in videos], dtype=torch.float64
+            )
+        return BatchFeature(fields)
+
+    def _get_mm_fields_config(
+        self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
+    ) -> Mapping[str, MultiModalFieldConfig]:
+        batched = MultiModalFieldConfig.batched
+        return {
+            "pixel_values": batched("image"),
+            "image_grid_thw": batched("image", keep_on_cpu=True),
+            "pixel_values_videos": batched("video"),
+            "video_grid_thw": batched("video", keep_on_cpu=True),
+            "second_per_grid_ts": batched("video", keep_on_cpu=True),
+        }
+
+    def _get_prompt_updates(
+        self,
+        mm_items: MultiModalDataItems,
+        hf_processor_mm_kwargs: Mapping[str, object],
+        out_mm_kwargs: MultiModalKwargsItems,
+    ) -> Sequence[PromptUpdate]:
+        config = self.info.get_hf_config()
+        unit = config.vision_config.spatial_merge_size**2
+
+        def replacement(modality: str, token: int) -> PromptReplacement:
+            def placeholders(index: int) -> list[int]:
+                grid = out_mm_kwargs[modality][index][f"{modality}_grid_thw"].data
+                return [token] * (int(grid.prod()) // unit)
+
+            return PromptReplacement(modality=modality, target=[token], replacement=placeholders)
+
+        return [
+            replacement("image", config.image_token_id),
+            replacement("video", config.video_token_id),
+        ]
+
+
+def _rows(raster: Any, grid: tuple[int, int, int]) -> torch.Tensor:
+    """A raster ``[(frames,) height, width, 3]`` seen as one row a patch, without copying."""
+    t, h, w = grid
+    return torch.from_numpy(raster).view(t * h * w, -1)

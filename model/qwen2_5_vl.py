@@ -1,0 +1,198 @@
+"""Qwen2.5-VL for vLLM: Saccade's vision tower and positions on vLLM's Qwen2 language model."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.model_executor.models.interfaces import (
+    MultiModalEmbeddings,
+    SupportsLoRA,
+    SupportsMRoPE,
+    SupportsMultiModal,
+    SupportsPP,
+    SupportsQuant,
+)
+from vllm.model_executor.models.module_mapping import MultiModelKeys
+from vllm.model_executor.models.utils import (
+    AutoWeightsLoader,
+    PPMissingLayer,
+    StageMissingLayer,
+    WeightsMapper,
+    init_vllm_registered_model,
+    maybe_prefix,
+)
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
+from vllm.sequence import IntermediateTensors
+
+from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
+from .positions import MediumPosition, mrope_positions
+from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
+from .settings import read_normalisation
+from .vision import VisionTower
+from .weights import CheckpointNames
+
+_PLACEHOLDERS = {
+    "image": "<|vision_start|><|image_pad|><|vision_end|>",
+    "video": "<|vision_start|><|video_pad|><|vision_end|>",
+}
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    QwenVLProcessor, info=QwenVLProcessingInfo, dummy_inputs=QwenVLDummyInputs
+)
+class SaccadeQwen2_5_VL(
+    nn.Module,
+    SupportsMultiModal,
+    SupportsLoRA,
+    SupportsPP,
+    SupportsQuant,
+    SupportsMRoPE,
+):
+    """Replaces vLLM's model of the same architecture; the same checkpoints, flags and inputs."""
+
+    supports_encoder_tp_data = True
+    supports_mm_device_do_normalize = True
+    supports_tower_connector_lora = True
+
+    packed_modules_mapping = {  # noqa: RUF012 (vLLM declares these as plain attributes)
+        "qkv_proj": ["q_proj", "k_proj", "v_proj"],
+        "gate_up_proj": ["gate_proj", "up_proj"],
+        "qkv": ["qkv"],
+    }
+    hf_to_vllm_mapper = WeightsMapper(
+        orig_to_new_prefix={
+            # Saved by recent transformers; then the layout of published checkpoints.
+            "model.language_model.": "language_model.model.",
+            "model.visual.": "visual.",
+            "lm_head.": "language_model.lm_head.",
+            "model.": "language_model.model.",
+        }
+    )
+
+    @classmethod
+    def get_placeholder_str(cls, modality: str, i: int) -> str | None:  # noqa: ARG003
+        return _PLACEHOLDERS[modality]
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        refuse_unsupported(vllm_config)
+        model_config = vllm_config.model_config
+        multimodal = model_config.get_multimodal_config()
+        self.config = model_config.hf_config
+        self.quantized = model_config.quantization is not None
+        self.data_parallel_tower = multimodal.mm_encoder_tp_mode == "data"
+        with self._mark_tower_model(vllm_config, {"image", "video"}):
+            self.visual = VisionTower(
+                self.config.vision_config,
+                read_normalisation(model_config.hf_image_processor_config),
+                self.quant_config,
+                maybe_prefix(prefix, "visual"),
+            )
+        with self._mark_language_model(vllm_config):
+            self.language_model = init_vllm_registered_model(
+                vllm_config=vllm_config,
+                prefix=maybe_prefix(prefix, "language_model"),
+                architectures=["Qwen2ForCausalLM"],
+            )
+        self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
+
+    def get_mrope_input_positions(
+        self, input_tokens: list[int], mm_features: list[MultiModalFeatureSpec]
+    ) -> tuple[torch.Tensor, int]:
+        """Positions ``[3, tokens]`` of a prompt, and the offset of the tokens generated after."""
+        positions, delta = mrope_positions(
+            len(input_tokens),
+            self._media_positions(mm_features),
+            self.config.vision_config.tokens_per_second,
+        )
+        return torch.from_numpy(positions), delta
+
+    def _media_positions(
+        self, mm_features: Iterable[MultiModalFeatureSpec]
+    ) -> Iterator[MediumPosition]:
+        merge_size = self.config.vision_config.spatial_merge_size
+        for feature in mm_features:
+            data = feature.data
+            t, h, w = data[f"{feature.modality}_grid_thw"].data.tolist()
+            seconds = None
+            if feature.modality == "video":
+                seconds = data["second_per_grid_ts"].data.item()
+            yield MediumPosition(
+                feature.mm_position.offset, (t, h // merge_size, w // merge_size), seconds
+            )
+
+    def embed_multimodal(self, **kwargs: object) -> MultiModalEmbeddings:
+        """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""
+        embeddings: list[torch.Tensor] = []
+        for modality, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+            if (pixels := kwargs.get(name)) is not None:
+                grids = kwargs[f"{modality}_grid_thw"].tolist()
+                embeddings += self._encode(pixels, grids)
+        return tuple(embeddings)
+
+    def _encode(
+        self, pixels: torch.Tensor | list[torch.Tensor], grids: list[list[int]]
+    ) -> Iterable[torch.Tensor]:
+        # One medium or media of one size come stacked, others as a list: [patches, K] each.
+        pixels = pixels.flatten(0, 1) if isinstance(pixels, torch.Tensor) else torch.cat(pixels)
+        if self.data_parallel_tower:
+            return run_dp_sharded_mrope_vision_model(
+                self.visual, pixels, grids, rope_type="rope_3d"
+            )
+        unit = self.visual.spatial_merge_size**2
+        return self.visual(pixels, grids).split([t * h * w // unit for t, h, w in grids])
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: object,  # noqa: ARG002 (media arrive through embed_multimodal)
+    ) -> torch.Tensor | IntermediateTensors:
+        """Hidden states ``[tokens, hidden]`` of the language model; positions ``[3, tokens]``."""
+        if intermediate_tensors is not None:
+            inputs_embeds = None
+        return self.language_model.model(
+            input_ids=input_ids,
+            positions=positions,
+            intermediate_tensors=intermediate_tensors,
+            inputs_embeds=inputs_embeds,
+        )
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        return self.language_model.compute_logits(hidden_states)
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Load a checkpoint of either layout.
+
+        Raises:
+            ValueError: the checkpoint lacks a weight or holds one that has no place, by name.
+        """
+        names = CheckpointNames()
+        recorded = names.record(self.hf_to_vllm_mapper.apply(weights))
+        loaded = AutoWeightsLoader(self).load_weights(recorded)
+        # Quantised checkpoints bring names of their own. A model of which only a part is built (a
+        # pipeline stage, a tower or language model that is switched off) sees names it does not own.
+        partial = any(isinstance(m, PPMissingLayer | StageMissingLayer) for m in self.modules())
+        if not self.quantized and not partial:
+            names.check(name for name, _ in self.named_parameters())
+        return loaded
+
+    def get_mm_mapping(self) -> MultiModelKeys:
+        """Where LoRA finds the parts of the model."""
+        return MultiModelKeys.from_string_field(
+            language_model="language_model", connector="visual.merger.", tower_model="visual."
+        )
+
+    def get_mm_lora_token_counts(
+        self,
+        *,
+        modality: str,  # noqa: ARG002 (vLLM calls by keyword)
+        mm_kwargs: MultiModalKwargsItem | None,  # noqa: ARG002
+        num_mm_embeds: int,
+    ) -> tuple[int, int | None]:
+        """Tokens in the tower (patches) and in the merger for ``num_mm_embeds`` embeddings."""
+        return num_mm_embeds * self.visual.spatial_merge_size**2, num_mm_embeds

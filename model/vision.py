@@ -1,0 +1,310 @@
+"""The vision tower: patch embedding, windowed and full attention blocks, merger.
+
+Tensors are ``[patches, hidden]`` with the media of a call one after another, in window order (see
+`windows`). Layers are vLLM's parallel ones under the weight names of published checkpoints, so
+tensor parallelism, the data-parallel tower, quantisation and LoRA work as for vLLM's own model.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+from vllm.distributed import get_tensor_model_parallel_world_size
+from vllm.distributed.utils import divide
+from vllm.model_executor.layers.activation import get_act_and_mul_fn
+from vllm.model_executor.layers.conv import Conv3dLayer
+from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.layers.linear import (
+    ColumnParallelLinear,
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    RowParallelLinear,
+)
+from vllm.model_executor.layers.quantization import QuantizationConfig
+from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
+from vllm.model_executor.models.utils import (
+    AutoWeightsLoader,
+    WeightsMapper,
+    cast_overflow_tensors,
+)
+
+from saccade.kernels.patch_embed import centre_pixels, fold_normalisation, raster_to_patches
+
+from .compat import (
+    AttentionSpans,
+    EncoderAttentionLayout,
+    MMEncoderAttention,
+    is_vit_use_data_parallel,
+)
+from .settings import Normalisation
+from .windows import plan_windows
+
+NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
+ROPE_THETA = 10000.0
+
+
+class VisionAttention(nn.Module):
+    """Multi-head attention within spans, with 2D rotary embedding of queries and keys."""
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, quant_config: QuantizationConfig | None, prefix: str
+    ) -> None:
+        super().__init__()
+        data_parallel = is_vit_use_data_parallel()
+        tp_size = 1 if data_parallel else get_tensor_model_parallel_world_size()
+        self.head_dim = divide(hidden_size, num_heads)
+        self.num_heads = divide(num_heads, tp_size)
+        self.qkv = QKVParallelLinear(
+            hidden_size,
+            self.head_dim,
+            num_heads,
+            num_heads,
+            bias=True,
+            quant_config=quant_config,
+            prefix=f"{prefix}.qkv",
+            disable_tp=data_parallel,
+            return_bias=False,
+        )
+        self.proj = RowParallelLinear(
+            hidden_size,
+            hidden_size,
+            quant_config=quant_config,
+            prefix=f"{prefix}.proj",
+            disable_tp=data_parallel,
+            return_bias=False,
+        )
+        self.attn = MMEncoderAttention(
+            self.num_heads, self.head_dim, self.head_dim**-0.5, prefix=f"{prefix}.attn"
+        )
+        # In float32, as the reference has it; vLLM's own tower rotates in the model's dtype.
+        self.apply_rotary_emb = ApplyRotaryEmb(enforce_enable=True, enable_fp32_compute=True)
+
+    def forward(
+        self, x: torch.Tensor, spans: AttentionSpans, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        # [patches, 3, heads, head_dim]
+        qkv = self.qkv(x).view(-1, 3, self.num_heads, self.head_dim)
+        query_key = qkv[:, :2].transpose(0, 1).contiguous()  # [2, patches, heads, head_dim]
+        query, key = self.apply_rotary_emb(query_key, cos, sin).unbind(0)
+        value = qkv[:, 2]
+        context = self.attn(query[None], key[None], value[None], **spans.arguments())
+        return self.proj(context.reshape(x.shape[0], -1))
+
+
+class VisionMLP(nn.Module):
+    """Gated MLP with biases."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        hidden_act: str,
+        quant_config: QuantizationConfig | None,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        data_parallel = is_vit_use_data_parallel()
+        self.gate_up_proj = MergedColumnParallelLinear(
+            hidden_size,
+            [intermediate_size] * 2,
+            bias=True,
+            quant_config=quant_config,
+            prefix=f"{prefix}.gate_up_proj",
+            disable_tp=data_parallel,
+            return_bias=False,
+        )
+        self.down_proj = RowParallelLinear(
+            intermediate_size,
+            hidden_size,
+            bias=True,
+            quant_config=quant_config,
+            prefix=f"{prefix}.down_proj",
+            disable_tp=data_parallel,
+            return_bias=False,
+        )
+        self.act_fn = get_act_and_mul_fn(hidden_act)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.gate_up_proj(x)))
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(
+        self, config: PretrainedConfig, quant_config: QuantizationConfig | None, prefix: str
+    ) -> None:
+        super().__init__()
+        hidden_size = config.hidden_size
+        self.norm1 = RMSNorm(hidden_size, eps=NORM_EPS)
+        self.norm2 = RMSNorm(hidden_size, eps=NORM_EPS)
+        self.attn = VisionAttention(hidden_size, config.num_heads, quant_config, f"{prefix}.attn")
+        self.mlp = VisionMLP(
+            hidden_size, config.intermediate_size, config.hidden_act, quant_config, f"{prefix}.mlp"
+        )
+
+    def forward(
+        self, x: torch.Tensor, spans: AttentionSpans, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        normed, x = self.norm2(self.attn(self.norm1(x), spans, cos, sin), residual=x)
+        return x + self.mlp(normed)
+
+
+class PatchEmbed(nn.Module):
+    """Patch vectors of uint8 pixels to hidden states, with normalisation folded into the weight."""
+
+    def __init__(self, config: PretrainedConfig, normalisation: Normalisation) -> None:
+        super().__init__()
+        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
+        # Holds the weight under its published name and shape; never called as a convolution.
+        self.proj = Conv3dLayer(
+            config.in_channels, config.hidden_size, kernel, stride=kernel, bias=False
+        )
+        self.still_width = config.in_channels * config.patch_size**2
+        self.normalisation = normalisation
+        self._folded: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def forget_folded(self) -> None:
+        """The weight has changed: fold it anew at the next call."""
+        self._folded.clear()
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """uint8 ``[patches, K]`` to ``[patches, hidden]``; K tells still images from clips."""
+        still = patches.shape[1] == self.still_width
+        if still not in self._folded:
+            norm = self.normalisation
+            self._folded[still] = fold_normalisation(
+                self.proj.weight.detach(), norm.mean, norm.std, norm.rescale_factor, still=still
+            )
+        weight, bias = self._folded[still]
+        return nn.functional.linear(centre_pixels(patches, weight.dtype), weight, bias)
+
+
+class PatchMerger(nn.Module):
+    """Each unit of ``merge_size**2`` patches to one token of the language model."""
+
+    def __init__(
+        self, config: PretrainedConfig, quant_config: QuantizationConfig | None, prefix: str
+    ) -> None:
+        super().__init__()
+        data_parallel = is_vit_use_data_parallel()
+        self.unit_size = config.hidden_size * config.spatial_merge_size**2
+        self.ln_q = RMSNorm(config.hidden_size, eps=NORM_EPS)
+        self.mlp = nn.Sequential(
+            ColumnParallelLinear(
+                self.unit_size,
+                self.unit_size,
+                bias=True,
+                quant_config=quant_config,
+                prefix=f"{prefix}.mlp.0",
+                disable_tp=data_parallel,
+                return_bias=False,
+            ),
+            nn.GELU(),
+            RowParallelLinear(
+                self.unit_size,
+                config.out_hidden_size,
+                bias=True,
+                quant_config=quant_config,
+                prefix=f"{prefix}.mlp.2",
+                disable_tp=data_parallel,
+                return_bias=False,
+            ),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(self.ln_q(x).view(-1, self.unit_size))
+
+
+class VisionTower(nn.Module):
+    """uint8 rasters to tokens of the language model."""
+
+    hf_to_vllm_mapper = WeightsMapper(
+        orig_to_new_stacked={
+            ".attn.q.": (".attn.qkv.", "q"),
+            ".attn.k.": (".attn.qkv.", "k"),
+            ".attn.v.": (".attn.qkv.", "v"),
+            ".mlp.gate_proj.": (".mlp.gate_up_proj.", 0),
+            ".mlp.up_proj.": (".mlp.gate_up_proj.", 1),
+        }
+    )
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        normalisation: Normalisation,
+        quant_config: QuantizationConfig | None,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.spatial_merge_size = config.spatial_merge_size
+        self.out_hidden_size = config.out_hidden_size
+        self.window = config.window_size // config.patch_size // config.spatial_merge_size
+        self.full_attention_layers = frozenset(config.fullatt_block_indexes)
+        head_dim = divide(config.hidden_size, config.num_heads)
+        self.layout = EncoderAttentionLayout(
+            config.hidden_size,
+            config.num_heads,
+            1 if is_vit_use_data_parallel() else get_tensor_model_parallel_world_size(),
+        )
+        # Half of the rotated pairs turn with the row, half with the column.
+        exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
+        self.register_buffer("inverse_frequencies", ROPE_THETA**-exponents, persistent=False)
+
+        self.patch_embed = PatchEmbed(config, normalisation)
+        self.blocks = nn.ModuleList(
+            VisionBlock(config, quant_config, f"{prefix}.blocks.{layer}")
+            for layer in range(config.depth)
+        )
+        self.merger = PatchMerger(config, quant_config, f"{prefix}.merger")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.patch_embed.proj.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.patch_embed.proj.weight.device
+
+    def forward(self, pixels: torch.Tensor, grid_thw: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Encode the media of one kind (all still images or all clips).
+
+        Args:
+            pixels: uint8 ``[patches, K]``, rasters in memory order (see `raster_to_patches`).
+            grid_thw: ``(t, h, w)`` of each medium in patches, on the host.
+
+        Returns:
+            ``[merged tokens, out_hidden_size]``, media one after another in raster order.
+        """
+        device = self.device
+        plan = plan_windows(grid_thw, self.spatial_merge_size, self.window)
+        order = torch.from_numpy(plan.order).to(device, non_blocking=True)
+        cos, sin = self.rotary(torch.from_numpy(plan.positions).to(device, non_blocking=True))
+        windows = self.layout.spans(plan.window_borders, device)
+        frames = self.layout.spans(plan.frame_borders, device)
+
+        units = raster_to_patches(
+            pixels.to(device, non_blocking=True), grid_thw, self.patch_size, self.spatial_merge_size
+        )
+        x = self.patch_embed(units[order].flatten(0, 1))
+        for layer, block in enumerate(self.blocks):
+            x = block(x, frames if layer in self.full_attention_layers else windows, cos, sin)
+        if x.dtype == torch.float16:
+            # The last block of published checkpoints overflows float16 on long sequences.
+            x = cast_overflow_tensors(x)
+        merged = self.merger(x)
+        return torch.empty_like(merged).index_copy_(0, order, merged)
+
+    def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines ``[patches, head_dim // 2]`` of rows and columns ``[patches, 2]``.
+
+        Computed from the positions at each call: no table to keep, for any size of image.
+        """
+        angles = (positions[:, :, None].float() * self.inverse_frequencies).flatten(1)
+        return angles.cos(), angles.sin()
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        self.patch_embed.forget_folded()
+        return AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)

@@ -1,0 +1,88 @@
+"""Window planning: which patches the tower's attention layers put together. Pure.
+
+The tower works in units of ``merge_size**2`` patches. Each frame of the grid is cut into windows
+of ``window`` by ``window`` units, row by row; windows at the right and lower edge are smaller
+where the grid does not divide. All units of a window are made neighbours, so that attention over
+a window is attention over a run of the sequence. Follows section 2.1.1 of the Qwen2.5-VL report.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """The order and the borders of the tower's sequence, for all media of one call.
+
+    Attributes:
+        order: ``[units]``, the unit in raster order that stands at each place of the sequence.
+        positions: ``[patches, 2]``, row and column of each patch of the sequence in its frame.
+        window_borders: ``[windows + 1]``, cumulative patches, where windows begin and end.
+        frame_borders: ``[frames + 1]``, cumulative patches, where frames begin and end.
+    """
+
+    order: IntArray
+    positions: IntArray
+    window_borders: IntArray
+    frame_borders: IntArray
+
+
+def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -> WindowPlan:
+    """Plan the sequence of the media with these grids.
+
+    Args:
+        grids: ``(t, h, w)`` of each medium in patches; ``h`` and ``w`` divide by ``merge_size``.
+        merge_size: Side of a unit in patches.
+        window: Side of a window in units.
+    """
+    orders, positions, windows, frames = [], [], [], []
+    first = 0
+    for t, h, w in grids:
+        rows, columns = h // merge_size, w // merge_size
+        order = _frame_order(rows, columns, window)
+        patches = _patch_positions(order, columns, merge_size)
+        lengths = np.outer(_side_lengths(rows, window), _side_lengths(columns, window)).ravel()
+        starts = first + np.arange(t) * (rows * columns)
+        orders.append((starts[:, None] + order).ravel())
+        positions.append(np.tile(patches, (t, 1)))
+        windows.append(np.tile(lengths * merge_size**2, t))
+        frames.append(np.full(t, h * w))
+        first += t * rows * columns
+    return WindowPlan(
+        order=np.concatenate(orders),
+        positions=np.concatenate(positions),
+        window_borders=_borders(np.concatenate(windows)),
+        frame_borders=_borders(np.concatenate(frames)),
+    )
+
+
+def _side_lengths(side: int, window: int) -> IntArray:
+    """Lengths of the pieces of a side: whole windows, then what is left."""
+    whole, rest = divmod(side, window)
+    return np.array([window] * whole + [rest] * (rest > 0), dtype=np.int64)
+
+
+def _frame_order(rows: int, columns: int, window: int) -> IntArray:
+    """Units of one frame, window by window. ``[rows * columns]``"""
+    down, across = -(-rows // window), -(-columns // window)
+    padded = np.full((down * window, across * window), -1, dtype=np.int64)
+    padded[:rows, :columns] = np.arange(rows * columns).reshape(rows, columns)
+    by_window = padded.reshape(down, window, across, window).swapaxes(1, 2).ravel()
+    return by_window[by_window >= 0]
+
+
+def _patch_positions(order: IntArray, columns: int, merge_size: int) -> IntArray:
+    """Row and column of every patch of the units in ``order``. ``[units * merge_size**2, 2]``"""
+    within = np.indices((merge_size, merge_size)).reshape(2, -1)  # [2, patches of a unit]
+    corners = np.stack(np.divmod(order, columns)) * merge_size  # [2, units]
+    return (corners[:, :, None] + within[:, None, :]).reshape(2, -1).T
+
+
+def _borders(lengths: IntArray) -> IntArray:
+    return np.concatenate(([0], np.cumsum(lengths)))

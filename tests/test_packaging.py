@@ -1,0 +1,41 @@
+"""The installed package, seen from outside: no vLLM needed."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+
+def run(code: str, folder: Path, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def test_subpackages_live_in_the_namespace(tmp_path: Path) -> None:
+    names = ["benchmarks", "demo", "kernels", "media", "model", "server"]
+    code = "import importlib; [importlib.import_module(f'saccade.{n}') for n in %r]" % names
+    run(code, tmp_path)
+
+
+def test_bare_names_are_not_taken(tmp_path: Path) -> None:
+    # transformers looks up a top-level `kernels`; ours must not be found there.
+    code = "import importlib.util as u; print(u.find_spec('kernels'), u.find_spec('media'))"
+    assert run(code, tmp_path) == "None None"
+
+
+def test_entry_point_registers_cheaply(tmp_path: Path) -> None:
+    (entry,) = (e for e in entry_points(group="vllm.general_plugins") if e.name == "saccade")
+    assert entry.value == "saccade.model:register"
+    code = "import sys, saccade.model; print('torch' in sys.modules, 'vllm' in sys.modules)"
+    assert run(code, tmp_path) == "False False"
+
+
+def test_switched_off_it_imports_nothing(tmp_path: Path) -> None:
+    code = "import sys, saccade.model; saccade.model.register(); print('vllm' in sys.modules)"
+    assert run(code, tmp_path, SACCADE_PLUGIN="0") == "False"
