@@ -8,13 +8,14 @@ TORCH_VERSION=2.13.0
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 PYTHON=${PYTHON:-python3}
 
-# Importable, or absent: a torchvision that fails to import takes transformers and vLLM with it.
-# vLLM's CPU build pulls in PyPI's torchvision, which is a CUDA build.
-drop_broken_torchvision() {
-    if .venv/bin/pip show --quiet torchvision 2>/dev/null &&
-        ! .venv/bin/python -c "import torchvision" 2>/dev/null; then
-        .venv/bin/pip uninstall --quiet --yes torchvision
-    fi
+# Importable, or absent: transformers imports these where they are installed and fails with them.
+# vLLM's CPU build pulls in PyPI's builds of them, which are for CUDA. None is needed.
+drop_broken_extensions() {
+    for package in torchvision torchaudio torchcodec; do
+        if ! .venv/bin/python -c "import $package" 2>/dev/null; then
+            .venv/bin/pip uninstall --quiet --yes "$package" 2>/dev/null || true
+        fi
+    done
 }
 
 # Debian and Ubuntu ship venv apart from Python.
@@ -51,7 +52,7 @@ if [ ! -x .venv/bin/pip ]; then
 fi
 if [ "$extra" = cpu ]; then install_cpu_torch; fi
 .venv/bin/pip install --quiet --editable ".[$extra,test,bench]"
-drop_broken_torchvision
+drop_broken_extensions
 install_oracle
 .venv/bin/saccade --version >/dev/null
 echo "$stamp" >.venv/saccade-stamp

@@ -72,8 +72,8 @@ def fold_normalisation(
         `raster_to_patches`. The bias is computed from the rounded weight, so that the rounding
         error acts on the distance from the mean colour and not on the pixel itself.
     """
-    precise = {"dtype": torch.float64, "device": weight.device}
-    means, stds = torch.tensor(mean, **precise), torch.tensor(std, **precise)
+    means = torch.tensor(mean, dtype=torch.float64, device=weight.device)
+    stds = torch.tensor(std, dtype=torch.float64, device=weight.device)
     scaled = weight.double() * (rescale_factor * CENTRE / stds).view(1, 3, 1, 1, 1)
     if still:
         scaled = scaled.sum(2, keepdim=True)

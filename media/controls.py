@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from saccade.media.errors import ControlError
 
 # What `detail: low` grants: OpenAI's 512 x 512 pixels, at most 334 tokens of Qwen2.5-VL.

@@ -20,6 +20,7 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
+
 from saccade.media.errors import DecodeError, LimitError
 
 Pixels = npt.NDArray[np.uint8]

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from saccade.media.controls import VideoControls
 from saccade.media.errors import ControlError, DecodeError
 

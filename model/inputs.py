@@ -26,11 +26,10 @@ from saccade.media.plan import (
     PixelLimits,
     VideoPlan,
     VisionGeometry,
-    frame_count,
-    frame_indices,
     plan_image,
     smart_resize,
 )
+from saccade.media.sampling import frame_count, frame_indices
 
 DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
 

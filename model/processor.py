@@ -29,6 +29,8 @@ from .settings import read_geometry, read_pixel_limits
 
 _PIXEL_KWARGS = {"min_pixels", "max_pixels", "size"}
 _SAMPLING_KWARGS = {"fps", "num_frames", "min_frames", "max_frames", "do_sample_frames"}
+# Switched off by vLLM for models that normalise on the device, as this one always does.
+_HOST_STEPS = ("do_normalize", "do_rescale")
 MODALITIES = ("image", "video")
 
 
@@ -50,7 +52,7 @@ class QwenVLProcessingInfo(BaseProcessingInfo):
     def get_mm_max_tokens_per_item(
         self,
         seq_len: int,
-        mm_counts: Mapping[str, int],  # noqa: ARG002 (vLLM calls by keyword)
+        mm_counts: Mapping[str, int],
     ) -> Mapping[str, int]:
         geometry = self.geometry
         height, width = largest_image(self.pixel_limits("image"), geometry)
@@ -79,7 +81,8 @@ class QwenVLProcessingInfo(BaseProcessingInfo):
         """
         merged = self._merge_and_resolve_mm_processor_kwargs(kwargs)
         scopes = {f"{name}s_kwargs" for name in MODALITIES}
-        if unknown := sorted(set(merged) - scopes):
+        on_device = {name for name in _HOST_STEPS if merged.get(name) is False}
+        if unknown := sorted(set(merged) - scopes - on_device):
             raise ValueError(f"unknown mm_processor_kwargs: {', '.join(unknown)}")
         scope = f"{modality}s_kwargs"
         options = merged.get(scope, {})
@@ -159,10 +162,10 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
         if items := hf_data.get("videos"):
             limits = self.info.pixel_limits("video", hf_kwargs)
             sampling = self.info.processor_kwargs(hf_kwargs, "video")
-            videos = [
+            videos: list[PlannedVideo] = [
                 item
                 if isinstance(item, PlannedVideo)
-                else plan_frames(*item, sampling, geometry, limits)
+                else plan_frames(item[0], item[1], sampling, geometry, limits)
                 for item in items
             ]
             fields["pixel_values_videos"] = [

@@ -24,7 +24,9 @@ def largest_video(
     overshoot, all of them shrink alike.
     """
     frame_tokens = max(1, min(limits.max_pixels // geometry.factor**2, MAX_FRAME_TOKENS))
-    grids = max(1, min(math.ceil(tokens / frame_tokens), MAX_FRAMES // geometry.temporal_patch_size))
+    grids = max(
+        1, min(math.ceil(tokens / frame_tokens), MAX_FRAMES // geometry.temporal_patch_size)
+    )
     rows, columns = _most_tokens(max(1, min(frame_tokens, tokens // grids)))
     return grids * geometry.temporal_patch_size, rows * geometry.factor, columns * geometry.factor
 

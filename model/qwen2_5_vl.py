@@ -1,6 +1,7 @@
 """Qwen2.5-VL for vLLM: Saccade's vision tower and positions on vLLM's Qwen2 language model."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,6 +53,10 @@ class SaccadeQwen2_5_VL(
 ):
     """Replaces vLLM's model of the same architecture; the same checkpoints, flags and inputs."""
 
+    # Methods of SupportsMultiModal, declared for the type checker, which does not follow vLLM.
+    _mark_tower_model: Any
+    _mark_language_model: Any
+
     supports_encoder_tp_data = True
     supports_mm_device_do_normalize = True
     supports_tower_connector_lora = True
@@ -72,7 +77,7 @@ class SaccadeQwen2_5_VL(
     )
 
     @classmethod
-    def get_placeholder_str(cls, modality: str, i: int) -> str | None:  # noqa: ARG003
+    def get_placeholder_str(cls, modality: str, i: int) -> str | None:
         return _PLACEHOLDERS[modality]
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
@@ -123,7 +128,7 @@ class SaccadeQwen2_5_VL(
                 feature.mm_position.offset, (t, h // merge_size, w // merge_size), seconds
             )
 
-    def embed_multimodal(self, **kwargs: object) -> MultiModalEmbeddings:
+    def embed_multimodal(self, **kwargs: Any) -> MultiModalEmbeddings:
         """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""
         embeddings: list[torch.Tensor] = []
         for modality, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
@@ -150,7 +155,7 @@ class SaccadeQwen2_5_VL(
         positions: torch.Tensor,
         intermediate_tensors: IntermediateTensors | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs: object,  # noqa: ARG002 (media arrive through embed_multimodal)
+        **kwargs: object,
     ) -> torch.Tensor | IntermediateTensors:
         """Hidden states ``[tokens, hidden]`` of the language model; positions ``[3, tokens]``."""
         if intermediate_tensors is not None:
@@ -175,7 +180,7 @@ class SaccadeQwen2_5_VL(
         recorded = names.record(self.hf_to_vllm_mapper.apply(weights))
         loaded = AutoWeightsLoader(self).load_weights(recorded)
         # Quantised checkpoints bring names of their own. A model of which only a part is built (a
-        # pipeline stage, a tower or language model that is switched off) sees names it does not own.
+        # pipeline stage, one whose tower is switched off) sees names it does not own.
         partial = any(isinstance(m, PPMissingLayer | StageMissingLayer) for m in self.modules())
         if not self.quantized and not partial:
             names.check(name for name, _ in self.named_parameters())
@@ -190,8 +195,8 @@ class SaccadeQwen2_5_VL(
     def get_mm_lora_token_counts(
         self,
         *,
-        modality: str,  # noqa: ARG002 (vLLM calls by keyword)
-        mm_kwargs: MultiModalKwargsItem | None,  # noqa: ARG002
+        modality: str,
+        mm_kwargs: MultiModalKwargsItem | None,
         num_mm_embeds: int,
     ) -> tuple[int, int | None]:
         """Tokens in the tower (patches) and in the merger for ``num_mm_embeds`` embeddings."""

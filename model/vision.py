@@ -251,6 +251,7 @@ class VisionTower(nn.Module):
         )
         # Half of the rotated pairs turn with the row, half with the column.
         exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
+        self.inverse_frequencies: torch.Tensor
         self.register_buffer("inverse_frequencies", ROPE_THETA**-exponents, persistent=False)
 
         self.patch_embed = PatchEmbed(config, normalisation)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from saccade.kernels.patch_embed import centre_pixels, fold_normalisation, raster_to_patches
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from saccade.model.positions import MediumPosition, mrope_positions, temporal_ids
 
 FRAME_RATES = [Fraction(tenths, 10) for tenths in range(1, 601)]

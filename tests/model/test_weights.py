@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from saccade.model.weights import CheckpointNames
 
 PARAMETERS = [

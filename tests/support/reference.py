@@ -96,7 +96,7 @@ class Reference:
 
     @torch.inference_mode()
     def logits(self, pieces: list[list[int] | Medium], generated: list[int]) -> torch.Tensor:
-        """Logits ``[1 + generated, vocabulary]`` that follow the prompt and each generated token."""
+        """``[1 + generated, vocabulary]``, after the prompt and after each generated token."""
         ids = torch.tensor([self.prompt(pieces) + generated])
         embeddings = self.model.get_input_embeddings()(ids)
         for medium in (piece for piece in pieces if isinstance(piece, Medium)):

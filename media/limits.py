@@ -1,0 +1,55 @@
+"""How large media may be before and after planning."""
+
+from dataclasses import dataclass
+
+from saccade.media.errors import LimitError
+from saccade.media.image import MAX_IMAGE_PIXELS
+from saccade.media.plan import ImagePlan, PixelLimits, VideoPlan, VideoSource
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """Bounds on one medium. They protect memory and time; what the model can hold is less.
+
+    Source limits hold before anything is decoded. Planned limits keep a caller's ``min_pixels``,
+    ``max_pixels`` or ``max_frames`` from asking for more than the server means to compute.
+    """
+
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    max_frame_pixels: int = 8192 * 4320
+    max_video_seconds: float = 7200.0
+    max_source_frames: int = 1_000_000
+    max_listed_frames: int = 768
+    max_planned_pixels: int | None = None  # of an image or frame; None: the checkpoint's maximum
+    max_planned_frames: int = 2048
+    max_video_tokens: int = 131_072
+
+    def check_image(self, plan: ImagePlan, pixel_limits: PixelLimits) -> None:
+        """Raises LimitError when the plan asks for too many pixels."""
+        self._check_area(plan.width, plan.height, pixel_limits)
+
+    def check_source(self, source: VideoSource) -> None:
+        """Raises LimitError when the clip is too long."""
+        seconds = source.frames / source.fps
+        if seconds > self.max_video_seconds:
+            raise LimitError(
+                f"the video lasts {seconds:.1f} s; the limit is {self.max_video_seconds:g} s"
+            )
+
+    def check_video(self, plan: VideoPlan, pixel_limits: PixelLimits) -> None:
+        """Raises LimitError when the plan asks for too many pixels, frames or tokens."""
+        self._check_area(plan.width, plan.height, pixel_limits)
+        frames = len(plan.frame_indices)
+        if frames > self.max_planned_frames:
+            raise LimitError(f"{frames} frames; the limit is {self.max_planned_frames}")
+        if plan.tokens > self.max_video_tokens:
+            raise LimitError(
+                f"the video would take {plan.tokens} tokens; the limit is {self.max_video_tokens}"
+            )
+
+    def _check_area(self, width: int, height: int, pixel_limits: PixelLimits) -> None:
+        limit = self.max_planned_pixels or pixel_limits.max_pixels
+        if width * height > limit:
+            raise LimitError(
+                f"the controls ask for {width} x {height} pixels; the limit is {limit} pixels"
+            )

@@ -1,0 +1,294 @@
+"""URL and controls in, planned pixels out: fetched on the event loop, decoded on worker threads.
+
+Each medium goes through two steps, so that a server can price it between them: ``prepare_*``
+fetches and plans from the header, ``decode`` does the expensive work.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeVar, TypeVarTuple
+
+import numpy as np
+from blake3 import blake3
+from PIL import Image
+
+from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.errors import LimitError, MediaError
+from saccade.media.fetch import FetchPolicy, MediaFetcher
+from saccade.media.image import Pixels, decode_image, image_size, resize
+from saccade.media.limits import MediaLimits
+from saccade.media.plan import (
+    ImagePlan,
+    PixelLimits,
+    VideoPlan,
+    VideoSource,
+    VisionGeometry,
+    listed_frame_size,
+    plan_frame_list,
+    plan_image,
+    plan_video,
+)
+from saccade.media.video import load_video, probe_video
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+_FETCHES_AT_ONCE = 8  # of one list of frames
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """One image as the model takes it."""
+
+    pixels: Pixels  # [height, width, 3]
+    plan: ImagePlan
+    digest: str  # hex; equal digests mean equal pixels and plan
+
+
+@dataclass(frozen=True)
+class PlannedVideo:
+    """One clip as the model takes it."""
+
+    frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
+    plan: VideoPlan
+    digest: str
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A fetched and planned image, not yet decoded."""
+
+    data: bytes
+    plan: ImagePlan
+    digest: str
+    param: str | None
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """A fetched and planned clip, not yet decoded: one file, or the frames of a list."""
+
+    data: tuple[bytes, ...]
+    source: VideoSource | None  # None: a list of frames
+    controls: VideoControls
+    plan: VideoPlan
+    digest: str
+    param: str | None
+
+
+class MediaLoader:
+    """Fetches, plans, decodes and resizes media. Owns its worker threads.
+
+    Args:
+        geometry, limits: of the served checkpoint.
+        policy: where media may come from.
+        workers: threads that decode; None for one a core.
+        media_limits: how large media may be.
+
+    Every method may raise any :class:`MediaError`; its ``param`` then starts with the method's
+    ``param``, the place of the medium in the request. A cancelled call stops its fetch at once,
+    its video decode at the next frame and its image decode before it starts.
+    """
+
+    def __init__(
+        self,
+        geometry: VisionGeometry,
+        limits: PixelLimits,
+        policy: FetchPolicy,
+        workers: int | None = None,
+        media_limits: MediaLimits | None = None,
+    ) -> None:
+        cores = os.cpu_count() or 1
+        workers = workers or cores
+        self._geometry = geometry
+        self._limits = limits
+        self._media_limits = media_limits or MediaLimits()
+        self._fetcher = MediaFetcher(policy)
+        self._max_bytes = policy.max_bytes
+        # Decoders get what the pool leaves of the cores: a full pool does not oversubscribe.
+        self._decoder_threads = max(1, cores // workers)
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
+
+    async def image(
+        self, url: str, controls: ImageControls, param: str | None = None
+    ) -> PlannedImage:
+        """Fetches and decodes one image."""
+        return await self.decode_image(await self.prepare_image(url, controls, param))
+
+    async def video(
+        self, source: str | Sequence[str], controls: VideoControls, param: str | None = None
+    ) -> PlannedVideo:
+        """Fetches and decodes one clip, given as a URL or as the URLs of its frames."""
+        return await self.decode_video(await self.prepare_video(source, controls, param))
+
+    async def close(self) -> None:
+        """Ends the connections and, once their present work is done, the threads."""
+        await self._fetcher.close()
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+
+    async def prepare_image(
+        self, url: str, controls: ImageControls, param: str | None = None
+    ) -> PreparedImage:
+        """Fetches one image and plans it from its header."""
+        with _located(param):
+            data = await self._fetcher.fetch(url)
+            return await self._run(self._prepare_image, data, controls, param)
+
+    async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
+        """Decodes and resizes a prepared image."""
+        with _located(prepared.param):
+            return await self._run(self._decode_image, prepared)
+
+    async def prepare_video(
+        self, source: str | Sequence[str], controls: VideoControls, param: str | None = None
+    ) -> PreparedVideo:
+        """Fetches one clip and plans it: frames are counted, only the first is decoded."""
+        with _located(param):
+            if isinstance(source, str):
+                data = await self._fetcher.fetch(source)
+                return await self._run(self._prepare_video, data, controls, param)
+            if len(source) > self._media_limits.max_listed_frames:
+                raise LimitError(
+                    f"a list of {len(source)} frames; "
+                    f"the limit is {self._media_limits.max_listed_frames}"
+                )
+            listed = await self._fetch_all(source)
+            return await self._run(self._prepare_frames, listed, controls, param)
+
+    async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
+        """Decodes and resizes a prepared clip."""
+        with _located(prepared.param):
+            if prepared.source is None:
+                return await self._decode_frames(prepared)
+            cancelled = Event()
+            try:
+                return await self._run(self._decode_video, prepared, cancelled)
+            finally:
+                cancelled.set()
+
+    async def _fetch_all(self, urls: Sequence[str]) -> tuple[bytes, ...]:
+        """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
+        slots = asyncio.Semaphore(_FETCHES_AT_ONCE)
+        total = 0
+
+        async def fetch(url: str) -> bytes:
+            nonlocal total
+            async with slots:
+                data = await self._fetcher.fetch(url)
+            total += len(data)
+            if total > self._max_bytes:
+                raise LimitError(f"the frames are larger than the limit of {self._max_bytes} bytes")
+            return data
+
+        async with asyncio.TaskGroup() as group:
+            fetches = [group.create_task(fetch(url)) for url in urls]
+        return tuple(task.result() for task in fetches)
+
+    def _prepare_image(
+        self, data: bytes, controls: ImageControls, param: str | None
+    ) -> PreparedImage:
+        width, height = image_size(data, self._media_limits.max_image_pixels)
+        plan = plan_image(width, height, controls, self._geometry, self._limits)
+        self._media_limits.check_image(plan, self._limits)
+        return PreparedImage(data, plan, self._digest((data,), controls, plan), param)
+
+    def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
+        plan = prepared.plan
+        pixels = decode_image(prepared.data, self._media_limits.max_image_pixels)
+        return PlannedImage(resize(pixels, plan.height, plan.width), plan, prepared.digest)
+
+    def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
+        plan = plan_video(source, controls, self._geometry)
+        self._media_limits.check_video(plan, self._limits)
+        return plan
+
+    def _prepare_video(
+        self, data: bytes, controls: VideoControls, param: str | None
+    ) -> PreparedVideo:
+        source = probe_video(data, self._media_limits)
+        plan = self._plan_video(source, controls)
+        digest = self._digest((data,), controls, plan)
+        return PreparedVideo((data,), source, controls, plan, digest, param)
+
+    def _decode_video(self, prepared: PreparedVideo, cancelled: Event) -> PlannedVideo:
+        frames, plan = load_video(
+            prepared.data[0],
+            lambda source: self._plan_video(source, prepared.controls),
+            self._media_limits,
+            prepared.source,
+            cancelled,
+            self._decoder_threads,
+        )
+        digest = prepared.digest
+        if plan != prepared.plan:
+            digest = self._digest(prepared.data, prepared.controls, plan)
+        return PlannedVideo(frames, plan, digest)
+
+    def _prepare_frames(
+        self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
+    ) -> PreparedVideo:
+        sizes = [image_size(data, self._media_limits.max_image_pixels) for data in listed]
+        plan = plan_frame_list(sizes, controls, self._geometry)
+        self._media_limits.check_video(plan, self._limits)
+        return PreparedVideo(
+            listed, None, controls, plan, self._digest(listed, controls, plan), param
+        )
+
+    async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
+        plan = prepared.plan
+        frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
+        async with asyncio.TaskGroup() as group:
+            for index in range(len(prepared.data)):
+                group.create_task(self._run(self._fill_frame, prepared, frames, index))
+        frames[len(prepared.data) :] = frames[len(prepared.data) - 1]
+        return PlannedVideo(frames, plan, prepared.digest)
+
+    def _fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
+        pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
+        # The reference resizes listed frames twice, first with PIL. Its pixels are what the model
+        # is used to, so ours are the same.
+        height, width = listed_frame_size(
+            pixels.shape[1], pixels.shape[0], prepared.controls, self._geometry
+        )
+        first = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+        frames[index] = resize(first, prepared.plan.height, prepared.plan.width)
+
+    def _digest(
+        self,
+        encoded: tuple[bytes, ...],
+        controls: ImageControls | VideoControls,
+        plan: ImagePlan | VideoPlan,
+    ) -> str:
+        hasher = blake3()
+        # Frozen dataclasses of numbers: their repr names the type, every field and every value.
+        settings = repr((controls, self._geometry, self._limits, plan)).encode()
+        for part in (settings, *encoded):
+            hasher.update(len(part).to_bytes(8, "little"))
+            hasher.update(part)
+        return hasher.hexdigest()
+
+    async def _run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Runs ``work`` on a worker thread; cancelled before it starts, it never does."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, work, *arguments)
+
+
+@contextmanager
+def _located(param: str | None) -> Iterator[None]:
+    """Completes ``param`` of media errors; unpacks the first of a group of tasks."""
+    try:
+        yield
+    except MediaError as error:
+        error.locate(param)
+        raise
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        if isinstance(first, MediaError):
+            first.locate(param)
+            raise first from None
+        raise

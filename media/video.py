@@ -1,0 +1,194 @@
+"""Encoded video -> the planned frames, upright RGB, each resized as soon as it is decoded.
+
+MP4/MOV, WebM/MKV, AVI and GIF through FFmpeg (PyAV). The whole clip is never held: memory is the
+encoded bytes, the frame being decoded and the resized frames.
+
+A container's own frame count is not believed: it may be absent (WebM, GIF) or wrong (a recording
+that was cut off). :func:`probe_video` counts the packets that carry a frame, without decoding
+them. Should the decoder yet give fewer frames than packets, :func:`load_video` plans once more
+with what it gave.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
+from threading import Event
+from typing import cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from saccade.media.errors import DecodeError, LimitError, MediaError
+from saccade.media.image import Pixels, resize, to_rgb
+from saccade.media.limits import MediaLimits
+from saccade.media.plan import VideoPlan, VideoSource
+
+# FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
+_OPTIONS = {"format_whitelist": "mov,matroska,avi,gif", "protocol_whitelist": "none"}
+
+# Decoders, by FFmpeg's names; anything more exotic is not worth the risk.
+_CODECS = frozenset(
+    {
+        *("av1", "libdav1d", "h263", "h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9"),
+        *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "mjpeg", "prores"),
+        *("theora", "ffv1", "gif", "png", "qtrle", "rawvideo"),
+    }
+)
+
+# A container's average rate is kept unless its timestamps differ from it by more than this.
+_RATE_TOLERANCE = 0.05
+
+
+class Cancelled(Exception):
+    """The caller no longer wants the clip."""
+
+
+def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
+    """Upright size, frame count and average rate of a clip; decodes its first frame only.
+
+    Raises:
+        DecodeError: not a supported video, or without frames.
+        LimitError: frames too large, too many, or too long a clip.
+    """
+    with _opened(data, limits) as (container, stream):
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise DecodeError("the video has no frames")
+        sideways = frame.rotation % 180 != 0
+        width, height = frame.width, frame.height
+    with _opened(data, limits) as (container, stream):
+        frames, rate = _count_packets(container, stream, limits.max_source_frames)
+    source = VideoSource(
+        width=height if sideways else width,
+        height=width if sideways else height,
+        frames=frames,
+        fps=rate,
+    )
+    limits.check_source(source)
+    return source
+
+
+def load_video(
+    data: bytes,
+    planner: Callable[[VideoSource], VideoPlan],
+    limits: MediaLimits,
+    source: VideoSource | None = None,
+    cancelled: Event | None = None,
+    threads: int = 1,
+) -> tuple[Pixels, VideoPlan]:
+    """Decodes the planned frames of a clip.
+
+    Args:
+        planner: source -> plan; called again should the decoder give fewer frames than promised.
+        source: what :func:`probe_video` said; probed here when absent.
+        cancelled: once set, decoding stops with :class:`Cancelled`.
+        threads: of the decoder, beside the calling thread's own work.
+
+    Returns:
+        uint8 RGB [frames, height, width, 3] and the plan it follows.
+
+    Raises:
+        DecodeError: broken or frameless. LimitError: as probe_video. Also what ``planner`` raises.
+    """
+    source = source or probe_video(data, limits)
+    for _ in range(2):
+        plan = planner(source)
+        frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
+        with _opened(data, limits, threads) as (container, stream):
+            decoded = _fill(frames, container.decode(stream), plan, cancelled)
+        if decoded is None:
+            return frames, plan
+        if decoded < 1:
+            break
+        source = replace(source, frames=decoded)
+    raise DecodeError("the video is damaged: its frames end before they should")
+
+
+def _fill(
+    frames: Pixels, decoded: Iterator[VideoFrame], plan: VideoPlan, cancelled: Event | None
+) -> int | None:
+    """Fills ``frames``; None, or how many source frames there were when they did not suffice."""
+    slot, index = 0, 0
+    for frame in decoded:
+        if cancelled is not None and cancelled.is_set():
+            raise Cancelled
+        # Rounding never repeats an index in practice; if it did, the frame would be shown twice.
+        while slot < len(frames) and plan.frame_indices[slot] == index:
+            frames[slot] = resize(_upright_rgb(frame), plan.height, plan.width)
+            slot += 1
+        if slot == len(frames):
+            return None
+        index += 1
+    return index
+
+
+def _upright_rgb(frame: VideoFrame) -> Pixels:
+    if any(component.is_alpha for component in frame.format.components):
+        pixels = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
+    else:
+        pixels = cast(Pixels, frame.to_ndarray(format="rgb24"))
+    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy counts
+    return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
+
+
+def _count_packets(container: InputContainer, stream: VideoStream, most: int) -> tuple[int, float]:
+    """(frames, frames a second), from the packets alone."""
+    count = 0
+    first, last = math.inf, -math.inf
+    for packet in container.demux(stream):
+        if packet.size == 0 or packet.is_discard:  # the flush packet; what an edit list cuts off
+            continue
+        count += 1
+        if count > most:
+            raise LimitError(f"the video has more than {most} frames")
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None:
+            first, last = min(first, stamp), max(last, stamp)
+    if count == 0:
+        raise DecodeError("the video has no frames")
+    promised = float(stream.average_rate or 0)
+    seconds = (last - first) * float(stream.time_base or 0) if last > first else 0.0
+    if seconds <= 0:
+        if promised <= 0:
+            raise DecodeError("the video has no frame rate")
+        return count, promised
+    measured = (count - 1) / seconds
+    if promised > 0 and abs(measured / promised - 1) <= _RATE_TOLERANCE:
+        return count, promised
+    return count, measured
+
+
+@contextlib.contextmanager
+def _opened(
+    data: bytes, limits: MediaLimits, threads: int = 1
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream; FFmpeg's errors leave as DecodeError."""
+    if not data:
+        raise DecodeError("the video is empty")
+    try:
+        with av.open(BytesIO(data), mode="r", options=_OPTIONS) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise DecodeError("the file has no video stream")
+            context = stream.codec_context
+            if context.name not in _CODECS:
+                raise DecodeError("the video's codec is not supported")
+            if context.width * context.height > limits.max_frame_pixels:
+                raise LimitError(
+                    f"the video's frames have {context.width} x {context.height} pixels; "
+                    f"the limit is {limits.max_frame_pixels}"
+                )
+            # A stream may change its size on the way: the decoder then refuses for us.
+            context.options = {"max_pixels": str(limits.max_frame_pixels)}
+            context.thread_count = threads
+            yield container, stream
+    except (MediaError, Cancelled):
+        raise
+    except (av.error.FFmpegError, ValueError, EOFError, IndexError) as error:
+        raise DecodeError("not a supported video, or a damaged one") from error
