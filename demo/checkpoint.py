@@ -20,10 +20,10 @@ from saccade.demo.weights import random_weights
 
 __all__ = ["CheckpointSpec", "LanguageSpec", "TowerSpec", "demo_checkpoint", "write_checkpoint"]
 
-WRITER_VERSION = 1
-"""Raise it when the same specification starts to give other files: it is part of the cache key."""
-
-_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+_HERE = Path(__file__).parent
+_TEMPLATE = _HERE / "chat_template.jinja"
+# Everything that decides the files' contents beside the specification: part of the cache key.
+_RECIPE = ("checkpoint.py", "weights.py", "tokenizer.py", "vocabulary_text.py", _TEMPLATE.name)
 
 
 def model_config(spec: CheckpointSpec) -> dict[str, object]:
@@ -123,8 +123,10 @@ def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
 
 
 def _fingerprint(spec: CheckpointSpec) -> str:
-    recipe = json.dumps([WRITER_VERSION, dataclasses.asdict(spec)], sort_keys=True)
-    return hashlib.sha256(recipe.encode() + _TEMPLATE.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode())
+    for name in _RECIPE:
+        digest.update((_HERE / name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def demo_checkpoint(spec: CheckpointSpec | None = None) -> Path:

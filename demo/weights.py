@@ -17,10 +17,11 @@ from saccade.demo.tokenizer import LEARNED_TOKENS, VOCABULARY_SIZE
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# Root mean square of a linear layer's output for inputs of one. Queries and keys at 1.5 give
-# attention scores with a standard deviation near 2: selective, yet stable in bfloat16.
-_ATTENTION_GAIN = 1.5
-_OUTPUT_GAIN = 3.0
+# Root mean square of a linear layer's output for inputs of one. Queries and keys at 2 give
+# attention scores with a standard deviation near 4: selective. The output gain makes the layers'
+# sum outweigh the embedding of the last token, which the tied output matrix would repeat.
+_ATTENTION_GAIN = 2.0
+_OUTPUT_GAIN = 16.0
 _PLAIN_GAIN = 1.0
 # Added tokens get short rows in the (tied) output matrix, so that a random model seldom says them.
 _ADDED_TOKEN_SCALE = 0.3

@@ -1,0 +1,89 @@
+"""Which requests are under way, and how the server comes to its end.
+
+The first SIGTERM or SIGINT drains: ``/ready`` turns red, new API requests get 503, those under
+way finish, bounded by a timeout. Then the HTTP server stops and after it the engine. A second
+signal ends the waiting at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from saccade.server.errors import Unavailable, error_response
+from saccade.server.metrics import REQUESTS_IN_FLIGHT
+from saccade.server.security import is_guarded
+
+logger = logging.getLogger("saccade.server")
+
+
+class Lifecycle:
+    """State of one server process between start and end. Belongs to its event loop."""
+
+    def __init__(self, drain_timeout: float) -> None:
+        self.draining = False
+        self._drain_timeout = drain_timeout  # seconds
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._drain: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """A request has come in."""
+        self._in_flight += 1
+        REQUESTS_IN_FLIGHT.inc()
+        self._idle.clear()
+
+    def end(self) -> None:
+        """A request has been answered, or its client has gone."""
+        self._in_flight -= 1
+        REQUESTS_IN_FLIGHT.dec()
+        if not self._in_flight:
+            self._idle.set()
+
+    def on_signal(self, stop: Callable[[bool], None]) -> None:
+        """What SIGTERM and SIGINT do.
+
+        Args:
+            stop: ends the HTTP server; True: without waiting for its connections.
+        """
+        if self.draining:
+            logger.info("second signal: stopping at once")
+            if self._drain is not None:
+                self._drain.cancel()
+            stop(True)
+            return
+        self.draining = True
+        logger.info("draining %d requests, then stopping", self._in_flight)
+        self._drain = asyncio.ensure_future(self._wait_then(stop))
+
+    async def _wait_then(self, stop: Callable[[bool], None]) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._drain_timeout)
+        except TimeoutError:
+            logger.warning("%d requests outlasted the drain timeout", self._in_flight)
+        stop(False)
+
+
+class LifecycleMiddleware:
+    """Counts the API requests under way; refuses new ones while the server drains."""
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_guarded(scope):
+            await self._app(scope, receive, send)
+        elif self._lifecycle.draining:
+            error = Unavailable("the server is shutting down", code="draining")
+            # The connection must not be kept for a next request to a server that is leaving.
+            response = error_response(error, {"Connection": "close"})
+            await response(scope, receive, send)
+        else:
+            self._lifecycle.begin()
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._lifecycle.end()

@@ -1,0 +1,79 @@
+"""Media of one request: fetched and decoded together, handed to vLLM, forgotten afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from saccade.media.loader import MediaLoader, PlannedImage
+from saccade.server.content import ImagePart, MediaSlot, VideoPart, read_messages
+from saccade.server.handles import MediaHandles, Medium
+from saccade.server.metrics import MEDIA_LOADING
+
+
+@dataclass(frozen=True)
+class VisionTokens:
+    """Prompt tokens by kind of medium."""
+
+    image: int = 0
+    video: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedMessages:
+    """Messages as vLLM shall see them; media are handles."""
+
+    messages: object
+    tokens: VisionTokens
+
+
+@asynccontextmanager
+async def prepared_messages(
+    messages: object, loader: MediaLoader, handles: MediaHandles
+) -> AsyncIterator[PreparedMessages]:
+    """Loads every medium in ``messages`` and puts handles in their places.
+
+    All media load at the same time; the first that fails cancels the others. Handles that vLLM
+    did not redeem are revoked at the end, however it comes.
+
+    Raises:
+        InvalidRequest, MediaError: as `read_messages` and `MediaLoader`, by path.
+    """
+    rewritten, slots = read_messages(messages)
+    if not slots:
+        yield PreparedMessages(rewritten, VisionTokens())
+        return
+    media = await _load_all(slots, loader)
+    tokens = _count_tokens(media)
+    issued: list[str] = []
+    try:
+        for slot, medium in zip(slots, media, strict=True):
+            issued.append(handles.issue(medium))
+            slot.fill(issued[-1])
+        # The rasters belong to whoever redeems them: not to be kept while the answer is made.
+        del media, medium
+        yield PreparedMessages(rewritten, tokens)
+    finally:
+        for url in issued:
+            handles.revoke(url)
+
+
+async def _load_all(slots: list[MediaSlot], loader: MediaLoader) -> list[Medium]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_load(slot.part, loader)) for slot in slots]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _load(part: ImagePart | VideoPart, loader: MediaLoader) -> Medium:
+    with MEDIA_LOADING.track_inprogress():
+        if isinstance(part, ImagePart):
+            return await loader.image(part.url, part.controls, part.path)
+        return await loader.video(part.source, part.controls, part.path)
+
+
+def _count_tokens(media: list[Medium]) -> VisionTokens:
+    image = sum(medium.plan.tokens for medium in media if isinstance(medium, PlannedImage))
+    return VisionTokens(image, sum(medium.plan.tokens for medium in media) - image)

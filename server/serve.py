@@ -1,0 +1,129 @@
+"""`saccade serve`: from the command line to a running server, and to its end."""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+
+import uvloop
+
+from saccade.media.loader import MediaLoader
+from saccade.server import vllm_adapter
+from saccade.server.app import build_app
+from saccade.server.handles import MediaHandles
+from saccade.server.lifecycle import Lifecycle
+from saccade.server.routes import Services
+from saccade.server.settings import (
+    SettingError,
+    Settings,
+    add_settings_arguments,
+    load_settings,
+)
+
+DEMO = "demo"
+
+_EPILOG = """examples:
+  saccade serve demo --port 8000
+  saccade serve Qwen/Qwen2.5-VL-7B-Instruct --max-model-len 32768
+  saccade serve ./checkpoint --media-root ./media --api-key "$KEY"
+  saccade serve --help=all            every flag, vLLM's too
+  saccade serve --help=Saccade        media, limits and shutdown
+
+exit codes: 0 stopped by a signal, 1 failed to start or the engine died, 2 a flag or setting is
+wrong, 130 interrupted before the server was up
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser that `add_arguments` expects: vLLM's flags need vLLM's kind."""
+    return vllm_adapter.make_parser()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds vLLM's flags and Saccade's."""
+    parser.description = (
+        "Serves a Qwen2.5-VL model: a Hugging Face id, a local folder, or 'demo' for the "
+        "bundled checkpoint with random weights."
+    )
+    parser.epilog = _EPILOG
+    vllm_adapter.add_engine_arguments(parser)
+    add_settings_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until a signal comes. Returns the exit code."""
+    try:
+        settings = load_settings(args)
+        _choose_model(args)
+        vllm_adapter.prepare_arguments(args)
+        vllm_adapter.check_model(args)
+    except (SettingError, ValueError) as error:
+        return _fail(str(error), 2)
+    signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
+    try:
+        with vllm_adapter.bound_socket(args) as sock:
+            return uvloop.run(_serve(args, settings, sock))
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        reason = error.strerror or error
+        return _fail(f"cannot listen on --host {args.host} --port {args.port}: {reason}", 1)
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(f"the server did not start: {error}", 1)
+
+
+async def _serve(args: argparse.Namespace, settings: Settings, sock: object) -> int:
+    handles = MediaHandles()
+    vllm_adapter.register_connector(handles)
+    async with vllm_adapter.running_engine(args) as engine:
+        loader = MediaLoader(
+            engine.geometry,
+            engine.pixel_limits,
+            settings.fetch_policy,
+            settings.media_workers,
+            settings.media_limits,
+        )
+        lifecycle = Lifecycle(settings.drain_timeout)
+        services = Services(engine, settings, loader, handles, lifecycle)
+        app = build_app(services, args, _api_keys(args, settings))
+        await engine.attach(app)
+        if settings.warm_up:
+            await engine.warm_up()
+        try:
+            await vllm_adapter.serve_until_stopped(app, args, sock)
+        finally:
+            await loader.close()
+        return 0 if await engine.is_alive() else 1
+
+
+def _choose_model(args: argparse.Namespace) -> None:
+    if args.model_tag is None:
+        raise ValueError("name a model: saccade serve MODEL, for example saccade serve demo")
+    args.model = args.model_tag
+    if args.model_tag != DEMO:
+        return
+    from saccade.demo.checkpoint import demo_checkpoint
+
+    args.model = args.model_tag = str(demo_checkpoint())
+    args.served_model_name = args.served_model_name or [DEMO]
+    # Compiling would take longer than all that the demo ever computes, and so would filling
+    # vLLM's 4 GiB of CPU cache.
+    args.enforce_eager = True
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+
+
+def _api_keys(args: argparse.Namespace, settings: Settings) -> list[str]:
+    """Flag, then SACCADE_API_KEY, then VLLM_API_KEY."""
+    keys = args.api_key or [key.get_secret_value() for key in settings.api_key]
+    return [key for key in keys or [os.environ.get("VLLM_API_KEY", "")] if key]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"saccade serve: error: {message}", file=sys.stderr)
+    return code

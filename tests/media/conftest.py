@@ -1,0 +1,103 @@
+"""The reference process, and real media files whose content is known."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "tests" / "oracle" / "reference.py"
+PACKAGES = ROOT / ".oracle"
+
+Ask = Callable[..., Any]
+
+WIDTH, HEIGHT, BITS = 192, 128, 8
+
+
+@pytest.fixture(scope="session")
+def reference() -> Iterator[Ask]:
+    """Asks qwen-vl-utils and torchvision: ``reference("job", **arguments)`` -> its answer."""
+    assert PACKAGES.is_dir(), (
+        "pip install --no-deps --target .oracle -r tests/oracle/requirements.txt"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGES), "FORCE_QWENVL_VIDEO_READER": "decord"}
+    process = subprocess.Popen(
+        [sys.executable, str(REFERENCE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(job: str, **arguments: Any) -> Any:
+        process.stdin.write(json.dumps({"job": job, **arguments}) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, "the reference process ended; its error is above"
+        return json.loads(line)
+
+    yield ask
+    process.stdin.close()
+    process.wait(timeout=30)
+
+
+def numbered_frame(number: int) -> np.ndarray:
+    """A picture that shows ``number``: eight bars from left to right, white for a set bit."""
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for bit in range(BITS):
+        if number >> bit & 1:
+            frame[:, bit * WIDTH // BITS : (bit + 1) * WIDTH // BITS] = 255
+    return frame
+
+
+def _shown_number(frame: np.ndarray) -> int:
+    width = frame.shape[1]
+    middles = [frame[:, int((bit + 0.5) * width / BITS)].mean() for bit in range(BITS)]
+    return sum((middle > 128) << bit for bit, middle in enumerate(middles))
+
+
+@pytest.fixture(scope="session")
+def shown_number() -> Callable[[np.ndarray], int]:
+    """Reads the number off a frame of a clip made by ``encode_clip``."""
+    return _shown_number
+
+
+@pytest.fixture(scope="session")
+def encode_clip() -> Callable[..., bytes]:
+    """Encodes a clip whose frames show their numbers."""
+
+    def encode(
+        container: str = "mp4",
+        codec: str = "libx264",
+        frames: int = 40,
+        rate: int = 25,
+        times: list[int] | None = None,
+        **options: str,
+    ) -> bytes:
+        """``times``: presentation times in milliseconds, instead of a constant ``rate``."""
+        output = io.BytesIO()
+        with av.open(output, "w", format=container, options=options) as writer:
+            stream = writer.add_stream(codec, rate=rate)
+            stream.width, stream.height = WIDTH, HEIGHT
+            stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+            stream.thread_count = 1
+            for number in range(frames):
+                frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+                if times is not None:
+                    frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+                writer.mux(stream.encode(frame))
+            writer.mux(stream.encode())
+        return output.getvalue()
+
+    return encode

@@ -1,0 +1,338 @@
+"""Pictures: upright, on white, bit-equal to the reference's resize; bad bytes are told apart."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from saccade.media.errors import DecodeError, LimitError, MediaError
+from saccade.media.image import decode_image, image_size, resize, to_rgb
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Noise on a slope: hard edges in both directions and the whole range of values."""
+    chance = np.random.default_rng(seed)
+    slope = np.linspace(0, 255, width)[None, :, None]
+    pixels = slope * 0.5 + chance.integers(0, 256, (height, width, channels)) * 0.5
+    return pixels.astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    output = io.BytesIO()
+    image.save(output, kind, **options)
+    return output.getvalue()
+
+
+def test_resize_is_bit_equal_to_torchvision(reference: Callable[..., Any], tmp_path: Path) -> None:
+    chance = random.Random(5)
+    shapes = [
+        ((480, 640), (476, 644)),  # nearly equal
+        ((480, 640), (480, 644)),  # one side kept
+        ((33, 35), (280, 308)),  # up
+        ((1080, 1920), (364, 644)),  # down
+        ((1500, 8), (5600, 28)),  # tall
+        ((7, 1399), (28, 5600)),  # wide
+        ((1, 1), (56, 56)),
+        ((1, 200), (28, 4004)),
+        ((28, 28), (28, 28)),
+        ((2003, 1501), (28, 28)),  # far down
+    ]
+    for _ in range(90):
+        old = (chance.randint(1, 700), chance.randint(1, 700))
+        shapes.append((old, (28 * chance.randint(1, 25), 28 * chance.randint(1, 25))))
+    pictures = {f"a{n}": noise(*old, seed=n) for n, (old, _) in enumerate(shapes)}
+    sizes = {f"a{n}": new for n, (_, new) in enumerate(shapes)}
+    given_file, answer_file = tmp_path / "given.npz", tmp_path / "answer.npz"
+    np.savez(given_file, **{name: pixels.transpose(2, 0, 1) for name, pixels in pictures.items()})
+    assert reference("resize", input=str(given_file), output=str(answer_file), sizes=sizes)
+    with np.load(answer_file) as answers:
+        for name, pixels in pictures.items():
+            ours = resize(pixels, *sizes[name])
+            assert ours.dtype == np.uint8
+            np.testing.assert_array_equal(ours, answers[name].transpose(1, 2, 0), err_msg=name)
+
+
+def test_resize_of_a_batch_equals_resize_of_each() -> None:
+    clip = np.stack([noise(50, 70, seed=seed) for seed in range(6)]).reshape(2, 3, 50, 70, 3)
+    whole = resize(clip, 28, 84)
+    assert whole.shape == (2, 3, 28, 84, 3)
+    for row in range(2):
+        for column in range(3):
+            np.testing.assert_array_equal(whole[row, column], resize(clip[row, column], 28, 84))
+
+
+def test_resize_takes_views_and_leaves_them_alone() -> None:
+    pixels = noise(60, 80)
+    kept = pixels.copy()
+    turned = np.rot90(pixels)  # negative strides
+    np.testing.assert_array_equal(resize(turned, 28, 28), resize(turned.copy(), 28, 28))
+    pixels.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resize(pixels, 28, 28)
+    np.testing.assert_array_equal(pixels, kept)
+    assert resize(pixels, 60, 80) is pixels
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_decodes(kind: str) -> None:
+    flat = np.zeros((45, 61, 3), np.uint8)
+    flat[:, :30] = (200, 40, 90)
+    data = encoded(Image.fromarray(flat), kind)
+    assert image_size(data) == (61, 45)
+    decoded = decode_image(data)
+    assert decoded.shape == (45, 61, 3)
+    assert decoded.dtype == np.uint8
+    difference = np.abs(decoded.astype(int) - flat)[:, [5, 20, 50]]
+    assert difference.max() <= (0 if kind in ("PNG", "BMP") else 8)
+
+
+def test_plain_pictures_are_what_the_reference_reads(
+    reference: Callable[..., Any], tmp_path: Path
+) -> None:
+    files = {}
+    for kind in FORMATS:
+        files[kind] = str(tmp_path / f"picture.{kind.lower()}")
+        Image.fromarray(noise(90, 120)).save(files[kind])
+    for mode in ("L", "1", "P", "CMYK", "YCbCr", "RGBA"):
+        kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
+        files[mode] = str(tmp_path / f"{mode}.{kind.lower()}")
+        Image.fromarray(noise(40, 50, 4), "RGBA").convert("RGB").convert(mode).save(files[mode])
+    Image.fromarray(noise(40, 50, 4), "RGBA").save(files["RGBA"])
+    output = tmp_path / "answer.npz"
+    assert reference("fetch_image", files=files, output=str(output))
+    with np.load(output) as answers:
+        for name, path in files.items():
+            ours = decode_image(Path(path).read_bytes())
+            np.testing.assert_array_equal(ours, answers[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    corner = np.zeros((48, 80, 3), np.uint8)
+    corner[:24, :40] = (250, 0, 0)
+    corner[:24, 40:] = (0, 250, 0)
+    corner[24:, :40] = (0, 0, 250)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {} if kind == "PNG" else {"quality": 95}
+    data = encoded(Image.fromarray(corner), kind, exif=exif, **options)
+    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    # Where the stored first row and column lie in the upright picture (EXIF 2.32, table 6).
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }[orientation]
+    ours = decode_image(data)
+    np.testing.assert_array_equal(ours, upright)
+    assert image_size(data) == (ours.shape[1], ours.shape[0])
+    assert (ours.shape[0] > ours.shape[1]) == (orientation >= 5)
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_png_orientation_behind_the_pixels() -> None:
+    """PNG allows its eXIf chunk after IDAT: header and decode must see the same orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(Image.fromarray(noise(20, 30)), "PNG")
+    end = png_chunk(b"IEND", b"")
+    assert plain.endswith(end)
+    data = plain[: -len(end)] + png_chunk(b"eXIf", exif.tobytes()[6:]) + end
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.asarray(ImageOps.exif_transpose(image)).shape == (30, 20, 3)
+    assert image_size(data) == (20, 30)
+    assert decode_image(data).shape == (30, 20, 3)
+
+
+def test_unreadable_or_absurd_exif_is_upright() -> None:
+    picture = Image.fromarray(noise(20, 30))
+    absurd = Image.Exif()
+    absurd[0x0112] = 77
+    for exif in (b"Exif\0\0MM\0*garbage", b"Exif\0\0", b"nothing at all", absurd.tobytes()):
+        data = encoded(picture, "JPEG", exif=exif)
+        assert image_size(data) == (30, 20)
+        assert decode_image(data).shape == (20, 30, 3)
+
+
+def transparent_left(mode: str) -> Image.Image:
+    """Left half invisible over black, right half opaque (10, 20, 30), or grey 20."""
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:, 8:] = (10, 20, 30, 255)
+    image = Image.fromarray(pixels, "RGBA")
+    if mode == "LA":
+        grey = np.zeros((16, 16, 2), np.uint8)
+        grey[:, 8:] = (20, 255)
+        return Image.fromarray(grey, "LA")
+    return image
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGBA"), ("WEBP", "RGBA"), ("PNG", "LA"), ("GIF", "RGBA")]
+)
+def test_transparency_is_white(kind: str, mode: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels = decode_image(encoded(transparent_left(mode), kind, **options))
+    assert (pixels[:, :8] == 255).all()
+    expected = (20, 20, 20) if mode == "LA" else (10, 20, 30)
+    assert np.abs(pixels[:, 8:].astype(int) - expected).max() <= 4
+
+
+def test_palette_and_colour_key_transparency_is_white() -> None:
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    palette.paste(1, (4, 0, 8, 8))
+    pixels = decode_image(encoded(palette, "PNG", transparency=0))
+    assert (pixels[:, :4] == 255).all()
+    assert (pixels[:, 4:] == (200, 100, 50)).all()
+    keyed = Image.fromarray(np.full((8, 8, 3), 7, np.uint8))
+    keyed.paste((9, 9, 9), (4, 0, 8, 8))
+    pixels = decode_image(encoded(keyed, "PNG", transparency=(7, 7, 7)))
+    assert (pixels[:, :4] == 255).all()
+    assert (pixels[:, 4:] == 9).all()
+
+
+def test_half_transparency_blends() -> None:
+    half = Image.new("RGBA", (4, 4), (0, 100, 200, 128))
+    assert np.abs(to_rgb(half)[0, 0].astype(int) - (127, 177, 227)).max() <= 1
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 65_535, 256).astype(np.uint16).reshape(16, 16)
+    data = encoded(Image.fromarray(ramp), "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "I;16"
+    pixels = decode_image(data)
+    np.testing.assert_array_equal(pixels[:, :, 1], np.round(ramp / 257).astype(np.uint8))
+    assert pixels.shape == (16, 16, 3)
+
+
+def test_cmyk_keeps_its_colours() -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    pixels = decode_image(encoded(red, "JPEG", quality=95))
+    assert np.abs(pixels.astype(int) - (255, 0, 0)).max() < 8
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert (decode_image(data) == (255, 0, 0)).all()
+
+
+def test_other_pil_modes() -> None:
+    for mode in ("I", "F", "L", "1", "P", "HSV", "LAB", "La", "RGBa", "PA", "CMYK", "YCbCr"):
+        pixels = to_rgb(Image.new(mode, (5, 4)))
+        assert pixels.shape == (4, 5, 3)
+        assert pixels.dtype == np.uint8
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A few hundred bytes whose header promises any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    return b"\x89PNG\r\n\x1a\n" + body + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (10_001, 10_000)])
+def test_pixel_cap_holds_before_decoding(width: int, height: int) -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    for read in (image_size, decode_image):
+        with pytest.raises(LimitError) as caught:
+            read(huge_png(width, height), max_pixels=100_000_000)
+        assert caught.value.status == 413
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_picture_at_the_cap_passes() -> None:
+    data = encoded(Image.fromarray(noise(30, 40)), "PNG")
+    assert image_size(data, max_pixels=1200) == (40, 30)
+    with pytest.raises(LimitError):
+        image_size(data, max_pixels=1199)
+
+
+def assert_clean(error: MediaError) -> None:
+    """Nothing of the inside of the process may reach the caller."""
+    for leak in ("0x", "<_io", "BytesIO", "object at", "Traceback"):
+        assert leak not in error.message
+
+
+BAD_BYTES = {
+    "empty": b"",
+    "text": b"<html>not a picture</html>",
+    "zeros": b"\0" * 4096,
+    "jpeg magic": b"\xff\xd8\xff\xe0",
+    "png magic": b"\x89PNG\r\n\x1a\n",
+    "gif magic": b"GIF89a",
+    "bmp magic": b"BM" + b"\xff" * 60,
+    "webp magic": b"RIFF\x10\0\0\0WEBPVP8 ",
+    "tiff": encoded(Image.new("RGB", (8, 8)), "TIFF"),
+    "ico": encoded(Image.new("RGB", (16, 16)), "ICO"),
+    "ppm": encoded(Image.new("RGB", (8, 8)), "PPM"),
+    "eps": encoded(Image.new("RGB", (8, 8)), "EPS"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BYTES)
+def test_other_bytes_are_refused(name: str) -> None:
+    for read in (image_size, decode_image):
+        with pytest.raises(DecodeError) as caught:
+            read(BAD_BYTES[name])
+        assert_clean(caught.value)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_pictures_are_refused(kind: str, share: float) -> None:
+    data = encoded(Image.fromarray(noise(200, 200)), kind)
+    with pytest.raises(DecodeError) as caught:
+        decode_image(data[: int(len(data) * share)])
+    assert_clean(caught.value)
+
+
+SMALL = {kind: encoded(Image.fromarray(noise(12, 16)), kind) for kind in FORMATS}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=st.sampled_from(FORMATS),
+    edits=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 64),
+)
+@example(kind="PNG", edits=[(11, 255)], cut=0)
+def test_damaged_bytes_decode_or_are_refused(
+    kind: str, edits: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(SMALL[kind])
+    for position, value in edits:
+        data[position % len(data)] = value
+    damaged = bytes(data[: len(data) - cut])
+    try:
+        width, height = image_size(damaged, max_pixels=10**6)
+        pixels = decode_image(damaged, max_pixels=10**6)
+    except MediaError as error:
+        assert_clean(error)
+    else:
+        assert pixels.shape == (height, width, 3)
