@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 320, 240
@@ -53,7 +54,9 @@ def make_clip(photo_path: Path, clip_path: Path) -> None:
             "x264-params": "colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m",
         }
         for index in range(frames):
-            image = av.VideoFrame.from_image(_frame(photo, index / (frames - 1)))
+            image = av.VideoFrame.from_ndarray(
+                np.asarray(_frame(photo, index / (frames - 1))), format="rgb24"
+            )
             container.mux(stream.encode(image))
         container.mux(stream.encode(None))
 

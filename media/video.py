@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from threading import Event
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
@@ -60,16 +61,12 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         frame = next(container.decode(stream), None)
         if frame is None:
             raise DecodeError("the video has no frames")
-        sideways = frame.rotation % 180 != 0
         width, height = frame.width, frame.height
+        if _display(frame)[0]:
+            width, height = height, width
     with _opened(data, limits) as (container, stream):
         frames, rate = _count_packets(container, stream, limits.max_source_frames)
-    source = VideoSource(
-        width=height if sideways else width,
-        height=width if sideways else height,
-        frames=frames,
-        fps=rate,
-    )
+    source = VideoSource(width=width, height=height, frames=frames, fps=rate)
     limits.check_source(source)
     return source
 
@@ -133,8 +130,25 @@ def _upright_rgb(frame: VideoFrame) -> Pixels:
         pixels = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
     else:
         pixels = cast(Pixels, frame.to_ndarray(format="rgb24"))
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy counts
-    return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
+    transposed, mirrored, upside_down = _display(frame)
+    if transposed:
+        pixels = pixels.transpose(1, 0, 2)
+    return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+
+
+def _display(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """How to make a frame upright: transpose first, then mirror in x, then in y.
+
+    Phones record sideways and put a 3 x 3 matrix in the file: a point (x, y) is shown at
+    (a x + c y, b x + d y), up to a shift (ISO/IEC 14496-12, track header box).
+    """
+    data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(int)
+    if abs(b) > abs(a):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
 
 
 def _count_packets(container: InputContainer, stream: VideoStream, most: int) -> tuple[int, float]:
@@ -177,7 +191,8 @@ def _opened(
             if stream is None:
                 raise DecodeError("the file has no video stream")
             context = stream.codec_context
-            if context.name not in _CODECS:
+            # FFmpeg makes no context for a codec that it does not know either.
+            if context is None or context.name not in _CODECS:
                 raise DecodeError("the video's codec is not supported")
             if context.width * context.height > limits.max_frame_pixels:
                 raise LimitError(

@@ -90,7 +90,7 @@ class Reference:
         """``[merged tokens, hidden]`` of the media, one after another."""
         grids = torch.tensor([medium.grid for medium in media])
         out = self.model.model.visual(
-            torch.cat([medium.patches() for medium in media]), grid_thw=grids
+            torch.cat([medium.patches() for medium in media]).to(self.model.dtype), grid_thw=grids
         )
         return out.pooler_output if hasattr(out, "pooler_output") else out
 

@@ -1,0 +1,186 @@
+"""`saccade demo`: a real server, a real client, a photograph and a clip."""
+
+import argparse
+import base64
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+from openai.types import CompletionUsage
+
+from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+
+_MEDIA = Path(__file__).with_name("media")
+_MAX_TOKENS = 32
+
+_EPILOG = """examples:
+  saccade demo                                     the bundled checkpoint, on a GPU or a CPU
+  saccade demo --model Qwen/Qwen2.5-VL-3B-Instruct
+  saccade demo --url http://localhost:8000         a server that already runs
+
+exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted
+"""
+
+_RANDOM_WEIGHTS = (
+    "The bundled checkpoint has random weights until the trained one lands: everything between the "
+    "request and these tokens is real, but the words mean nothing."
+)
+
+
+class DemoError(Exception):
+    """One line that says what went wrong."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One medium and what to ask about it."""
+
+    kind: str  # image or video: also the name of the content part and of the usage field
+    file: Path
+    media_type: str
+    text: str
+
+    def message(self) -> dict[str, object]:
+        """The user message, with the medium as a data: URL."""
+        encoded = base64.b64encode(self.file.read_bytes()).decode("ascii")
+        part = f"{self.kind}_url"
+        return {
+            "role": "user",
+            "content": [
+                {"type": part, part: {"url": f"data:{self.media_type};base64,{encoded}"}},
+                {"type": "text", "text": self.text},
+            ],
+        }
+
+
+QUESTIONS = (
+    Question("image", _MEDIA / "temple.jpg", "image/jpeg", "Describe this image."),
+    Question("video", _MEDIA / "temple.mp4", "video/mp4", "What happens in this video?"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's flags."""
+    parser.description = (
+        "Starts the server on the bundled checkpoint (no download), asks it about a bundled "
+        "photograph and a bundled clip over HTTP, prints the streamed answers, and stops it."
+    )
+    parser.epilog = _EPILOG
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", help="use the server at this URL instead of starting one")
+    where.add_argument(
+        "--model", default="demo", help="what the started server serves (default: demo)"
+    )
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="how long the started server may take to load (default: 600)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit code."""
+    try:
+        with _server(args) as url:
+            _ask_everything(url, random_weights=args.url is None and args.model == "demo")
+    except ServerError as error:
+        if error.log_tail:
+            print(f"\nthe server's last lines:\n{error.log_tail}", file=sys.stderr)
+        return _fail(str(error))
+    except DemoError as error:
+        return _fail(str(error))
+    except openai.APIError as error:
+        return _fail(f"a request to {args.url} failed: {error}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"saccade demo: error: {message}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _server(args: argparse.Namespace) -> Iterator[str]:
+    """The URL of a server that is ready; one that was started here is stopped at the end."""
+    if args.url is not None:
+        yield args.url.rstrip("/").removesuffix("/v1")
+        return
+    with ServerProcess(args.model, LIGHT_FLAGS) as server:
+        print(f"starting: saccade serve {args.model} ", end="", flush=True)
+        server.wait_ready(args.start_timeout, lambda: print(".", end="", flush=True))
+        print(f" ready at {server.url}")
+        try:
+            yield server.url
+        except openai.APIError as error:
+            raise ServerError(f"a request failed: {error}", server.log_tail()) from error
+        print("stopping the server", flush=True)
+        code = server.stop()
+    if code != 0:
+        raise DemoError(f"the server ended with exit code {code} after SIGTERM, not 0")
+
+
+def _ask_everything(url: str, random_weights: bool) -> None:
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=600) as client:
+        models = client.models.list().data
+        if not models:
+            raise DemoError(f"the server at {url} serves no model")
+        for question in QUESTIONS:
+            print(f"\n{question.kind}: {question.file.name}\n> {question.text}")
+            usage = _ask(client, models[0].id, question)
+            print(_token_counts(usage))
+    if random_weights:
+        print(f"\n{_RANDOM_WEIGHTS}\n")
+
+
+def _ask(client: openai.OpenAI, model: str, question: Question) -> CompletionUsage:
+    """Print one answer as it streams in; returns what it cost."""
+    messages: Any = [question.message()]
+    stream = client.chat.completions.create(
+        model=model,
+        messages=messages,
+        max_tokens=_MAX_TOKENS,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    usage: CompletionUsage | None = None
+    finish_reason: str | None = None
+    with stream:
+        for chunk in stream:
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                print(printable(choice.delta.content or ""), end="", flush=True)
+                finish_reason = choice.finish_reason or finish_reason
+    print()
+    if finish_reason not in ("stop", "length"):
+        raise DemoError(f"the answer about {question.file.name} ended with {finish_reason!r}")
+    if usage is None or not usage.completion_tokens:
+        raise DemoError(f"the answer about {question.file.name} is empty")
+    return usage
+
+
+def printable(text: str) -> str:
+    """The text without what could disturb a terminal: random weights say anything."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in text)
+
+
+def _token_counts(usage: CompletionUsage) -> str:
+    details = usage.prompt_tokens_details
+    visual = {
+        kind: count
+        for kind in ("image", "video")
+        if (count := getattr(details, f"{kind}_tokens", None))
+    }
+    parts = [f"{count} {kind}" for kind, count in visual.items()]
+    if visual:
+        parts.append(f"{usage.prompt_tokens - sum(visual.values())} text")
+    kinds = f" ({', '.join(parts)})" if parts else ""
+    return f"[{usage.prompt_tokens} prompt tokens{kinds}, {usage.completion_tokens} answer tokens]"

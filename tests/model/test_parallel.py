@@ -1,0 +1,67 @@
+"""More than one process gives the same tokens as one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import engine, greedy
+from media_samples import raster
+from PIL import Image
+
+from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
+
+PARALLEL = {
+    "tensor": {"tensor_parallel_size": 2},
+    "tensor, data-parallel tower": {"tensor_parallel_size": 2, "mm_encoder_tp_mode": "data"},
+    "pipeline": {"pipeline_parallel_size": 2},
+}
+
+
+def prompts() -> list[dict[str, Any]]:
+    """Text, one image, three images of different sizes, a clip, and a clip with an image."""
+    images = [
+        Image.fromarray(raster(seed, 1, *size)[0])
+        for seed, size in enumerate([(140, 196), (56, 112), (224, 84)])
+    ]
+    clip = (raster(5, 6, 84, 112), {"fps": 3.0, "total_num_frames": 6})
+    image, video = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
+    return [
+        {"prompt": "The quick brown fox"},
+        {"prompt": f"{image}What is this?", "multi_modal_data": {"image": images[:1]}},
+        {"prompt": f"{image} {image}{image} Compare.", "multi_modal_data": {"image": images}},
+        {"prompt": f"{video}What happens?", "multi_modal_data": {"video": [clip]}},
+        {
+            "prompt": f"{video} or {image}?",
+            "multi_modal_data": {"image": images[1:2], "video": [clip]},
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(CheckpointSpec(dtype="float32"), tmp_path_factory.mktemp("parallel"))
+
+
+@pytest.fixture(scope="module")
+def tokens_of_one_process(checkpoint: Path) -> list[list[int]]:
+    with engine(checkpoint) as llm:
+        return greedy(llm, prompts(), 24)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One core a worker."""
+    cores = sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{cores[0]}|{cores[-1]}")
+    return
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("options", PARALLEL.values(), ids=PARALLEL)
+def test_same_tokens(
+    checkpoint: Path, tokens_of_one_process: list[list[int]], options: dict[str, Any]
+) -> None:
+    with engine(checkpoint, **options) as llm:
+        assert greedy(llm, prompts(), 24) == tokens_of_one_process
