@@ -1,8 +1,11 @@
 """What can go wrong with a picture or a clip. One tree, so that one handler answers all of it."""
 
 
-class MediaError(Exception):
+class MediaError(ValueError):
     """A medium that cannot be served, for a reason the caller can act on.
+
+    A ValueError, which vLLM answers as the caller's mistake where the plugin runs without our
+    front end.
 
     Messages are written for the caller: they hold no file paths of this machine, no addresses
     that a name resolved to and no text of the decoding libraries.

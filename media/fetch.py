@@ -210,10 +210,11 @@ def read_file(url: str, policy: FetchPolicy) -> bytes:
         handle = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise FetchError("the file does not exist or cannot be read") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise FetchError("not a regular file")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise FetchError("not a regular file")
         if status.st_size > policy.max_bytes:
             raise _too_large(policy.max_bytes)
         data = file.read(policy.max_bytes + 1)

@@ -250,8 +250,8 @@ class MediaLoader:
 
     def _fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
         pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
-        # The reference resizes listed frames twice, first with PIL. Its pixels are what the model
-        # is used to, so ours are the same.
+        # The reference resizes listed frames twice, first with PIL, and so do we: one resize would
+        # give sharper pixels than callers of the reference get.
         height, width = listed_frame_size(
             pixels.shape[1], pixels.shape[0], prepared.controls, self._geometry
         )

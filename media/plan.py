@@ -226,7 +226,7 @@ def frame_size(
         controls.total_pixels, 128_000 * geometry.factor * geometry.factor * 0.9
     )
     share = total_pixels / count * geometry.temporal_patch_size
-    ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
+    ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.04))
     max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
     return _resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
 

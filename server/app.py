@@ -61,7 +61,7 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    lifecycle = app.state.services.lifecycle
+    engine, lifecycle = app.state.services.engine, app.state.services.lifecycle
     async with vllm_adapter.vllm_lifespan(app):
         # serve_http has set its own handlers before it starts us. They would stop the engine
         # first and cut off the requests in it; ours take their place.
@@ -69,7 +69,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         def stop(at_once: bool) -> None:
             server.should_exit = True
-            server.force_exit = server.force_exit or at_once
+            if at_once:
+                server.force_exit = True
+                engine.end_at_once()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -96,8 +96,8 @@ def _read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dic
             content.append({})
         else:
             known = ", ".join((*_TEXT_TYPES, *_MODALITIES))
-            told = "missing" if kind is None else f"{str(kind)[:64]!r} is not supported"
-            raise InvalidRequest(f"the type of the part is {told}; use {known}", f"{place}.type")
+            told = "without a type" if kind is None else f"of type {str(kind)[:64]!r}"
+            raise InvalidRequest(f"a part {told} is not supported; use {known}", f"{place}.type")
     return content
 
 
@@ -114,7 +114,7 @@ def _read_text(part: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
 
 
 def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | VideoPart:
-    source = part.get(kind)
+    source: Any = part.get(kind)
     inside: dict[str, Any] = {}
     source_path = f"{path}.{kind}"
     if isinstance(source, dict) and kind.endswith("_url"):

@@ -27,6 +27,7 @@ _REFUSED_FIELDS = {
     "media_io_kwargs": "controls of pictures and clips belong beside them",
     "prompt_embeds": "embeddings from clients are not served",
     "chat_template": "the server's template is used",
+    "vision": "this version neither reports nor maps coordinates",
 }
 _TRANSFER_FIELDS = ("kv_transfer_params", "ec_transfer_params")
 

@@ -61,6 +61,9 @@ _DEFAULTS = {
     # Qwen2.5-VL calls tools in Hermes's form; without a parser vLLM refuses tool_choice.
     "enable_auto_tool_choice": True,
     "tool_call_parser": "hermes",
+    # vLLM's 0 kills the engine's processes before they can give back shared memory. By the time
+    # this one counts, our own drain has left them without requests.
+    "shutdown_timeout": 10,
 }
 
 # Options that would open, or only pretend to open, what this server keeps shut.
@@ -230,6 +233,10 @@ class Engine:
         except EngineDeadError:
             return False
         return True
+
+    def end_at_once(self) -> None:
+        """Lets the engine's processes have no time of their own when they are ended."""
+        self._client.vllm_config.shutdown_timeout = 0
 
     async def warm_up(self) -> None:
         """One token with logprobs: what their first use compiles, it compiles now."""

@@ -1,0 +1,34 @@
+"""`saccade bench`: measure a server."""
+
+import argparse
+from collections.abc import Callable
+
+from saccade.benchmarks import serve
+
+_EPILOG = """examples:
+  saccade bench serve
+  saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
+  saccade bench serve --help
+
+exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's benchmarks and their flags."""
+    parser.description = "Measures a server. A run with a wrong answer prints no figures."
+    parser.epilog = _EPILOG
+    benchmarks = parser.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
+    child = benchmarks.add_parser(
+        "serve",
+        help="closed-loop load on a server: first token, between tokens, whole request",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_arguments(child)
+    child.set_defaults(benchmark=serve.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen benchmark; returns the exit code."""
+    benchmark: Callable[[argparse.Namespace], int] = args.benchmark
+    return benchmark(args)

@@ -1,0 +1,212 @@
+"""`saccade bench serve`: put a server under load, check every answer, report what callers see."""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from saccade.benchmarks.load import Load, Outcome, run_load
+from saccade.benchmarks.report import problem_list, result_line, table, write_json
+from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
+from saccade.benchmarks.workloads import KINDS, Request, Workload
+from saccade.demo.server_process import ServerError, ServerProcess
+
+_EPILOG = """examples:
+  saccade bench serve                              starts `saccade serve demo` and measures it
+  saccade bench serve --url http://localhost:8000 --size 448x448,1920x1080 --requests 128
+  saccade bench serve --url http://localhost:8000 --workload video --size 640x480 --seconds 10
+  saccade bench serve --concurrency 32 --requests 512 --max-tokens 64 --json result.json
+
+Every picture and clip is different, so caches do not help. Every answer is checked: 200, not
+empty, a valid finish_reason, and as many prompt tokens as planned. If one is wrong, no figures are
+printed. The last line is RESULT key=value ..., times in milliseconds.
+
+exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted
+"""
+
+
+class BenchError(Exception):
+    """One line that says why there is no run."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the benchmark's flags."""
+    parser.description = "Puts a server under closed-loop load and reports what its callers see."
+    parser.epilog = _EPILOG
+    parser.add_argument("--url", help="the server (default: start one on the bundled checkpoint)")
+    parser.add_argument(
+        "--model", help="its name at the server (default: the first it lists); without --url: "
+        "what to serve (default: demo)"
+    )  # fmt: skip
+    parser.add_argument("--workload", choices=KINDS, default="image", help="default: image")
+    parser.add_argument(
+        "--size",
+        type=_sizes,
+        default=((448, 448),),
+        metavar="WxH[,WxH]",
+        help="of pictures or frames in pixels; several are taken in turn (default: 448x448)",
+    )
+    parser.add_argument(
+        "--seconds", type=_positive(float), default=4.0, help="length of a clip (default: 4)"
+    )
+    parser.add_argument(
+        "--concurrency", type=_positive(int), default=8, help="callers at a time (default: 8)"
+    )
+    parser.add_argument(
+        "--requests", type=_positive(int), default=64, help="to measure (default: 64)"
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=_positive(int),
+        metavar="REQUESTS",
+        help="to send before, not measured (default: as many as --concurrency)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=_positive(int), default=16, help="of an answer (default: 16)"
+    )
+    parser.add_argument(
+        "--ignore-eos",
+        action="store_true",
+        help="answers of exactly --max-tokens (an extension of vLLM's API)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the content (default: 0)")
+    parser.add_argument(
+        "--timeout",
+        type=_positive(float),
+        default=600.0,
+        metavar="SECONDS",
+        help="without a byte, after which a request has failed; also for starting (default: 600)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the benchmark; returns the exit code."""
+    if args.workload == "video" and any(side % 2 for size in args.size for side in size):
+        print("saccade bench: error: --size: clips need even sides", file=sys.stderr)
+        return 2
+    try:
+        with _server(args) as url:
+            return _measure(args, url)
+    except ServerError as error:
+        if error.log_tail:
+            print(f"the server's last lines:\n{error.log_tail}", file=sys.stderr)
+        message = str(error)
+    except BenchError as error:
+        message = str(error)
+    print(f"saccade bench: error: {message}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _server(args: argparse.Namespace) -> Iterator[str]:
+    if args.url is not None:
+        yield args.url.rstrip("/").removesuffix("/v1")
+        return
+    with ServerProcess(args.model or "demo") as server:
+        _say(f"starting: saccade serve {args.model or 'demo'}")
+        server.wait_ready(args.timeout)
+        yield server.url
+
+
+def _measure(args: argparse.Namespace, url: str) -> int:
+    key = os.environ.get("OPENAI_API_KEY")
+    about = _about(url, key, args.model if args.url is not None else None)
+    workload = Workload(
+        kind=args.workload,
+        sizes=args.size,
+        max_tokens=args.max_tokens,
+        seed=args.seed,
+        seconds=args.seconds,
+        ignore_eos=args.ignore_eos,
+    )
+    warm_up = args.warm_up or args.concurrency
+    _say(f"making {warm_up + args.requests} requests")
+    made = workload.requests(range(warm_up + args.requests), about["model"])
+
+    def load(requests: list[Request], concurrency: int) -> Load:
+        return asyncio.run(run_load(url, requests, concurrency, args.timeout, key))
+
+    (plain,) = load([workload.text_only(about["model"])], 1).outcomes
+    text_tokens = _text_tokens(plain)
+    _say(f"warming up: {warm_up} requests")
+    load(made[:warm_up], args.concurrency)
+    measured = made[warm_up:]
+    _say(f"measuring: {len(measured)} requests, {args.concurrency} at a time")
+    result = load(measured, args.concurrency)
+
+    problems = find_problems(measured, result.outcomes, text_tokens)
+    errors = error_counts(result.outcomes)
+    figures: Figures | None = None if problems else summarise(measured, result)
+    if args.json is not None:
+        write_json(args.json, _arguments(args, warm_up), figures, errors, problems, about)
+    if figures is not None:
+        print(table(figures))
+    else:
+        print(f"no figures: {len(problems)} of {len(measured)} answers are wrong")
+        print(problem_list(problems))
+    print(result_line(figures, len(measured), errors, problems))
+    return 1 if problems else 0
+
+
+def _about(url: str, key: str | None, model: str | None) -> dict[str, Any]:
+    """What the server says about itself: the model's name and, where it has one, its version."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+            listed = client.get("/v1/models")
+            listed.raise_for_status()
+            names = [entry["id"] for entry in listed.json()["data"]]
+            version = client.get("/version")
+    except httpx.HTTPError as error:
+        raise BenchError(f"cannot talk to {url}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise BenchError(f"{url}/v1/models does not answer as OpenAI's API does") from error
+    if not names or (model is not None and model not in names):
+        raise BenchError(f"{url} does not serve {model or 'a model'}; it serves: {names}")
+    about: dict[str, Any] = {"model": model or names[0]}
+    if version.status_code == 200:
+        about["version"] = version.text[:300]
+    return about
+
+
+def _text_tokens(plain: Outcome) -> int:
+    if plain.error is not None or plain.prompt_tokens is None:
+        reason = f"{plain.error} {plain.detail}" if plain.error else "no usage in the stream"
+        raise BenchError(f"the server does not answer a plain request: {reason}")
+    return plain.prompt_tokens
+
+
+def _arguments(args: argparse.Namespace, warm_up: int) -> dict[str, object]:
+    names = ("workload", "seconds", "concurrency", "requests", "max_tokens", "ignore_eos", "seed")
+    sizes = [f"{width}x{height}" for width, height in args.size]
+    return {"size": sizes, "warm_up": warm_up, **{name: getattr(args, name) for name in names}}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}(,[1-9]\d{0,4}x[1-9]\d{0,4})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 448x448 or 448x448,1024x768")
+    sides = [tuple(int(side) for side in size.split("x")) for size in text.split(",")]
+    return tuple((width, height) for width, height in sides)
+
+
+def _positive(number: type[int] | type[float]) -> Any:
+    def parse(text: str) -> float:
+        value = number(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    parse.__name__ = number.__name__  # argparse names it in "invalid int value"
+    return parse

@@ -1,0 +1,213 @@
+"""One real server for all of tests/server, and what talks to it."""
+
+import base64
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from PIL import Image
+
+from saccade.demo.server_process import free_port, saccade_command
+
+KEY = "test-key-1"
+OTHER_KEY = "test-key-2"
+MODEL = "demo"
+CONTEXT = 4096
+# Only bounds on a broken server; nothing passes or fails by how long it takes.
+START_SECONDS = 300
+WAIT_SECONDS = 120
+
+
+@dataclass
+class RunningServer:
+    """A `saccade serve` process that answers."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {KEY}"}
+
+    def post(self, body: object, path: str = "/v1/chat/completions") -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers=self.headers, timeout=WAIT_SECONDS)
+
+    def stream(self, body: object):
+        return httpx.stream(
+            "POST",
+            self.url + "/v1/chat/completions",
+            json=body,
+            headers=self.headers,
+            timeout=WAIT_SECONDS,
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that carry the labels."""
+        total, found = 0.0, False
+        for line in httpx.get(self.url + "/metrics").text.splitlines():
+            match = re.fullmatch(re.escape(name) + r"(?:\{(.*)\})? (\S+)", line)
+            if match and all(
+                f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()
+            ):
+                total, found = total + float(match[2]), True
+        assert found, f"no metric {name} with {labels}"
+        return total
+
+    def aborted(self) -> float:
+        return self.metric("vllm:request_success_total", finished_reason="abort")
+
+    def wait_until_idle(self) -> None:
+        """Until nothing is left of any request, in the front end and in the engine."""
+        for name in (
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "saccade_requests_in_flight",
+            "saccade_media_loading",
+            "saccade_media_handles",
+        ):
+            wait_for(lambda name=name: self.metric(name) == 0, f"{name} is not 0")
+
+    def session_processes(self) -> list[psutil.Process]:
+        """Living processes of the server's session, itself and orphans included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if (
+                    os.getsid(process.pid) == self.process.pid
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def kill(self) -> None:
+        """Ends whatever is left."""
+        for process in self.session_processes():
+            process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def wait_for(condition: Callable[[], bool], told: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+
+
+def start(log: Path, *flags: str) -> RunningServer:
+    port = free_port()
+    command = [*saccade_command(), "serve", MODEL, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-model-len", str(CONTEXT), "--api-key", KEY, OTHER_KEY, *flags]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SACCADE_")}
+    with log.open("wb") as output:
+        # A session of its own, so that what it leaves behind can be found.
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    server = RunningServer(process, f"http://127.0.0.1:{port}", log)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if httpx.get(server.url + "/ready").status_code == 200:
+                return server
+        except httpx.TransportError:
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            pytest.fail("the server did not start:\n" + log.read_text(errors="replace")[-6000:])
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("media-root")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterator[RunningServer]:
+    running = start(
+        tmp_path_factory.mktemp("server") / "log",
+        "--allow-private-media",  # the tests' own media servers are on this machine
+        f"--media-root={media_root}",
+        # A fetch that nobody answers must not end by itself while a test watches it.
+        "--media-read-timeout=900",
+        "--media-total-timeout=900",
+        # Random weights would put white space between the tokens of JSON for ever.
+        "--structured-outputs-config.disable_any_whitespace=true",
+    )
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Starts servers that end with the test."""
+    started: list[RunningServer] = []
+
+    def begin(*flags: str) -> RunningServer:
+        started.append(start(tmp_path / "log", *flags))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.kill()
+
+
+@pytest.fixture(scope="session")
+def client(server: RunningServer) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=WAIT_SECONDS
+    )
+
+
+@pytest.fixture(scope="session")
+def image_url() -> Callable[..., str]:
+    """Makes data: URLs of one-coloured images."""
+
+    def make(width: int, height: int, colour: str = "red", kind: str = "PNG") -> str:
+        return data_url(encoded_image(width, height, colour, kind), f"image/{kind.lower()}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clip() -> bytes:
+    """A real clip."""
+    return (Path(__file__).parents[2] / "demo" / "media" / "temple.mp4").read_bytes()
+
+
+@pytest.fixture
+def silent_host() -> Iterator[socket.socket]:
+    """A listening socket whose owner never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_SECONDS)
+        yield listener
+
+
+def encoded_image(width: int, height: int, colour: str = "red", kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.fixture(name="wait_for", scope="session")
+def wait_for_fixture() -> Callable[[Callable[[], bool], str], None]:
+    """Waits for a condition, told what it means when it never comes."""
+    return wait_for
