@@ -99,7 +99,7 @@ async def send(client: httpx.AsyncClient, request: Request) -> Outcome:
         return Outcome(request.index, error.kind, str(error))
     except httpx.TimeoutException as error:
         return Outcome(request.index, "timeout", type(error).__name__)
-    except httpx.TransportError as error:
+    except httpx.HTTPError as error:
         return Outcome(request.index, "connection", f"{type(error).__name__}: {error}")
 
 
@@ -124,9 +124,9 @@ async def _stream(client: httpx.AsyncClient, request: Request) -> Outcome:
                 break
             chunk = _parse(payload)
             usage = chunk.get("usage") or usage
-            for choice in chunk.get("choices", ()):
+            for choice in chunk.get("choices") or ():
                 finish_reason = choice.get("finish_reason") or finish_reason
-                if piece := choice.get("delta", {}).get("content"):
+                if piece := (choice.get("delta") or {}).get("content"):
                     arrivals.append(now)
                     text.append(piece)
     total = time.perf_counter() - start

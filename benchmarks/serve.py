@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from typing import Any
 
 import httpx
 
+from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.load import Load, Outcome, run_load
 from saccade.benchmarks.report import problem_list, result_line, table, write_json
-from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.workloads import KINDS, Request, Workload
 from saccade.demo.server_process import ServerError, ServerProcess
 
@@ -42,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("--url", help="the server (default: start one on the bundled checkpoint)")
     parser.add_argument(
-        "--model", help="its name at the server (default: the first it lists); without --url: "
-        "what to serve (default: demo)"
-    )  # fmt: skip
+        "--model",
+        help="its name at the server (default: the first it lists); without --url what to serve "
+        "(default: demo)",
+    )
     parser.add_argument("--workload", choices=KINDS, default="image", help="default: image")
     parser.add_argument(
         "--size",
@@ -76,7 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="answers of exactly --max-tokens (an extension of vLLM's API)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the content (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=_natural,
+        help="of the content (default: another one every time, so that a server that was measured "
+        "before knows none of it)",
+    )
     parser.add_argument(
         "--timeout",
         type=_positive(float),
@@ -89,6 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
+    if args.seed is None:
+        args.seed = secrets.randbelow(2**31)
     if args.workload == "video" and any(side % 2 for size in args.size for side in size):
         print("saccade bench: error: --size: clips need even sides", file=sys.stderr)
         return 2
@@ -165,7 +174,7 @@ def _about(url: str, key: str | None, model: str | None) -> dict[str, Any]:
             listed.raise_for_status()
             names = [entry["id"] for entry in listed.json()["data"]]
             version = client.get("/version")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BenchError(f"cannot talk to {url}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BenchError(f"{url}/v1/models does not answer as OpenAI's API does") from error
@@ -199,6 +208,13 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 448x448 or 448x448,1024x768")
     sides = [tuple(int(side) for side in size.split("x")) for size in text.split(",")]
     return tuple((width, height) for width, height in sides)
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 def _positive(number: type[int] | type[float]) -> Any:

@@ -34,16 +34,15 @@ install_cpu_torch() {
         .venv/bin/pip install --quiet "$wanted" --extra-index-url "$TORCH_CPU_INDEX"
 }
 
-# The parts of the reference that tests compare with, out of reach of ordinary imports: this
-# torchvision only works in processes that prepare for it (tests/oracle).
+# What tests compare with, out of reach of ordinary imports: its torchvision only works in processes
+# that prepare for it.
 install_oracle() {
     rm -rf .oracle
-    .venv/bin/pip install --quiet --no-deps --target .oracle \
-        torchvision==0.28.0 qwen-vl-utils==0.0.14
+    .venv/bin/pip install --quiet --no-deps --target .oracle -r tests/oracle/requirements.txt
 }
 
 if nvidia-smi -L >/dev/null 2>&1; then extra=cuda; else extra=cpu; fi
-stamp=$(cat pyproject.toml deploy/setup.sh | sha256sum | cut -c1-16)-$extra
+stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt | sha256sum | cut -c1-16)-$extra
 if [ "$(cat .venv/saccade-stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 
 echo "setting up .venv ($extra); this takes a few minutes the first time" >&2

@@ -24,7 +24,7 @@ IMAGE_MIN_TOKENS = 4
 IMAGE_MAX_TOKENS = 16_384
 FRAME_MIN_TOKENS = 128
 FRAME_MAX_TOKENS = 768
-CONTEXT_TOKENS = 128_000
+CONTEXT_TOKENS = 128_000  # of the language model; a clip may take nine tenths
 DEFAULT_SAMPLE_FPS = 2.0
 
 
@@ -222,11 +222,10 @@ def frame_size(
     area = geometry.factor * geometry.factor
     min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
     # Written out in the reference's order of operations, which decides the last bit.
-    total_pixels = _default(
-        controls.total_pixels, 128_000 * geometry.factor * geometry.factor * 0.9
-    )
+    default_total = CONTEXT_TOKENS * geometry.factor * geometry.factor * 0.9
+    total_pixels = _default(controls.total_pixels, default_total)
     share = total_pixels / count * geometry.temporal_patch_size
-    ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.04))
+    ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
     max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
     return _resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
 

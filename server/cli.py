@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 # command -> (module, one line of help). A module has add_arguments(parser), run(args) -> exit
 # code, and, if it needs a parser of its own kind, make_parser().
@@ -23,6 +24,14 @@ exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted
 """
 
 
+class OneLineErrors(argparse.ArgumentParser):
+    """Says what is wrong with a flag in one line; vLLM's usage alone would take four hundred."""
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -31,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(module, "make_parser"):
         parser: argparse.ArgumentParser = module.make_parser()
     else:
-        parser = argparse.ArgumentParser(
+        parser = OneLineErrors(
             prog=f"saccade {name}", formatter_class=argparse.RawDescriptionHelpFormatter
         )
     module.add_arguments(parser)
@@ -44,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: Sequence[str]) -> str:
     """The command named first; --help, --version and mistakes end the process here."""
     listed = "\n".join(f"  {name:<8}{text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = OneLineErrors(
         prog="saccade",
         usage="saccade [--help] [--version] COMMAND ...",
         description=f"Serves Qwen2.5-VL at high throughput.\n\ncommands:\n{listed}",

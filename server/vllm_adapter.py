@@ -40,6 +40,7 @@ from saccade.media.loader import PlannedImage, PlannedVideo
 from saccade.media.plan import PixelLimits, VisionGeometry
 from saccade.model import ARCHITECTURE
 from saccade.model.processor import QwenVLProcessingInfo
+from saccade.server.cli import OneLineErrors
 from saccade.server.errors import (
     INTERNAL_MESSAGE,
     ApiError,
@@ -83,10 +84,14 @@ _REFUSED = {
 }
 
 
-def make_parser() -> FlexibleArgumentParser:
+class _Parser(OneLineErrors, FlexibleArgumentParser):
+    pass
+
+
+def make_parser() -> ArgumentParser:
     """An empty parser of vLLM's kind: dashes or underscores, ``--option.key``, ``--config``."""
     # "resolve": our flags take the place of vLLM's of the same name.
-    return FlexibleArgumentParser(prog="saccade serve", conflict_handler="resolve")
+    return _Parser(prog="saccade serve", conflict_handler="resolve")
 
 
 def add_engine_arguments(parser: ArgumentParser) -> None:

@@ -15,7 +15,12 @@ from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
 PARALLEL = {
     "tensor": {"tensor_parallel_size": 2},
     "tensor, data-parallel tower": {"tensor_parallel_size": 2, "mm_encoder_tp_mode": "data"},
-    "pipeline": {"pipeline_parallel_size": 2},
+    # Stages exchange buffers that vLLM's CPU worker only makes when it warms up a traced model.
+    "pipeline": {
+        "pipeline_parallel_size": 2,
+        "enforce_eager": False,
+        "compilation_config": {"mode": 2, "backend": "eager"},
+    },
 }
 
 

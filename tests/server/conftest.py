@@ -146,6 +146,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
         "--media-read-timeout=900",
         "--media-total-timeout=900",
         # Random weights would put white space between the tokens of JSON for ever.
+        "--structured-outputs-config.backend=xgrammar",
         "--structured-outputs-config.disable_any_whitespace=true",
     )
     yield running

@@ -58,12 +58,12 @@ def tower_output(llm: Any, media: Sequence[Medium]) -> torch.Tensor:
     return llm.apply_model(call)[0]
 
 
-def greedy(llm: Any, prompts: list[dict[str, Any]], tokens: int) -> list[list[int]]:
+def greedy(llm: Any, prompts: list[dict[str, Any]], tokens: int, **options: Any) -> list[list[int]]:
     """Greedy continuations of exactly ``tokens`` tokens."""
     from vllm import SamplingParams
 
     sampling = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
-    outputs = llm.generate(prompts, sampling, use_tqdm=False)
+    outputs = llm.generate(prompts, sampling, use_tqdm=False, **options)
     return [list(output.outputs[0].token_ids) for output in outputs]
 
 

@@ -1,0 +1,26 @@
+# The tag is vLLM's version in pyproject.toml: this image brings CUDA, torch, triton and vLLM.
+FROM vllm/vllm-openai:v0.32.0
+
+COPY . /opt/saccade
+
+# Adds what the image lacks. What it has stays: pip fails rather than replace any of these.
+RUN python3 -m pip list --format=freeze \
+        | grep -iE '^(vllm|torch|torchvision|triton|transformers|tokenizers|numpy)==' \
+        > /tmp/constraints.txt \
+    && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir \
+        --constraint /tmp/constraints.txt /opt/saccade \
+    && rm /tmp/constraints.txt
+
+RUN useradd --create-home --uid 10001 saccade \
+    && mkdir /home/saccade/.cache \
+    && chown saccade:saccade /home/saccade/.cache
+USER saccade
+WORKDIR /home/saccade
+
+EXPOSE 8000
+# The start period covers a first download of the weights.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30m --retries=4 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=8)"]
+
+ENTRYPOINT ["saccade", "serve"]
+CMD ["demo"]
