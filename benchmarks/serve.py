@@ -123,6 +123,8 @@ def _server(args: argparse.Namespace) -> Iterator[str]:
         _say(f"starting: saccade serve {args.model or 'demo'}")
         server.wait_ready(args.timeout)
         yield server.url
+        if not server.alive():
+            raise ServerError("the server died during the run", server.log_tail())
 
 
 def _measure(args: argparse.Namespace, url: str) -> int:

@@ -46,7 +46,8 @@ async def finish_events(
                 elif tokens is not None and _USAGE in event:
                     answer = json.loads(event.removeprefix("data: "))
                     add_vision_tokens(answer, tokens)
-                    yield f"data: {json.dumps(answer, ensure_ascii=False)}\n\n"
+                    compact = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+                    yield f"data: {compact}\n\n"
                 else:
                     yield event
         except Exception as error:

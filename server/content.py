@@ -21,6 +21,8 @@ from saccade.server.errors import InvalidRequest
 # type of a part -> modality. The key that holds the medium has the name of the type.
 _MODALITIES = {"image_url": "image", "image": "image", "video_url": "video", "video": "video"}
 _TEXT_TYPES = ("text", "refusal")
+# In a prompt with media these would be taken for the place of a medium.
+_PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,29 @@ def read_messages(messages: object) -> tuple[object, list[MediaSlot]]:
             raise InvalidRequest("content must be text or a list of parts", path)
         rewritten.append(message)
     return rewritten, slots
+
+
+def refuse_placeholders(value: object, path: str) -> None:
+    """Refuses text, at any depth of ``value``, that spells a placeholder of a medium.
+
+    For prompts with media: the placeholder in the text would take the medium's place.
+
+    Raises:
+        InvalidRequest: names the text's path.
+    """
+    if isinstance(value, str):
+        for placeholder in _PLACEHOLDERS:
+            if placeholder in value:
+                raise InvalidRequest(
+                    f"text beside pictures or clips cannot spell {placeholder}", path
+                )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            refuse_placeholders(key, path)
+            refuse_placeholders(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            refuse_placeholders(item, f"{path}[{number}]")
 
 
 def _read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class PreparedMessages:
 
     messages: object
     tokens: VisionTokens
+    has_media: bool
 
 
 @asynccontextmanager
@@ -41,7 +42,7 @@ async def prepared_messages(
     """
     rewritten, slots = read_messages(messages)
     if not slots:
-        yield PreparedMessages(rewritten, VisionTokens())
+        yield PreparedMessages(rewritten, VisionTokens(), has_media=False)
         return
     media = await _load_all(slots, loader)
     tokens = _count_tokens(media)
@@ -52,7 +53,7 @@ async def prepared_messages(
             slot.fill(issued[-1])
         # The rasters belong to whoever redeems them: not to be kept while the answer is made.
         del media, medium
-        yield PreparedMessages(rewritten, tokens)
+        yield PreparedMessages(rewritten, tokens, has_media=True)
     finally:
         for url in issued:
             handles.revoke(url)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from saccade.media.loader import MediaLoader
 from saccade.server.answers import add_vision_tokens, finish_events
 from saccade.server.connection import read_json, while_connected
+from saccade.server.content import refuse_placeholders
 from saccade.server.errors import InvalidRequest, Unavailable
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
@@ -29,6 +30,8 @@ _REFUSED_FIELDS = {
     "chat_template": "the server's template is used",
     "vision": "this version neither reports nor maps coordinates",
 }
+# Fields whose text reaches the prompt.
+_PROMPT_FIELDS = ("messages", "tools", "documents", "chat_template_kwargs")
 _TRANSFER_FIELDS = ("kv_transfer_params", "ec_transfer_params")
 
 
@@ -98,6 +101,9 @@ async def _chat(services: Services, body: dict[str, Any], request: Request) -> R
     ) as prepared:
         if "messages" in body:
             body["messages"] = prepared.messages
+        if prepared.has_media:
+            for name in _PROMPT_FIELDS:
+                refuse_placeholders(body.get(name), name)
         answer = await services.engine.chat(body, request)
     return _respond(answer, prepared.tokens)
 

@@ -362,6 +362,7 @@ def _response_error(response: ErrorResponse, cause: Exception | None = None) -> 
         message, code = INTERNAL_MESSAGE, "internal_error"
     elif status == 404 and param == "model":
         code = "model_not_found"
-    elif param in ("input_text", "input_tokens"):
+    elif "maximum context length" in message:
+        # Said in two places of vLLM, with different parameters or none.
         param, code = "messages", "context_length_exceeded"
     return ApiError(message, param, code, status)

@@ -29,7 +29,8 @@ def reference() -> Iterator[Ask]:
     assert PACKAGES.is_dir(), (
         "pip install --no-deps --target .oracle -r tests/oracle/requirements.txt"
     )
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGES), "FORCE_QWENVL_VIDEO_READER": "decord"}
+    path = os.pathsep.join(map(str, (PACKAGES, REFERENCE.parent)))
+    environment = {**os.environ, "PYTHONPATH": path, "FORCE_QWENVL_VIDEO_READER": "decord"}
     process = subprocess.Popen(
         [sys.executable, str(REFERENCE)],
         stdin=subprocess.PIPE,

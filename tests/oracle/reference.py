@@ -3,7 +3,7 @@
 One JSON request a line on stdin, ``{"job": name, ...}``; one JSON answer a line on stdout. Arrays
 travel in .npz files named in the request. A case in which the reference raises answers null.
 
-PyPI's torchvision is a CUDA build: beside CPU torch it imports only once two operators exist.
+Needs this folder on PYTHONPATH, for sitecustomize.py.
 """
 
 import json
@@ -11,15 +11,10 @@ import sys
 
 import numpy as np
 import torch
-
-_library = torch.library.Library("torchvision", "DEF")
-for _name in ("nms", "qnms"):
-    _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-from PIL import Image  # noqa: E402
-from qwen_vl_utils import vision_process as qwen  # noqa: E402
-from torchvision.transforms import InterpolationMode  # noqa: E402
-from torchvision.transforms.v2 import functional  # noqa: E402
+from PIL import Image
+from qwen_vl_utils import vision_process as qwen
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
 
 class SizedImage(Image.Image):

@@ -53,31 +53,33 @@ class RunningServer:
             timeout=WAIT_SECONDS,
         )
 
-    def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples that carry the labels."""
-        total, found = 0.0, False
+    def metrics(self) -> dict[str, float]:
+        """Sums over the labels of every metric's samples."""
+        sums: dict[str, float] = {}
         for line in httpx.get(self.url + "/metrics").text.splitlines():
-            match = re.fullmatch(re.escape(name) + r"(?:\{(.*)\})? (\S+)", line)
-            if match and all(
-                f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()
-            ):
-                total, found = total + float(match[2]), True
-        assert found, f"no metric {name} with {labels}"
-        return total
+            if match := re.fullmatch(r"([\w:]+)(?:\{.*\})? (\S+)", line):
+                sums[match[1]] = sums.get(match[1], 0.0) + float(match[2])
+        return sums
 
-    def aborted(self) -> float:
-        return self.metric("vllm:request_success_total", finished_reason="abort")
+    def generated(self) -> float:
+        """Tokens that the engine has generated since its start."""
+        return self.metrics()["vllm:generation_tokens_total"]
 
     def wait_until_idle(self) -> None:
         """Until nothing is left of any request, in the front end and in the engine."""
-        for name in (
+        gauges = (
             "vllm:num_requests_running",
             "vllm:num_requests_waiting",
             "saccade_requests_in_flight",
             "saccade_media_loading",
             "saccade_media_handles",
-        ):
-            wait_for(lambda name=name: self.metric(name) == 0, f"{name} is not 0")
+        )
+
+        def idle() -> bool:
+            metrics = self.metrics()
+            return all(metrics[name] == 0 for name in gauges)
+
+        wait_for(idle, f"one of {gauges} stays above 0")
 
     def session_processes(self) -> list[psutil.Process]:
         """Living processes of the server's session, itself and orphans included."""

@@ -185,6 +185,7 @@ def test_tool_call_and_its_result(client):
         "function": {
             "name": "look",
             "description": "Looks closer",
+            "strict": True,
             "parameters": {
                 "type": "object",
                 "properties": {"where": {"enum": ["left", "right"]}},

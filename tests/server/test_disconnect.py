@@ -1,7 +1,6 @@
 """A client that goes away stops its work."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -21,35 +20,30 @@ def picture(url):
 
 
 def test_leaving_in_mid_stream_aborts(server):
-    before = server.aborted()
+    before = server.generated()
     with server.stream({**LONG, "stream": True}) as answer:
         lines = answer.iter_lines()
         for _ in range(10):
             next(lines)
     server.wait_until_idle()
     # Idle because it was aborted, not because it had come to its end.
-    assert server.aborted() == before + 1
+    assert server.generated() - before < LONG["max_tokens"]
 
 
-def test_leaving_before_the_whole_answer_aborts(server, wait_for):
-    before = server.aborted()
-    with httpx.Client() as client, ThreadPoolExecutor() as pool:
-        answer = pool.submit(
-            client.post,
+def test_leaving_before_the_whole_answer_aborts(server):
+    before = server.generated()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
             server.url + "/v1/chat/completions",
             json=LONG,
             headers=server.headers,
-            timeout=None,
+            timeout=httpx.Timeout(60, read=1.0),
         )
-        wait_for(lambda: server.metric("vllm:num_requests_running") == 1, "it never ran")
-        client._transport._pool.close()
-        with pytest.raises(httpx.TransportError):
-            answer.result()
     server.wait_until_idle()
-    assert server.aborted() == before + 1
+    assert server.generated() - before < LONG["max_tokens"]
 
 
-def test_leaving_while_media_hang_stops_the_fetch(server, silent_host, image_url, wait_for):
+def test_leaving_while_media_hang_stops_the_fetch(server, silent_host, image_url):
     host = f"http://127.0.0.1:{silent_host.getsockname()[1]}"
     request = picture(image_url(56, 56))
     request["messages"][0]["content"] += picture(host)["messages"][0]["content"]

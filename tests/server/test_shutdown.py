@@ -7,7 +7,7 @@ import httpx
 
 BODY = {
     "model": "demo",
-    "max_tokens": 2500,
+    "max_tokens": 1500,
     "ignore_eos": True,
     "stream": True,
     "stream_options": {"include_usage": True},
@@ -30,7 +30,7 @@ def test_sigterm_in_mid_stream(start_server, wait_for):
         assert httpx.get(server.url + "/health").status_code == 200
         events = [line.removeprefix("data: ") for line in lines if line]
     assert events[-1] == "[DONE]"
-    assert json.loads(events[-2])["usage"]["completion_tokens"] == 2500
+    assert json.loads(events[-2])["usage"]["completion_tokens"] == 1500
     assert server.process.wait(60) == 0
     wait_for(lambda: server.session_processes() == [], "processes are left")
     assert "force killing" not in server.log.read_text()

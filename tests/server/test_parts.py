@@ -1,0 +1,210 @@
+"""Parts of the server that need no engine."""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from saccade.media.loader import PlannedImage
+from saccade.media.plan import ImagePlan
+from saccade.server import settings, vllm_adapter
+from saccade.server.answers import finish_events
+from saccade.server.handles import MediaHandles, UnknownHandle
+from saccade.server.lifecycle import Lifecycle
+from saccade.server.preparation import VisionTokens
+
+
+@pytest.fixture
+def image():
+    plan = ImagePlan(28, 28, 28, 28, (1, 2, 2), 1)
+    return PlannedImage(np.zeros((28, 28, 3), np.uint8), plan, "digest")
+
+
+def test_a_handle_is_good_once(image):
+    handles = MediaHandles()
+    url = handles.issue(image)
+    assert url != handles.issue(image)
+    assert handles.redeem(url) is image
+    with pytest.raises(UnknownHandle):
+        handles.redeem(url)
+
+
+def test_a_revoked_handle_is_unknown(image):
+    handles = MediaHandles()
+    url = handles.issue(image)
+    handles.revoke(url)
+    handles.revoke(url)
+    with pytest.raises(UnknownHandle):
+        handles.redeem(url)
+
+
+async def test_vllm_gets_media_from_handles_only(image):
+    from vllm.exceptions import VLLMValidationError
+    from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
+
+    handles = MediaHandles()
+    vllm_adapter.register_connector(handles)
+    connector = MEDIA_CONNECTOR_REGISTRY.load("saccade")
+    assert await connector.fetch_image_async(handles.issue(image)) is image
+    for url in ("saccade-media:forged", "data:image/png;base64,AAAA", "file:///etc/passwd"):
+        for fetch in (connector.fetch_image_async, connector.fetch_video_async):
+            with pytest.raises(VLLMValidationError):
+                await fetch(url)
+    with pytest.raises(VLLMValidationError):
+        await connector.fetch_video_async(handles.issue(image))  # an image is no video
+    with pytest.raises(VLLMValidationError):
+        await connector.fetch_audio_async("data:audio/wav;base64,AAAA")
+
+
+async def events(*given):
+    for event in given:
+        if isinstance(event, Exception):
+            raise event
+        yield event
+
+
+async def read(source):
+    return [event async for event in finish_events(source, VisionTokens(3, 4))]
+
+
+async def test_an_error_in_mid_stream_is_an_event_without_internals():
+    first, error, done = await read(events('data: {"choices":[]}\n\n', OSError("/secret/path")))
+    assert first == 'data: {"choices":[]}\n\n'
+    assert json.loads(error.removeprefix("data: "))["error"]["type"] == "server_error"
+    assert "secret" not in error
+    assert done == "data: [DONE]\n\n"
+
+
+async def test_vllms_error_events_take_our_shape():
+    theirs = {"message": "died at 0x7", "type": "InternalServerError", "param": None, "code": 500}
+    (event,) = await read(events(f"data: {json.dumps({'error': theirs})}\n\n"))
+    error = json.loads(event.removeprefix("data: "))["error"]
+    assert (error["type"], error["code"]) == ("server_error", "internal_error")
+    assert "0x7" not in error["message"]
+
+
+async def test_text_that_looks_like_usage_stays_as_it_is():
+    event = "data: " + json.dumps({"choices": [{"delta": {"content": '"usage":{'}}]}) + "\n\n"
+    assert await read(events(event)) == [event]
+
+
+async def test_usage_in_a_stream_gets_vision_tokens():
+    (event,) = await read(events('data: {"usage":{"prompt_tokens":9}}\n\n'))
+    details = json.loads(event.removeprefix("data: "))["usage"]["prompt_tokens_details"]
+    assert details == {"image_tokens": 3, "video_tokens": 4}
+
+
+async def test_a_second_signal_does_not_wait_for_requests():
+    stopped = []
+    lifecycle = Lifecycle(drain_timeout=900)
+    lifecycle.begin()
+    lifecycle.on_signal(stopped.append)
+    assert (lifecycle.draining, stopped) == (True, [])
+    lifecycle.on_signal(stopped.append)
+    assert stopped == [True]
+
+
+async def test_requests_that_outlast_the_drain_timeout_do_not_hold_the_server():
+    stopped = asyncio.Event()
+    lifecycle = Lifecycle(drain_timeout=0.01)
+    lifecycle.begin()
+    lifecycle.on_signal(lambda at_once: stopped.set())
+    await stopped.wait()
+
+
+def parse(*flags):
+    parser = argparse.ArgumentParser()
+    settings.add_settings_arguments(parser)
+    return settings.load_settings(parser.parse_args(flags))
+
+
+def test_flag_over_environment_over_default(monkeypatch, tmp_path):
+    assert parse().max_media_bytes == 256 * 2**20
+    monkeypatch.setenv("SACCADE_MAX_MEDIA_BYTES", "2MiB")
+    monkeypatch.setenv("SACCADE_ALLOWED_MEDIA_DOMAINS", "a.org, b.org")
+    monkeypatch.setenv("SACCADE_API_KEY", "one,two")
+    assert parse().max_media_bytes == 2 * 2**20
+    assert parse("--max-media-bytes=3MiB").max_media_bytes == 3 * 2**20
+    assert parse().fetch_policy.allowed_domains == ("a.org", "b.org")
+    assert [key.get_secret_value() for key in parse().api_key] == ["one", "two"]
+    assert "two" not in repr(parse())
+    assert parse(f"--media-root={tmp_path}").fetch_policy.media_root == tmp_path
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--max-media-bytes=0",
+        "--max-media-bytes=much",
+        "--media-root=/no/such/folder",
+        "--media-total-timeout=nan",
+        "--media-workers=0",
+        "--drain-timeout=-1",
+    ],
+)
+def test_a_bad_flag_is_named(flag):
+    with pytest.raises(settings.SettingError, match=f"^{flag.partition('=')[0]}: "):
+        parse(flag)
+
+
+def test_a_bad_variable_is_named(monkeypatch):
+    monkeypatch.setenv("SACCADE_DRAIN_TIMEOUT", "soon")
+    with pytest.raises(settings.SettingError, match=r"^SACCADE_DRAIN_TIMEOUT: soon: "):
+        parse()
+
+
+def serving_arguments(*flags):
+    parser = vllm_adapter.make_parser()
+    vllm_adapter.add_engine_arguments(parser)
+    settings.add_settings_arguments(parser)
+    return parser.parse_args(["model", *flags])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--trust-request-mm-kwargs"],
+        ["--enable-prompt-embeds"],
+        ["--allowed-local-media-path=/"],
+        ["--api-server-count=2"],
+        ["--middleware=os.path"],
+    ],
+)
+def test_flags_of_vllm_that_would_open_the_server(flags):
+    with pytest.raises(ValueError, match=flags[0].partition("=")[0]):
+        vllm_adapter.prepare_arguments(serving_arguments(*flags))
+
+
+def test_a_model_of_another_architecture_is_refused_before_it_loads(tmp_path):
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arguments = serving_arguments()
+    arguments.model = str(tmp_path)
+    with pytest.raises(ValueError, match="LlamaForCausalLM"):
+        vllm_adapter.check_model(arguments)
+
+
+def test_help_and_version_import_nothing_heavy():
+    script = (
+        "import sys; from saccade.server.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'vllm', 'fastapi', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "serve" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["serve", "x", "--max-model-len=lots"], ["nonsense"], []])
+def test_mistakes_on_the_command_line_take_one_line(arguments, capsys):
+    from saccade.server.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
