@@ -54,6 +54,8 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
             allow_methods=arguments.allowed_methods,
             allow_headers=arguments.allowed_headers,
         )
+    if arguments.enable_request_id_headers:
+        app.add_middleware(vllm_adapter.XRequestIdMiddleware)
     vllm_adapter.attach_metrics(app)
     _describe_bodies(app)
     return app

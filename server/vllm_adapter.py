@@ -26,6 +26,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.exception_handling.utils import sanitize_message
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
+from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
@@ -49,7 +50,7 @@ from saccade.server.errors import (
 )
 from saccade.server.handles import MediaHandles, UnknownHandle
 
-__all__ = ["VLLM_VERSION", "Engine", "attach_metrics", "vllm_lifespan"]
+__all__ = ["VLLM_VERSION", "Engine", "XRequestIdMiddleware", "attach_metrics", "vllm_lifespan"]
 
 logger = logging.getLogger("saccade.server")
 
@@ -80,6 +81,8 @@ _REFUSED = {
     "tokens_only": "start it with vllm serve",
     "enable_scale_out": "start it with vllm serve",
     "enable_tokenizer_info_endpoint": "the route is not mounted",
+    "enable_server_load_tracking": "the route is not mounted; see /metrics",
+    "enable_offline_docs": "the files are not mounted; see /openapi.json",
     "data_parallel_multi_port_external_lb": "start independent servers",
 }
 

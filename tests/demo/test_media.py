@@ -27,7 +27,10 @@ def test_the_clip_is_small_h264_and_moves():
         assert (stream.width, stream.height, stream.average_rate) == (320, 240, 25)
         frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode()]
     assert len(frames) == 100
-    steps = [np.abs(after - before).mean() for before, after in zip(frames[::25], frames[24::25])]
+    steps = [
+        np.abs(after - before).mean()
+        for before, after in zip(frames[::25], frames[24::25], strict=True)
+    ]
     assert min(steps) > 5
 
 

@@ -202,8 +202,9 @@ def test_fields_of_the_wrong_kind(refused, fields, param):
     assert error["param"].startswith(param)
 
 
-def test_model_that_is_not_served(refused):
-    status, error = refused(body({"type": "text", "text": "a"}, model="gpt-9"))
+def test_model_that_is_not_served(refused, image_url):
+    # With an image: it is loaded by then, and nobody will take it.
+    status, error = refused(body(image(image_url(56, 56)), model="gpt-9"))
     assert (status, error["param"], error["code"]) == (404, "model", "model_not_found")
     assert "gpt-9" in error["message"]
 

@@ -1,4 +1,4 @@
-"""More than one process gives the same tokens as one."""
+"""More processes, or prompts in pieces, give the same tokens as one process and whole prompts."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from PIL import Image
 
 from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
 
-PARALLEL = {
+WAYS = {
+    "chunked prefill": {"max_num_batched_tokens": 32},
     "tensor": {"tensor_parallel_size": 2},
     "tensor, data-parallel tower": {"tensor_parallel_size": 2, "mm_encoder_tp_mode": "data"},
     # Stages exchange buffers that vLLM's CPU worker only makes when it warms up a traced model.
@@ -46,11 +47,11 @@ def prompts() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(CheckpointSpec(dtype="float32"), tmp_path_factory.mktemp("parallel"))
+    return write_checkpoint(CheckpointSpec(dtype="float32"), tmp_path_factory.mktemp("execution"))
 
 
 @pytest.fixture(scope="module")
-def tokens_of_one_process(checkpoint: Path) -> list[list[int]]:
+def plain_tokens(checkpoint: Path) -> list[list[int]]:
     with engine(checkpoint) as llm:
         return greedy(llm, prompts(), 24)
 
@@ -64,9 +65,9 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_cores")
-@pytest.mark.parametrize("options", PARALLEL.values(), ids=PARALLEL)
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_same_tokens(
-    checkpoint: Path, tokens_of_one_process: list[list[int]], options: dict[str, Any]
+    checkpoint: Path, plain_tokens: list[list[int]], options: dict[str, Any]
 ) -> None:
     with engine(checkpoint, **options) as llm:
-        assert greedy(llm, prompts(), 24) == tokens_of_one_process
+        assert greedy(llm, prompts(), 24) == plain_tokens
