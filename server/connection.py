@@ -60,9 +60,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
             return task.result()
         raise ClientDisconnect
     finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        watch.cancel()
 
 
 async def _disconnected(request: Request) -> None:

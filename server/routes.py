@@ -129,9 +129,14 @@ def _refuse_fields(body: Mapping[str, Any], engine: Engine) -> None:
     for name, why in _REFUSED_FIELDS.items():
         if body.get(name):
             raise InvalidRequest(f"{name} is not supported: {why}", name)
+    if engine.takes_transfers:
+        return
+    # vLLM puts the extra arguments beside the transfers', so they would reach them that way too.
+    extra = body.get("vllm_xargs")
     for name in _TRANSFER_FIELDS:
-        if body.get(name) and not engine.takes_transfers:
-            raise InvalidRequest(f"{name} is not supported: no transfer is configured", name)
+        for holder, path in ((body, name), (extra, f"vllm_xargs.{name}")):
+            if isinstance(holder, Mapping) and holder.get(name):
+                raise InvalidRequest(f"{name} is not supported: no transfer is configured", path)
 
 
 def _services(request: Request) -> Services:

@@ -185,6 +185,12 @@ def test_fields_that_would_reach_into_the_server(refused, field):
     assert (status, error["param"]) == (400, field)
 
 
+def test_transfers_among_the_extra_arguments(refused):
+    extra = {"vllm_xargs": {"kv_transfer_params": "x"}}
+    status, error = refused(body({"type": "text", "text": "a"}, **extra))
+    assert (status, error["param"]) == (400, "vllm_xargs.kv_transfer_params")
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
