@@ -6,6 +6,7 @@ tensor parallelism, the data-parallel tower, quantisation and LoRA work as for v
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +45,21 @@ NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
 ROPE_THETA = 10000.0
 
 
+def tower_tp_size() -> int:
+    """Workers that share one tower: with ``--mm-encoder-tp-mode data`` each has a whole one."""
+    return 1 if is_vit_use_data_parallel() else get_tensor_model_parallel_world_size()
+
+
+def linear_options(quant_config: QuantizationConfig | None) -> dict[str, Any]:
+    """What all linear layers of the tower have in common."""
+    return {
+        "bias": True,
+        "return_bias": False,
+        "quant_config": quant_config,
+        "disable_tp": is_vit_use_data_parallel(),
+    }
+
+
 class VisionAttention(nn.Module):
     """Multi-head attention within spans, with 2D rotary embedding of queries and keys."""
 
@@ -51,29 +67,13 @@ class VisionAttention(nn.Module):
         self, hidden_size: int, num_heads: int, quant_config: QuantizationConfig | None, prefix: str
     ) -> None:
         super().__init__()
-        data_parallel = is_vit_use_data_parallel()
-        tp_size = 1 if data_parallel else get_tensor_model_parallel_world_size()
+        options = linear_options(quant_config)
         self.head_dim = divide(hidden_size, num_heads)
-        self.num_heads = divide(num_heads, tp_size)
+        self.num_heads = divide(num_heads, tower_tp_size())
         self.qkv = QKVParallelLinear(
-            hidden_size,
-            self.head_dim,
-            num_heads,
-            num_heads,
-            bias=True,
-            quant_config=quant_config,
-            prefix=f"{prefix}.qkv",
-            disable_tp=data_parallel,
-            return_bias=False,
+            hidden_size, self.head_dim, num_heads, prefix=f"{prefix}.qkv", **options
         )
-        self.proj = RowParallelLinear(
-            hidden_size,
-            hidden_size,
-            quant_config=quant_config,
-            prefix=f"{prefix}.proj",
-            disable_tp=data_parallel,
-            return_bias=False,
-        )
+        self.proj = RowParallelLinear(hidden_size, hidden_size, prefix=f"{prefix}.proj", **options)
         self.attn = MMEncoderAttention(
             self.num_heads, self.head_dim, self.head_dim**-0.5, prefix=f"{prefix}.attn"
         )
@@ -104,24 +104,12 @@ class VisionMLP(nn.Module):
         prefix: str,
     ) -> None:
         super().__init__()
-        data_parallel = is_vit_use_data_parallel()
+        options = linear_options(quant_config)
         self.gate_up_proj = MergedColumnParallelLinear(
-            hidden_size,
-            [intermediate_size] * 2,
-            bias=True,
-            quant_config=quant_config,
-            prefix=f"{prefix}.gate_up_proj",
-            disable_tp=data_parallel,
-            return_bias=False,
+            hidden_size, [intermediate_size] * 2, prefix=f"{prefix}.gate_up_proj", **options
         )
         self.down_proj = RowParallelLinear(
-            intermediate_size,
-            hidden_size,
-            bias=True,
-            quant_config=quant_config,
-            prefix=f"{prefix}.down_proj",
-            disable_tp=data_parallel,
-            return_bias=False,
+            intermediate_size, hidden_size, prefix=f"{prefix}.down_proj", **options
         )
         self.act_fn = get_act_and_mul_fn(hidden_act)
 
@@ -188,29 +176,13 @@ class PatchMerger(nn.Module):
         self, config: PretrainedConfig, quant_config: QuantizationConfig | None, prefix: str
     ) -> None:
         super().__init__()
-        data_parallel = is_vit_use_data_parallel()
-        self.unit_size = config.hidden_size * config.spatial_merge_size**2
+        options = linear_options(quant_config)
+        size = self.unit_size = config.hidden_size * config.spatial_merge_size**2
         self.ln_q = RMSNorm(config.hidden_size, eps=NORM_EPS)
         self.mlp = nn.Sequential(
-            ColumnParallelLinear(
-                self.unit_size,
-                self.unit_size,
-                bias=True,
-                quant_config=quant_config,
-                prefix=f"{prefix}.mlp.0",
-                disable_tp=data_parallel,
-                return_bias=False,
-            ),
+            ColumnParallelLinear(size, size, prefix=f"{prefix}.mlp.0", **options),
             nn.GELU(),
-            RowParallelLinear(
-                self.unit_size,
-                config.out_hidden_size,
-                bias=True,
-                quant_config=quant_config,
-                prefix=f"{prefix}.mlp.2",
-                disable_tp=data_parallel,
-                return_bias=False,
-            ),
+            RowParallelLinear(size, config.out_hidden_size, prefix=f"{prefix}.mlp.2", **options),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -247,7 +219,7 @@ class VisionTower(nn.Module):
         self.layout = EncoderAttentionLayout(
             config.hidden_size,
             config.num_heads,
-            1 if is_vit_use_data_parallel() else get_tensor_model_parallel_world_size(),
+            tower_tp_size(),
         )
         # Half of the rotated pairs turn with the row, half with the column.
         exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
