@@ -17,11 +17,13 @@ from vllm.model_executor.models.vision import (
     is_vit_use_data_parallel,
     run_dp_sharded_mrope_vision_model,
 )
+from vllm.utils.torch_utils import async_tensor_h2d
 
 __all__ = [
     "AttentionSpans",
     "EncoderAttentionLayout",
     "MMEncoderAttention",
+    "async_tensor_h2d",
     "is_vit_use_data_parallel",
     "refuse_unsupported",
     "run_dp_sharded_mrope_vision_model",

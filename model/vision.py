@@ -36,6 +36,7 @@ from .compat import (
     AttentionSpans,
     EncoderAttentionLayout,
     MMEncoderAttention,
+    async_tensor_h2d,
     is_vit_use_data_parallel,
 )
 from .settings import Normalisation
@@ -253,8 +254,8 @@ class VisionTower(nn.Module):
         """
         device = self.device
         plan = plan_windows(grid_thw, self.spatial_merge_size, self.window)
-        order = torch.from_numpy(plan.order).to(device, non_blocking=True)
-        cos, sin = self.rotary(torch.from_numpy(plan.positions).to(device, non_blocking=True))
+        order = async_tensor_h2d(plan.order, device)
+        cos, sin = self.rotary(async_tensor_h2d(plan.positions, device))
         windows = self.layout.spans(plan.window_borders, device)
         frames = self.layout.spans(plan.frame_borders, device)
 

@@ -60,7 +60,9 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
             return task.result()
         raise ClientDisconnect
     finally:
-        watch.cancel()
+        for pending in (task, watch):
+            pending.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

@@ -56,7 +56,7 @@ async def prepared_messages(
         yield PreparedMessages(rewritten, tokens, has_media=True)
     finally:
         for url in issued:
-            pass
+            handles.revoke(url)
 
 
 async def _load_all(slots: list[MediaSlot], loader: MediaLoader) -> list[Medium]:

@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from reference import Medium
 
-# The tower is called inside the worker process; functions travel there by name.
-os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+ENVIRONMENT = {
+    # The tower is called inside the worker process; functions travel there by name.
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
 
 
 @contextmanager
@@ -32,11 +35,12 @@ def engine(checkpoint: Path, **options: Any) -> Iterator[Any]:
         "max_logprobs": -1,
         "logprobs_mode": "raw_logits",
     }
-    llm = LLM(model=str(checkpoint), **(defaults | options))
-    try:
-        yield llm
-    finally:
-        llm.llm_engine.engine_core.shutdown()
+    with patch.dict(os.environ, ENVIRONMENT):
+        llm = LLM(model=str(checkpoint), **(defaults | options))
+        try:
+            yield llm
+        finally:
+            llm.llm_engine.engine_core.shutdown()
 
 
 def run_tower(model: Any, rasters: list[torch.Tensor], grids: list[list[int]]) -> torch.Tensor:
