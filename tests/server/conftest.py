@@ -144,6 +144,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
         tmp_path_factory.mktemp("server") / "log",
         "--allow-private-media",  # the tests' own media servers are on this machine
         f"--media-root={media_root}",
+        # As the reference that answers are held against.
+        "--dtype=float32",
         # A fetch that nobody answers must not end by itself while a test watches it.
         "--media-read-timeout=900",
         "--media-total-timeout=900",
