@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import pytest_asyncio
+from fetching import OPEN
+
+from saccade.media.fetch import MediaFetcher
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "oracle" / "reference.py"
@@ -102,3 +106,10 @@ def encode_clip() -> Callable[..., bytes]:
         return output.getvalue()
 
     return encode
+
+
+@pytest_asyncio.fixture
+async def fetcher() -> AsyncIterator[MediaFetcher]:
+    fetcher = MediaFetcher(OPEN)
+    yield fetcher
+    await fetcher.close()
