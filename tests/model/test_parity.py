@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine import engine, greedy, next_logits, tower_output
-from media_samples import raster
+from media_samples import as_url, avi, png, raster
 from PIL import Image
 from reference import Medium, Reference
 
@@ -230,3 +230,32 @@ def test_a_second_time_from_the_caches(served: Served) -> None:
     first = greedy(served.llm, prompts, STEPS)
     assert greedy(served.llm, prompts, STEPS) == first
     check(served, [pieces], prompts)
+
+
+def test_chat_with_media_that_vllm_loads(served: Served) -> None:
+    """Plain vLLM's chat: the plugin gets what vLLM's own connector decoded.
+
+    vLLM hands over a short clip whole and marks it as still to be sampled: 2 frames a second.
+    """
+    from vllm import SamplingParams
+
+    picture = still(80, (140, 84))
+    frames = raster(81, 8, 112, 140)  # at 4 frames a second
+    clip = Medium(frames[[0, 2, 5, 7]], 1.0)
+    content = [
+        {"type": "image_url", "image_url": {"url": as_url(png(picture.raster[0]), "image/png")}},
+        {"type": "video_url", "video_url": {"url": as_url(avi(frames, 4), "video/avi")}},
+        {"type": "text", "text": "Describe both."},
+    ]
+    messages = [{"role": "user", "content": content}]
+    sampling = SamplingParams(temperature=0, max_tokens=STEPS, ignore_eos=True)
+    (output,) = served.llm.chat(messages, sampling, use_tqdm=False)
+    tokens = list(output.outputs[0].token_ids)
+    ids = list(output.prompt_token_ids)
+    pieces: list[list[int] | Medium] = []
+    for medium in (picture, clip):
+        first = ids.index(served.reference.placeholder(medium))
+        pieces += [ids[:first], medium]
+        ids = ids[first + medium.tokens :]
+    theirs = served.reference.logits([*pieces, ids], tokens[:-1])
+    assert theirs.argmax(-1).tolist() == tokens

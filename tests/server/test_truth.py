@@ -1,14 +1,9 @@
 """What comes over HTTP is what the reference says of the same picture and the same clip."""
 
-import base64
-import io
-
-import av
 import numpy as np
 import pytest
 import torch
-from media_samples import raster
-from PIL import Image
+from media_samples import as_url, avi, png, raster
 from reference import Medium, Reference
 from transformers import AutoTokenizer
 
@@ -58,18 +53,12 @@ def deviation(seen, truth):
     return max(abs(logprob - truth[token].item()) for token, logprob in seen.items())
 
 
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def test_pictures(client, reference):
     truths, answers = [], []
     for seed, (height, width) in enumerate([(140, 196), (84, 84), (308, 112)]):
         medium = Medium(raster(seed, 1, height, width))
         truths.append(expected(reference, medium, "image"))
-        answers.append(first_token(client, "image", png(medium.raster[0])))
+        answers.append(first_token(client, "image", as_url(png(medium.raster[0]), "image/png")))
     for own, answer in enumerate(answers):
         fits = [deviation(answer, truth) < TOLERANCE for truth in truths]
         assert fits == [other == own for other in range(len(truths))]
@@ -78,14 +67,7 @@ def test_pictures(client, reference):
 def test_clip(client, reference):
     """Lossless frames at 5 a second, of which the server samples 2 a second."""
     frames = raster(9, 20, 252, 448)
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="avi") as container:
-        stream = container.add_stream("ffv1", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 448, 252, "bgr0"
-        for pixels in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    url = "data:video/x-msvideo;base64," + base64.b64encode(buffer.getvalue()).decode()
+    url = as_url(avi(frames, 5), "video/x-msvideo")
     answer = first_token(client, "video", url)
     chosen = torch.linspace(0, 19, 8).round().long().numpy()
     clip = Medium(np.ascontiguousarray(frames[chosen]), 2 / (8 / 20 * 5))
