@@ -3,7 +3,7 @@ MODEL ?= demo
 ARGS ?=
 VENV := .venv/bin
 
-.PHONY: setup demo serve test lint format bench
+.PHONY: setup demo serve test lint format bench train evaluate
 
 setup:
 	@deploy/setup.sh
@@ -25,3 +25,9 @@ format: setup
 
 bench: setup
 	@$(VENV)/saccade bench serve $(ARGS)
+
+train: setup
+	@nice $(VENV)/python -m saccade.demo.train $(ARGS)
+
+evaluate: setup
+	@$(VENV)/python -m saccade.demo.evaluate $(ARGS)

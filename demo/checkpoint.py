@@ -118,7 +118,9 @@ def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(spec))
     _write_json(folder / "chat_template.json", {"chat_template": template})
     write_tokenizer(folder, template, spec.language.max_position_embeddings)
-    save_file(random_weights(spec), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(random_weights(spec), weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors makes it private; a served model may run as another user
     return folder
 
 

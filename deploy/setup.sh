@@ -50,7 +50,7 @@ if [ ! -x .venv/bin/pip ]; then
     "$PYTHON" -m venv .venv 2>/dev/null || { install_venv && "$PYTHON" -m venv --clear .venv; }
 fi
 if [ "$extra" = cpu ]; then install_cpu_torch; fi
-.venv/bin/pip install --quiet --editable ".[$extra,test,bench]"
+.venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]"
 drop_broken_extensions
 install_oracle
 .venv/bin/saccade --version >/dev/null

@@ -1,0 +1,155 @@
+"""Accuracy of a trained checkpoint, through transformers and through the server.
+
+`python -m saccade.demo.evaluate --cases 500`. Every case is asked of both, greedily; the table
+and the last line give the fraction of right answers by figure, over HTTP where that was measured.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import openai
+import torch
+from tqdm import tqdm
+
+from saccade.demo.evaluation_answers import Answer, TransformersModel, server_answers
+from saccade.demo.evaluation_cases import TARGETS, Case, make_cases
+from saccade.demo.evaluation_sheet import draw_sheet
+from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+from saccade.demo.training_state import default_folder
+
+FIGURES = (
+    *("colour_kind", "counting", "reading", "boxes", "event_time", "order"),
+    *("unseen_fps", "unseen_fps_control", "unseen_size", "agreement"),
+)
+_SHEET_CASES_EACH = 6
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_EPILOG = """examples:
+  python -m saccade.demo.evaluate --cases 500
+  python -m saccade.demo.evaluate --cases 20 --only transformers --sheet sheet.png
+  python -m saccade.demo.evaluate --checkpoint FOLDER --url http://localhost:8000
+
+exit codes: 0 every target reached, 1 a target missed or a failure, 2 wrong use
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    args = _parser().parse_args(arguments)
+    if not (args.checkpoint / "config.json").is_file():
+        print(f"error: {args.checkpoint} holds no checkpoint: train one first", file=sys.stderr)
+        return 2
+    cases = make_cases(args.seed, args.cases)
+    figures: dict[str, dict[str, float]] = {}
+    local = over_http = control = None
+    if args.only != "server":
+        model = TransformersModel(args.checkpoint, _DTYPES[args.dtype])
+        local = [model.answer(case) for case in tqdm(cases, "transformers", disable=None)]
+        unseen = [case for case in cases if case.figure == "unseen_fps"]
+        control = [model.answer(case, frame_index_time=True) for case in tqdm(unseen, "control")]
+        figures["transformers"] = _accuracy(cases, local)
+        figures["transformers"]["unseen_fps_control"] = _accuracy(unseen, control)["unseen_fps"]
+    if args.only != "transformers":
+        try:
+            with _server(args) as url, tqdm(total=len(cases), desc="server") as bar:
+                over_http = server_answers(url, cases, bar.update)
+        except (ServerError, openai.APIError) as error:
+            print(f"error: {error}\n{getattr(error, 'log_tail', '')}", file=sys.stderr)
+            return 1
+        figures["server"] = _accuracy(cases, over_http)
+    if local and over_http:
+        figures["server"]["agreement"] = _agreement(cases, local, over_http)
+    answers = over_http or local
+    assert answers is not None, "one of the two was asked"
+    if args.sheet:
+        _write_sheet(cases, answers, args.sheet)
+    result: dict[str, float] = {}
+    for column in figures.values():  # the server's come last and win
+        result |= column
+    if args.json:
+        arguments_given = {key: str(value) for key, value in vars(args).items()}
+        args.json.write_text(
+            json.dumps({"arguments": arguments_given, "figures": figures}, indent=2)
+        )
+    _print_table(figures)
+    print("RESULT " + " ".join(f"{name}={result.get(name, math.nan):.4f}" for name in FIGURES))
+    reached = all(result[name] >= least for name, least in TARGETS.items() if name in result)
+    return 0 if reached else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m saccade.demo.evaluate",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the cases (default: 0)")
+    parser.add_argument("--cases", type=int, default=500, help="for each figure (default: 500)")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=default_folder() / "checkpoint", metavar="FOLDER"
+    )
+    parser.add_argument(
+        "--url", help="a running server of that checkpoint, instead of starting one"
+    )
+    parser.add_argument("--only", choices=("transformers", "server"), help="ask one of the two")
+    parser.add_argument("--dtype", choices=tuple(_DTYPES), default="bfloat16", help="transformers'")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw some cases with answers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    return parser
+
+
+@contextlib.contextmanager
+def _server(args: argparse.Namespace) -> Iterator[str]:
+    if args.url:
+        yield args.url.rstrip("/").removesuffix("/v1")
+        return
+    with ServerProcess(str(args.checkpoint), LIGHT_FLAGS) as server:
+        server.wait_ready(600)
+        yield server.url
+
+
+def _accuracy(cases: Sequence[Case], answers: Sequence[Answer]) -> dict[str, float]:
+    right: dict[str, list[bool]] = {}
+    for case, answer in zip(cases, answers, strict=True):
+        right.setdefault(case.figure, []).append(case.right(answer.text))
+    return {figure: sum(values) / len(values) for figure, values in right.items()}
+
+
+def _agreement(cases: Sequence[Case], local: Sequence[Answer], served: Sequence[Answer]) -> float:
+    """Fraction of equal answers; lists the others with how near the tie was."""
+    equal = 0
+    for case, one, other in zip(cases, local, served, strict=True):
+        if one.text == other.text:
+            equal += 1
+        else:
+            print(f"differ (margin {one.margin:.3f}): {case.turn.question}")
+            print(f"  transformers: {one.text}\n  server:       {other.text}")
+    return equal / len(cases)
+
+
+def _write_sheet(cases: Sequence[Case], answers: Sequence[Answer], file: Path) -> None:
+    shown: list[int] = []
+    for figure in dict.fromkeys(case.figure for case in cases):
+        of_figure = [index for index, case in enumerate(cases) if case.figure == figure]
+        shown += of_figure[:_SHEET_CASES_EACH]
+    draw_sheet([cases[index] for index in shown], [answers[index] for index in shown], file)
+
+
+def _print_table(figures: dict[str, dict[str, float]]) -> None:
+    print(f"{'figure':20}" + "".join(f"{name:>14}" for name in figures) + f"{'target':>10}")
+    for figure in FIGURES:
+        cells = [
+            f"{column[figure]:.3f}" if figure in column else "-" for column in figures.values()
+        ]
+        target = f"{TARGETS[figure]:.2f}" if figure in TARGETS else "-"
+        print(f"{figure:20}" + "".join(f"{cell:>14}" for cell in cells) + f"{target:>10}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

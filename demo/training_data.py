@@ -1,0 +1,118 @@
+"""Training batches: a pure function of seed and step, made in a process of their own."""
+
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from queue import Full
+
+import numpy as np
+import torch
+
+from saccade.demo.tokenizer import build_tokenizer
+from saccade.demo.training_batch import Batch, Batcher
+from saccade.demo.world_examples import (
+    MOST_CELLS,
+    TRAINING_RATES,
+    Example,
+    clip_example,
+    picture_example,
+    picture_sizes,
+    random_clip,
+)
+
+PICTURE_TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
+CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
+_HELD_OUT_SEED = 2**31  # training seeds are far below
+_CLIP_EVERY = 3  # every third batch is clips
+_CELLS_A_BATCH = 400
+_MOST_PICTURES = 16
+_RAMP = 3000  # steps until pictures have their full size and number of things
+_AHEAD = 6  # batches made in advance
+_PATIENCE = 30  # seconds until a full queue makes the process ask whether anyone still reads
+
+
+def training_examples(seed: int, step: int) -> list[Example]:
+    """The examples of one step: small and few things at first."""
+    rng = np.random.default_rng([seed, step])
+    progress = min(1.0, step / _RAMP)
+    if step % _CLIP_EVERY == _CLIP_EVERY - 1:
+        return _clips(rng, progress)
+    sizes = picture_sizes(round(16 + (MOST_CELLS - 16) * progress))
+    most_things = 2 + round(3 * progress)
+    most_turns = int(rng.integers(3, 7))  # one number for the batch keeps padding short
+    size = sizes[rng.integers(len(sizes))]
+    count = min(_MOST_PICTURES, max(4, _CELLS_A_BATCH // (size[0] * size[1])))
+    examples = []
+    for _ in range(count):
+        tasks = list(PICTURE_TASKS)
+        if rng.random() < 0.7:  # captions are long
+            tasks.remove("caption")
+        text = bool(rng.random() < 0.5)
+        things = int(rng.integers(0 if text else 1, most_things + 1))
+        examples.append(picture_example(rng, size, things, tasks, most_turns, text))
+    return examples
+
+
+def _clips(rng: np.random.Generator, progress: float) -> list[Example]:
+    fps = TRAINING_RATES[rng.integers(len(TRAINING_RATES))]
+    seconds = 2 * int(rng.integers(2, 4 + round(2 * progress)))
+    cells_a_clip = 14 * seconds * fps / 2
+    count = int(min(_MOST_PICTURES, max(3, 1.5 * _CELLS_A_BATCH // cells_a_clip)))
+    examples = []
+    for _ in range(count):
+        tasks = list(CLIP_TASKS)
+        if rng.random() < 0.7:
+            tasks.remove("caption")
+        clip = random_clip(rng, 12 + round(12 * progress), seconds, early=bool(rng.random() < 0.5))
+        examples.append(clip_example(rng, clip, fps, tasks, 4))
+    return examples
+
+
+def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list[Example]:
+    """Pictures or clips of full difficulty that training never draws."""
+    rng = np.random.default_rng([seed, ("pictures", "clips").index(kind)])
+    sizes = picture_sizes(MOST_CELLS)
+    examples: list[Example] = []
+    for index in range(count):
+        if kind == "pictures":
+            size, text = sizes[rng.integers(len(sizes))], index % 2 == 0
+            examples.append(
+                picture_example(rng, size, int(rng.integers(1, 6)), PICTURE_TASKS, 6, text)
+            )
+        else:
+            clip = random_clip(rng, 20, 2 * int(rng.integers(2, 6)), early=False)
+            fps = TRAINING_RATES[index % len(TRAINING_RATES)]
+            examples.append(clip_example(rng, clip, fps, CLIP_TASKS, 4))
+    return examples
+
+
+def stream(seed: int, first_step: int) -> Iterator[Batch]:
+    """Batches from ``first_step`` on, without end, from a process that works ahead."""
+    context = multiprocessing.get_context("spawn")
+    queue: Queue[Batch] = context.Queue(_AHEAD)
+    process = context.Process(target=_produce, args=(queue, seed, first_step), daemon=True)
+    process.start()
+    try:
+        while True:
+            yield queue.get()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _produce(queue: "Queue[Batch]", seed: int, step: int) -> None:
+    torch.set_num_threads(1)
+    batcher = Batcher(build_tokenizer())
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs as a child"
+    while True:
+        examples = [example for example in training_examples(seed, step) if example.turns]
+        batch = batcher.batch(examples, pairs=0.2, seed=step)
+        while True:
+            try:
+                queue.put(batch, timeout=_PATIENCE)
+                break
+            except Full:
+                if not parent.is_alive():  # it was killed and could not stop this process
+                    return
+        step += 1

@@ -1,0 +1,67 @@
+"""Muon: momentum whose matrices are made orthogonal before each step (Jordan et al., 2024).
+
+In short trials on this model (400 steps) it reached AdamW's losses for places, boxes and events in
+about two thirds of the steps, and gained nothing on text.
+`torch.optim.Muon` does its iterations in bfloat16, which a CPU without bfloat16 units emulates
+slowly; this one stays in float32.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Coefficients of the quintic iteration, from the same source: singular values end near one.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_ITERATIONS = 5
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U V^T of each of the matrices U S V^T. ``[..., rows, columns]``"""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(_ITERATIONS):
+        square = x @ x.mT
+        x = _A * x + (_B * square + _C * square @ square) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices.
+
+    Args:
+        parameters: matrices. A group's ``parts`` says how many matrices are stacked in each of its
+            parameters, e.g. 3 for queries, keys and values in one.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.02,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step, with Nesterov's momentum."""
+        assert closure is None, "not supported"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
+                stacked = ahead.view(group["parts"], -1, ahead.shape[-1])
+                # A matrix with more rows than columns would change its outputs less.
+                scale = max(1.0, stacked.shape[-2] / stacked.shape[-1]) ** 0.5
+                update = orthogonal(stacked).reshape(parameter.shape)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * scale)

@@ -1,0 +1,148 @@
+"""A training run on disk: what is needed to go on, and the checkpoint made from it."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from saccade.demo.checkpoint import write_checkpoint
+from saccade.demo.specification import CheckpointSpec, LanguageSpec
+from saccade.demo.training_heads import DenseHeads
+from saccade.demo.training_model import ROPE_THETA, TrainingModel
+from saccade.demo.training_optimizer import Muon
+
+SPEC = CheckpointSpec(
+    language=LanguageSpec(layers=4, hidden=256, heads=4, kv_heads=2, mrope_section=(5, 5, 22))
+)
+"""The model that is trained: the demo's geometry with twice the heads, each half as wide.
+
+Columns get most of the rotary pairs, since time and rows come first and have the fast ones.
+"""
+
+_HEADS_LAYER = 2  # of the language model, after which the inner heads read
+_AVERAGE = 0.999  # what the averaged weights keep of themselves each step
+_BETAS = (0.9, 0.98)
+_MUON_RATE, _ADAMW_RATE = 0.02, 1e-3  # at their peak
+
+
+def default_folder() -> Path:
+    """Where runs are kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "saccade" / "training"
+
+
+class Run:
+    """Model, heads, averaged weights, optimisers and counters of one run."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.folder = folder
+        self.seed = seed
+        self.step = 0
+        self.saved_step = 0
+        self.seconds = 0.0
+        self.model = TrainingModel(SPEC)
+        self.heads = DenseHeads(SPEC.language.hidden, _HEADS_LAYER)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        matrices: list[torch.nn.Parameter] = []
+        stacked: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = list(self.heads.parameters())
+        for name, parameter in self.model.named_parameters():
+            if parameter.dim() != 2 or "embed" in name:
+                others.append(parameter)
+            else:
+                (stacked if "qkv" in name else matrices).append(parameter)
+        muon = [{"params": matrices, "parts": 1}, {"params": stacked, "parts": 3}]
+        self.optimizers = {
+            "muon": Muon(muon, _MUON_RATE),
+            "adamw": torch.optim.AdamW(
+                others, _ADAMW_RATE, betas=_BETAS, weight_decay=0.0, fused=True
+            ),
+        }
+
+    def set_rate(self, share: float) -> None:
+        """Set every learning rate to this share of its peak."""
+        for name, peak in (("muon", _MUON_RATE), ("adamw", _ADAMW_RATE)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = peak * share
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything that is trained."""
+        return [*self.model.parameters(), *self.heads.parameters()]
+
+    def update_average(self) -> None:
+        """Let the averaged weights follow: quickly at first, then over a thousand steps."""
+        share = 1 - min(_AVERAGE, self.step / (self.step + 10))
+        targets: list[Tensor] = list(self.average.parameters())
+        torch._foreach_lerp_(targets, [p.detach() for p in self.model.parameters()], share)
+
+    @property
+    def state_file(self) -> Path:
+        """The file that `save` writes and `load` reads."""
+        return self.folder / "state.pt"
+
+    def save(self) -> None:
+        """Write the state; a reader sees the old file or the new one, whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.state_file.with_suffix(".draft")
+        torch.save(
+            {
+                "seed": self.seed,
+                "step": self.step,
+                "seconds": self.seconds,
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizers": {
+                    name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
+                },
+            },
+            draft,
+        )
+        draft.replace(self.state_file)
+        self.saved_step = self.step
+
+    def load(self) -> bool:
+        """Go on from the state on disk; False if there is none."""
+        if not self.state_file.exists():
+            return False
+        state = torch.load(self.state_file, weights_only=True)
+        if state["seed"] != self.seed:
+            raise ValueError(f"{self.state_file} is of seed {state['seed']}, not {self.seed}")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.saved_step = self.step
+        for name in ("model", "heads", "average"):
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        return True
+
+    def export(self) -> Path:
+        """Write the averaged weights as a bfloat16 checkpoint; returns its folder.
+
+        The folder is replaced as a whole, so that nobody loads half of two checkpoints.
+        """
+        target, draft = self.folder / "checkpoint", self.folder / "checkpoint.draft"
+        export_checkpoint(self.average.state_dict(), draft)
+        shutil.rmtree(target, ignore_errors=True)
+        return draft.rename(target)
+
+
+def export_checkpoint(
+    weights: dict[str, Tensor], folder: Path, dtype: torch.dtype = torch.bfloat16
+) -> Path:
+    """Write ``weights`` with the configuration and tokenizer of `SPEC`."""
+    write_checkpoint(SPEC, folder)
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["rope_theta"] = ROPE_THETA
+    config["torch_dtype"] = str(dtype).removeprefix("torch.")
+    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    stored = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

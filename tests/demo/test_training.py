@@ -1,0 +1,202 @@
+"""The training model is Qwen2.5-VL; its batches ask what a server would be asked."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference import Medium, Reference
+from transformers import AutoTokenizer
+
+from saccade.demo import train
+from saccade.demo.tokenizer import build_tokenizer
+from saccade.demo.train import rate_share, train_step
+from saccade.demo.training_batch import BEFORE_MEDIUM, Batch, Batcher
+from saccade.demo.training_data import held_out_examples, training_examples
+from saccade.demo.training_model import TrainingModel
+from saccade.demo.training_scores import boxes_agree, iou, scores
+from saccade.demo.training_state import SPEC, Run, export_checkpoint
+from saccade.demo.world_questions import TASKS
+
+
+@pytest.fixture(scope="module")
+def examples():
+    both = [*held_out_examples("pictures", 3), *held_out_examples("clips", 3)]
+    return [example for example in both if example.turns]
+
+
+@pytest.fixture(scope="module")
+def batcher() -> Batcher:
+    return Batcher(build_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def model() -> TrainingModel:
+    model = TrainingModel(SPEC)
+    generator = torch.Generator().manual_seed(1)
+    for (
+        parameter
+    ) in model.parameters():  # at first norms are one and biases nought: tell them apart
+        if parameter.dim() == 1:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model: TrainingModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("checkpoint")
+    return export_checkpoint(model.state_dict(), target, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Reference:
+    return Reference(folder)
+
+
+def test_the_tower_equals_transformers(model, batcher, examples, reference):
+    batch = batcher.batch(examples)
+    with torch.no_grad():
+        cells = model.visual(batch.tower)
+    media = [Medium(example.raster, example.seconds_per_grid) for example in examples]
+    torch.testing.assert_close(cells, reference.tower(media), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", [0, 3])  # a picture, a clip
+def test_a_branch_equals_a_conversation_of_its_own(number, model, batcher, examples, reference):
+    batch = batcher.batch(examples)
+    example = examples[number]
+    with torch.no_grad():
+        logits, _, _ = model(batch)
+    first = sum(len(earlier.turns) for earlier in examples[:number])
+    for turn, asked in zip(example.turns, batch.turns[first:], strict=False):
+        assert asked.turn is turn
+        question = f"<|vision_end|>{turn.question}<|im_end|>\n<|im_start|>assistant\n"
+        pieces = [
+            batcher.encode(BEFORE_MEDIUM),
+            Medium(example.raster, example.seconds_per_grid),
+            batcher.encode(question),
+        ]
+        expected = reference.logits(pieces, batcher.encode(turn.answer))
+        torch.testing.assert_close(logits[asked.start : asked.stop], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_two_questions_make_a_conversation(model, batcher, examples, reference):
+    example = examples[0]
+    batch = batcher.batch([example], pairs=1.0)
+    with torch.no_grad():
+        logits, _, _ = model(batch)
+    one, two = example.turns[:2]
+    chat = (
+        f"<|vision_end|>{one.question}<|im_end|>\n<|im_start|>assistant\n{one.answer}<|im_end|>\n"
+        f"<|im_start|>user\n{two.question}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    medium = Medium(example.raster, example.seconds_per_grid)
+    pieces = [batcher.encode(BEFORE_MEDIUM), medium, batcher.encode(chat)]
+    expected = reference.logits(pieces, batcher.encode(two.answer))
+    asked = batch.turns[1]
+    torch.testing.assert_close(logits[asked.start : asked.stop], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_prompt_is_that_of_the_chat_template(folder, batcher, examples):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turn = examples[0].turns[0]
+    content = [{"type": "image"}, {"type": "text", "text": turn.question}]
+    chat = [{"role": "user", "content": content}, {"role": "assistant", "content": turn.answer}]
+    prompt = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    examples[0].turns, kept = [turn], examples[0].turns
+    try:
+        ids = batcher.batch([examples[0]]).token_ids[0].tolist()
+    finally:
+        examples[0].turns = kept
+    pad = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    first, count = ids.index(pad), ids.count(pad)
+    assert ids[: first + 1] + ids[first + count :] == prompt[: len(ids) - count + 1]
+
+
+def test_the_answer_tokens_are_the_answers(batcher, examples):
+    batch = batcher.batch(examples)
+    decoded = [
+        build_tokenizer().decode(batch.answer_ids[asked.start : asked.stop].tolist())
+        for asked in batch.turns
+    ]
+    assert decoded == [turn.answer for example in examples for turn in example.turns]
+    before = batch.token_ids.flatten()[batch.answer_places + 1]
+    assert torch.equal(before, batch.answer_ids)
+
+
+def _equal(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.tower.patches, other.tower.patches) and torch.equal(
+        one.token_ids, other.token_ids
+    )
+
+
+def test_a_step_has_the_same_examples_every_time(batcher):
+    first, again, other = (batcher.batch(training_examples(7, step)) for step in (5, 5, 8))
+    assert _equal(first, again)
+    assert first.token_ids.shape != other.token_ids.shape or not _equal(first, other)
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, batcher):
+    batches = [batcher.batch(training_examples(1, step)[:3]) for step in range(3)]
+    straight = Run(tmp_path / "straight", seed=1)
+    losses = [train_step(straight, batch, 1.0) for batch in batches]
+    assert losses[0].keys() >= {"answers", "kind", "box", "place", "text"}
+    stopped = Run(tmp_path / "stopped", seed=1)
+    for batch in batches[:2]:
+        train_step(stopped, batch, 1.0)
+    stopped.save()
+    resumed = Run(tmp_path / "stopped", seed=1)
+    assert resumed.load()
+    assert resumed.step == 2
+    train_step(resumed, batches[2], 1.0)
+    for name, weight in straight.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    with pytest.raises(ValueError, match="seed"):
+        Run(tmp_path / "stopped", seed=2).load()
+
+
+def test_a_few_steps_on_one_batch_lower_its_loss(tmp_path: Path, batcher):
+    run = Run(tmp_path, seed=0)
+    batch = batcher.batch(training_examples(0, 0)[:4])
+    losses = [train_step(run, batch, 1.0)["answers"] for _ in range(12)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_scores_are_fractions_by_task(model, batcher, examples):
+    result = scores(model, [batcher.batch(examples)], build_tokenizer())
+    assert {"boxes", "event_time"} <= result.keys()
+    assert all(0 <= value <= 1 for value in result.values())
+
+
+def test_boxes_agree_by_overlap():
+    assert iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    one = '[{"bbox_2d": [0, 0, 10, 10], "label": "red star"}]'
+    assert boxes_agree('[{"bbox_2d": [0, 0, 10, 6], "label": "x"}]', one)
+    assert not boxes_agree('[{"bbox_2d": [0, 0, 10, 4], "label": "x"}]', one)
+    assert not boxes_agree("a red star", one)
+    assert not boxes_agree("[]", one)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls():
+    rates = [
+        rate_share(step, done)
+        for step, done in [(0, 0.0), (1000, 0.25), (2000, 0.75), (3000, 0.875), (4000, 0.9999)]
+    ]
+    assert rates[0] == 0.01
+    assert rates[1] == rates[2] == 1.0
+    assert rates[3] == pytest.approx(0.5)
+    assert rates[4] == pytest.approx(0.02)
+    assert np.all(np.diff(rates[2:]) < 0)
+
+
+def test_the_command_trains_logs_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "_HELD_OUT", {"pictures": 2, "clips": 2})
+    assert train.main(["--steps", "2", "--threads", "1", "--folder", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 2
+    assert set(lines[-1]["accuracy"]) <= {*TASKS, "boxes_exact"}
+    assert (tmp_path / "state.pt").exists()
+    size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
+    assert size < 16e6
+    AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
