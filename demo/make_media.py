@@ -46,7 +46,7 @@ def make_clip(photo_path: Path, clip_path: Path) -> None:
     with av.open(str(clip_path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # One thread: the same bytes on every machine. The colour tags say what the conversion does.
+        # One thread: nearly the same clip every time. The colour tags say what the conversion does.
         stream.options = {
             "crf": "27",
             "preset": "slow",

@@ -34,14 +34,20 @@ def test_the_clip_is_small_h264_and_moves():
     assert min(steps) > 5
 
 
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
 def test_the_script_makes_the_clip(tmp_path: Path):
+    """The same moments, but for what an encoder does differently from run to run."""
     make_clip(MEDIA / "temple.jpg", tmp_path / "clip.mp4")
-    with av.open(str(tmp_path / "clip.mp4")) as made, av.open(str(MEDIA / "temple.mp4")) as kept:
-        for ours, theirs in zip(made.decode(video=0), kept.decode(video=0), strict=True):
-            difference = ours.to_ndarray(format="rgb24").astype(int) - theirs.to_ndarray(
-                format="rgb24"
-            )
-            assert np.abs(difference).mean() < 4  # encoders' versions differ a little
+    made = frames_of(tmp_path / "clip.mp4").astype(int)
+    kept = frames_of(MEDIA / "temple.mp4").astype(int)
+    assert made.shape == kept.shape
+    second = 25
+    moved = np.abs(kept[second:] - kept[:-second]).mean()
+    assert np.abs(made - kept).mean() < moved / 4
 
 
 def test_every_medium_is_credited():
