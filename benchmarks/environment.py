@@ -18,6 +18,7 @@ def git_revision() -> str | None:
     """The checkout's commit, with `-dirty` if files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
+        # Whichever git is on the path will do.
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
             cwd=here,

@@ -65,6 +65,7 @@ class ServerProcess:
         self._port = free_port()
         self._arguments = [*_serve_arguments(model, self._port), *flags]
         self._process: subprocess.Popen[bytes] | None = None
+        # Stays open as long as the server runs; closed on leaving.
         self._log = tempfile.NamedTemporaryFile(prefix="saccade-serve-", suffix=".log")  # noqa: SIM115
         self._previous_handler: Callable[[int, FrameType | None], object] | int | None = None
 
@@ -80,6 +81,7 @@ class ServerProcess:
         environment.pop("VLLM_API_KEY", None)
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGTERM, _leave)
+        # Our own command line, no shell.
         self._process = subprocess.Popen(  # noqa: S603
             [*saccade_command(), *self._arguments],
             env=environment,

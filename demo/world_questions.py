@@ -39,12 +39,16 @@ class Seen:
 
 def see(things: Sequence[Thing], scale_x: float, scale_y: float) -> list[Seen]:
     """The things of a picture that is resized by these factors."""
-    factors = (scale_x, scale_y, scale_x, scale_y)
     return [
         Seen(
             thing.kind,
             thing.colour,
-            tuple(edge * factor for edge, factor in zip(thing.box, factors, strict=True)),  # type: ignore[arg-type]
+            (
+                thing.box[0] * scale_x,
+                thing.box[1] * scale_y,
+                thing.box[2] * scale_x,
+                thing.box[3] * scale_y,
+            ),
         )
         for thing in things
     ]

@@ -52,6 +52,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         self._allow_private_addresses = allow_private_addresses
         self._inner = httpcore.AnyIOBackend()
 
+    # httpcore's interface passes timeouts as arguments: hence the noqa below.
     async def connect_tcp(
         self,
         host: str,
