@@ -1,4 +1,4 @@
-"""Writes Qwen2.5-VL checkpoints with random weights, the demo's among them.
+"""Writes Qwen2.5-VL checkpoints with random weights, and finds the trained one that is bundled.
 
 The folder has the files and the shape of a published checkpoint, so that transformers, vLLM and
 this server load it the way they load a real one.
@@ -18,7 +18,14 @@ from saccade.demo.specification import CheckpointSpec, LanguageSpec, TowerSpec
 from saccade.demo.tokenizer import VOCABULARY_SIZE, token_id, write_tokenizer
 from saccade.demo.weights import random_weights
 
-__all__ = ["CheckpointSpec", "LanguageSpec", "TowerSpec", "demo_checkpoint", "write_checkpoint"]
+__all__ = [
+    "CheckpointSpec",
+    "LanguageSpec",
+    "TowerSpec",
+    "bundled_checkpoint",
+    "random_checkpoint",
+    "write_checkpoint",
+]
 
 _HERE = Path(__file__).parent
 _TEMPLATE = _HERE / "chat_template.jinja"
@@ -50,7 +57,7 @@ def model_config(spec: CheckpointSpec) -> dict[str, object]:
         "num_hidden_layers": language.layers,
         "num_key_value_heads": language.kv_heads,
         "rms_norm_eps": 1e-06,
-        "rope_theta": 1000000.0,
+        "rope_theta": language.rope_theta,
         "sliding_window": language.max_position_embeddings,
         "tie_word_embeddings": language.tie_word_embeddings,
         "torch_dtype": spec.dtype,
@@ -131,18 +138,23 @@ def _fingerprint(spec: CheckpointSpec) -> str:
     return digest.hexdigest()[:12]
 
 
-def demo_checkpoint(spec: CheckpointSpec | None = None) -> Path:
-    """The folder of the demo checkpoint, built in the user's cache if it is not there yet.
+def bundled_checkpoint() -> Path:
+    """The folder of the trained checkpoint; `TRAINING.md` beside it says how it was made."""
+    return _HERE / "trained"
+
+
+def random_checkpoint(spec: CheckpointSpec | None = None) -> Path:
+    """The folder of a checkpoint with random weights, made in the user's cache if it is not there.
 
     The folder appears in one step, so that processes that start together never see half of it.
     """
     spec = spec or CheckpointSpec()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saccade"
-    target = cache / f"demo-{_fingerprint(spec)}"
+    target = cache / f"random-{_fingerprint(spec)}"
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix="demo-draft-", dir=cache))
+    draft = Path(tempfile.mkdtemp(prefix="random-draft-", dir=cache))
     try:
         write_checkpoint(spec, draft)
         draft.chmod(0o755)  # mkdtemp makes it private; a served model may run as another user

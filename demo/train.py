@@ -16,16 +16,17 @@ from typing import TextIO
 from saccade.demo import training_runtime  # isort: skip
 
 import torch
+from torch import Tensor
 
 from saccade.demo.tokenizer import build_tokenizer
-from saccade.demo.training_batch import Batch, Batcher
-from saccade.demo.training_data import held_out_examples, stream
+from saccade.demo.training_batch import Batch, Batcher, TowerBatch
+from saccade.demo.training_data import TOWER_STEPS, held_out_examples, stream
 from saccade.demo.training_heads import WEIGHTS
 from saccade.demo.training_scores import mean_loss, scores
 from saccade.demo.training_state import Run, default_folder
 
 _WARM_UP = 100  # steps
-_DECAY_SHARE = 0.25  # of the hours, at the end, in which the learning rate falls
+_DECAY_SHARE = 0.35  # of the hours, at the end, in which the learning rate falls
 _LEAST_RATE = 0.02  # of the peak
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 250, 100  # steps
@@ -39,22 +40,32 @@ _EPILOG = """examples:
 
 
 def rate_share(step: int, done: float) -> float:
-    """Of the peak learning rate: warm-up, constant, a straight fall over the last quarter.
+    """Of the peak learning rate: constant, then a straight fall.
+
+    It warms up at the beginning and again when the language model joins the tower.
 
     Args:
         done: fraction of the run that is behind, 0 to 1.
     """
     left = (1 - done) / _DECAY_SHARE
-    return min(1.0, (step + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
+    begun = step if step < TOWER_STEPS else step - TOWER_STEPS
+    return min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
 
 
-def train_step(run: Run, batch: Batch, share: float) -> dict[str, float]:
-    """One step at this share of the peak learning rate; returns the losses by name."""
+def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
+    """One step at this share of the peak learning rate; returns the losses by name.
+
+    A batch without questions trains the tower alone.
+    """
     run.set_rate(share)
-    logits, cells, states = run.model(batch)
-    answer_loss = mean_loss(logits, batch)
-    dense = run.heads(cells, states, batch.cells)
-    total = answer_loss + torch.stack([WEIGHTS[name] * loss for name, loss in dense.items()]).sum()
+    losses: dict[str, Tensor] = {}
+    if isinstance(batch, Batch):
+        logits, cells, states = run.model(batch)
+        losses |= run.heads.of_language(states, batch) | {"answers": mean_loss(logits, batch)}
+    else:
+        cells = run.model.see(batch.tower)
+    losses |= run.heads.of_tower(cells, batch.cells)
+    total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
     for optimizer in run.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(total)
@@ -65,8 +76,7 @@ def train_step(run: Run, batch: Batch, share: float) -> dict[str, float]:
         optimizer.step()
     run.step += 1
     run.update_average()
-    losses = {"answers": answer_loss.item(), "norm": norm.item()}
-    return losses | {name: loss.item() for name, loss in dense.items()}
+    return {"norm": norm.item()} | {name: loss.item() for name, loss in losses.items()}
 
 
 def held_out_batches(batcher: Batcher) -> list[Batch]:
@@ -84,20 +94,20 @@ def train(run: Run, hours: float, steps: int | None = None) -> None:
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
-    started, samples, kept = time.monotonic() - run.seconds, 0, []
+    started, turns, kept = time.monotonic() - run.seconds, 0, []
     for batch in stream(run.seed, run.step):
         done = max(run.seconds / (hours * 3600), run.step / steps if steps else 0.0)
         share = rate_share(run.step, done)
         kept.append(train_step(run, batch, share))
-        samples += len(batch.token_ids)
+        turns += len(batch.turns) if isinstance(batch, Batch) else 0
         run.seconds = time.monotonic() - started
         over = run.seconds >= hours * 3600 or run.step == steps
         line: dict[str, object] = {"step": run.step, "seconds": round(run.seconds, 1)}
         if run.step % _LOG_EVERY == 0:
-            line |= {"rate": round(share, 4), "samples": samples} | _means(kept)
-            samples, kept = 0, []
+            line |= {"rate": round(share, 4), "turns": turns} | _means(kept)
+            turns, kept = 0, []
             _write(log, line)
-        if run.step % _SCORE_EVERY == 0 or over:
+        if run.step > TOWER_STEPS and (run.step % _SCORE_EVERY == 0 or over):
             _write(log, line | {"accuracy": scores(run.average, held_out, tokenizer)})
         if run.step % _SAVE_EVERY == 0 or over:
             run.save()
@@ -139,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     training_runtime.keep_freed_memory()
     torch.set_num_threads(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
-    run = Run(args.folder, args.seed)
+    run = Run(args.folder, args.seed, fast=True)
     try:
         print(f"{'going on' if run.load() else 'starting'} at step {run.step} in {args.folder}")
     except ValueError as error:

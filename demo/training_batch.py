@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from saccade.demo.answers import boxes_of, seconds_of
 from saccade.demo.tokenizer import token_id
 from saccade.demo.world import Pixels
 from saccade.demo.world_examples import GEOMETRY, Example
@@ -54,6 +55,17 @@ class AskedTurn:
 
 
 @dataclass
+class AskedTargets:
+    """What an answer is about, for each of its tokens; where ``known`` is False there is nothing.
+
+    Questions about one box or one moment have something: else zeros stand there.
+    """
+
+    values: Tensor  # [A, 5]: box in cells (x1, y1, x2, y2), second
+    known: Tensor  # bool [A, 5]
+
+
+@dataclass
 class CellTargets:
     """The dense targets of all cells in raster order; see `world_examples.DenseTargets`."""
 
@@ -63,7 +75,6 @@ class CellTargets:
     text: Tensor  # [cells, COLUMNS_OF_TEXT]
     event: Tensor
     place: Tensor  # [cells, 3]: second, row, column
-    places: Tensor  # [cells]: index into the flattened token ids
 
 
 @dataclass
@@ -78,10 +89,17 @@ class TowerInputs:
 
 
 @dataclass
-class Batch:
-    """Shapes: C cells, B samples, L tokens, A answer tokens."""
+class TowerBatch:
+    """What the tower alone learns from."""
 
     tower: TowerInputs
+    cells: CellTargets
+
+
+@dataclass
+class Batch(TowerBatch):
+    """Shapes: C cells, B samples, L tokens, A answer tokens."""
+
     token_ids: Tensor  # [B, L]
     positions: Tensor  # [3, B, L]
     branches: Tensor  # [B, L]: 0 the shared beginning, 1.. the branches
@@ -90,7 +108,7 @@ class Batch:
     answer_ids: Tensor  # [A]
     answer_weights: Tensor  # [A]
     turns: list[AskedTurn]
-    cells: CellTargets
+    asked: AskedTargets
 
 
 class Batcher:
@@ -136,18 +154,18 @@ class Batcher:
         weights = np.concatenate(
             [np.full(t.stop - t.start, (t.stop - t.start) ** -0.5) for t in turns]
         )
-        flat_places = torch.from_numpy(np.concatenate(cell_places))
         return Batch(
             tower=_tower_inputs(examples),
             token_ids=torch.from_numpy(ids),
             positions=torch.from_numpy(positions),
             branches=torch.from_numpy(branches),
-            cell_places=flat_places,
+            cell_places=torch.from_numpy(np.concatenate(cell_places)),
             answer_places=torch.from_numpy(answer_places - 1),
             answer_ids=torch.from_numpy(ids.ravel()[answer_places]),
             answer_weights=torch.from_numpy(weights.astype(np.float32)),
             turns=turns,
-            cells=_cell_targets(examples, flat_places),
+            asked=_asked_targets(turns),
+            cells=_cell_targets(examples),
         )
 
     def _sample(self, example: Example, turns_a_branch: int) -> "_Sample":
@@ -243,7 +261,28 @@ def _runs(lengths: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(count), int(value)) for value, count in zip(values, counts, strict=True)]
 
 
-def _cell_targets(examples: Sequence[Example], places: Tensor) -> CellTargets:
+def tower_batch(examples: Sequence[Example]) -> TowerBatch:
+    """The examples without their questions."""
+    return TowerBatch(_tower_inputs(examples), _cell_targets(examples))
+
+
+def _asked_targets(turns: Sequence[AskedTurn]) -> AskedTargets:
+    values = torch.zeros(turns[-1].stop, 5)
+    known = torch.zeros(turns[-1].stop, 5, dtype=torch.bool)
+    for asked in turns:
+        span = slice(asked.start, asked.stop)
+        if asked.turn.task == "boxes":
+            boxes = boxes_of(asked.turn.answer)
+            if len(boxes) == 1:
+                values[span, :4] = torch.tensor(boxes[0]) / GEOMETRY.factor
+                known[span, :4] = True
+        elif asked.turn.task == "event_time":
+            values[span, 4] = seconds_of(asked.turn.answer)
+            known[span, 4] = True
+    return AskedTargets(values, known)
+
+
+def _cell_targets(examples: Sequence[Example]) -> CellTargets:
     def joined(name: str) -> Tensor:
         parts = []
         for example in examples:
@@ -259,5 +298,4 @@ def _cell_targets(examples: Sequence[Example], places: Tensor) -> CellTargets:
     return CellTargets(
         **{name: joined(name) for name in ("kind", "colour", "box", "text", "event")},
         place=torch.from_numpy(np.concatenate(where)),
-        places=places,
     )

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from saccade.demo.tokenizer import build_tokenizer
-from saccade.demo.training_batch import Batch, Batcher
+from saccade.demo.training_batch import Batch, Batcher, TowerBatch, tower_batch
 from saccade.demo.world_examples import (
     MOST_CELLS,
     TRAINING_RATES,
     Example,
     clip_example,
+    crowded_example,
     picture_example,
     picture_sizes,
     random_clip,
@@ -22,20 +23,41 @@ from saccade.demo.world_examples import (
 
 PICTURE_TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
+TOWER_STEPS = 1500
+"""Steps at the beginning in which the tower learns alone, from pictures full of things to see."""
+
 _HELD_OUT_SEED = 2**31  # training seeds are far below
-_CLIP_EVERY = 3  # every third batch is clips
+CLIP_EVERY = 3  # every third batch is clips
 _CELLS_A_BATCH = 400
 _MOST_PICTURES = 16
-_RAMP = 3000  # steps until pictures have their full size and number of things
+_RAMP = 1500  # steps until pictures have their full size and number of things
 _AHEAD = 6  # batches made in advance
 _PATIENCE = 30  # seconds until a full queue makes the process ask whether anyone still reads
 
 
-def training_examples(seed: int, step: int) -> list[Example]:
-    """The examples of one step: small and few things at first."""
+def tower_examples(seed: int, step: int) -> list[Example]:
+    """The examples of one step of the tower alone: as much to see as fits, nothing asked."""
     rng = np.random.default_rng([seed, step])
+    if step % CLIP_EVERY == CLIP_EVERY - 1:
+        return _clips(rng, 0.0)
+    sizes = picture_sizes(MOST_CELLS)
+    examples, cells = [], 0
+    while cells < _CELLS_A_BATCH:
+        columns, rows = sizes[rng.integers(len(sizes))]
+        examples.append(crowded_example(rng, (columns, rows)))
+        cells += columns * rows
+    return examples
+
+
+def training_examples(seed: int, step: int) -> list[Example]:
+    """The examples of one step: small and few things at first.
+
+    Args:
+        step: counts from the tower's last.
+    """
+    rng = np.random.default_rng([seed, TOWER_STEPS + step])
     progress = min(1.0, step / _RAMP)
-    if step % _CLIP_EVERY == _CLIP_EVERY - 1:
+    if step % CLIP_EVERY == CLIP_EVERY - 1:
         return _clips(rng, progress)
     sizes = picture_sizes(round(16 + (MOST_CELLS - 16) * progress))
     most_things = 2 + round(3 * progress)
@@ -57,7 +79,7 @@ def _clips(rng: np.random.Generator, progress: float) -> list[Example]:
     fps = TRAINING_RATES[rng.integers(len(TRAINING_RATES))]
     seconds = 2 * int(rng.integers(2, 4 + round(2 * progress)))
     cells_a_clip = 14 * seconds * fps / 2
-    count = int(min(_MOST_PICTURES, max(3, 1.5 * _CELLS_A_BATCH // cells_a_clip)))
+    count = int(min(_MOST_PICTURES, max(2, 1.5 * _CELLS_A_BATCH // cells_a_clip)))
     examples = []
     for _ in range(count):
         tasks = list(CLIP_TASKS)
@@ -86,10 +108,10 @@ def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list
     return examples
 
 
-def stream(seed: int, first_step: int) -> Iterator[Batch]:
+def stream(seed: int, first_step: int) -> Iterator[TowerBatch | Batch]:
     """Batches from ``first_step`` on, without end, from a process that works ahead."""
     context = multiprocessing.get_context("spawn")
-    queue: Queue[Batch] = context.Queue(_AHEAD)
+    queue: Queue[TowerBatch] = context.Queue(_AHEAD)
     process = context.Process(target=_produce, args=(queue, seed, first_step), daemon=True)
     process.start()
     try:
@@ -100,14 +122,20 @@ def stream(seed: int, first_step: int) -> Iterator[Batch]:
         process.join()
 
 
-def _produce(queue: "Queue[Batch]", seed: int, step: int) -> None:
+def _batch(batcher: Batcher, seed: int, step: int) -> TowerBatch:
+    if step < TOWER_STEPS:
+        return tower_batch(tower_examples(seed, step))
+    examples = training_examples(seed, step - TOWER_STEPS)
+    return batcher.batch([e for e in examples if e.turns], pairs=0.2, seed=step)
+
+
+def _produce(queue: "Queue[TowerBatch]", seed: int, step: int) -> None:
     torch.set_num_threads(1)
     batcher = Batcher(build_tokenizer())
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs as a child"
     while True:
-        examples = [example for example in training_examples(seed, step) if example.turns]
-        batch = batcher.batch(examples, pairs=0.2, seed=step)
+        batch = _batch(batcher, seed, step)
         while True:
             try:
                 queue.put(batch, timeout=_PATIENCE)

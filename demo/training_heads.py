@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from saccade.demo.training_batch import CellTargets
+from saccade.demo.training_batch import Batch, CellTargets
 from saccade.demo.training_model import Norm
 from saccade.demo.world import ALPHABET, COLOURS, KINDS
 from saccade.demo.world_clips import ACTIONS
@@ -21,11 +21,18 @@ _NOTHING_WEIGHT = 0.1
 
 
 class DenseHeads(nn.Module):
-    """Linear readings of the tower's output and of one layer of the language model."""
+    """Linear readings of the tower's output and of layers of the language model.
 
-    def __init__(self, hidden: int, layer: int) -> None:
+    Args:
+        hidden: width of what is read.
+        cells_layer: the layer after which the cells know their places.
+        asked_layer: the layer after which the answer's tokens know what they are about.
+    """
+
+    def __init__(self, hidden: int, cells_layer: int, asked_layer: int) -> None:
         super().__init__()
-        self.layer = layer
+        self.cells_layer = cells_layer
+        self.asked_layer = asked_layer
         self.sizes = {
             "kind": 1 + len(KINDS),
             "colour": 1 + len(COLOURS),
@@ -35,28 +42,22 @@ class DenseHeads(nn.Module):
         }
         self.tower = nn.Sequential(Norm(hidden), nn.Linear(hidden, sum(self.sizes.values())))
         self.inner = nn.Sequential(Norm(hidden), nn.Linear(hidden, 4 + 3 + _EVENTS))
+        self.asked = nn.Sequential(Norm(hidden), nn.Linear(hidden, 5))
 
-    def forward(
-        self, cells: Tensor, states: list[Tensor], targets: CellTargets
-    ) -> dict[str, Tensor]:
-        """The losses by name."""
+    def of_tower(self, cells: Tensor, targets: CellTargets) -> dict[str, Tensor]:
+        """The losses by name, from the tower's cells ``[cells, hidden]``."""
         read = dict(
             zip(self.sizes, self.tower(cells).split(list(self.sizes.values()), dim=1), strict=True)
         )
-        inside = states[self.layer].flatten(0, 1)[targets.places]
-        box, place, event = self.inner(inside).split([4, 3, _EVENTS], dim=1)
         touched = targets.kind > 0
         corner = targets.place[:, [2, 1, 2, 1]]  # column, row of the cell, for both corners
-        nothing = targets.kind.new_ones(_EVENTS, dtype=torch.float32)
-        nothing[0] = _NOTHING_WEIGHT
-        characters = torch.ones(_CHARACTERS)
-        characters[0] = _NOTHING_WEIGHT
         losses = {
             "kind": functional.cross_entropy(read["kind"], targets.kind),
             "text": functional.cross_entropy(
-                read["text"].reshape(-1, _CHARACTERS), targets.text.flatten(), characters
+                read["text"].reshape(-1, _CHARACTERS),
+                targets.text.flatten(),
+                _weights(_CHARACTERS),
             ),
-            "place": functional.l1_loss(place, targets.place),
         }
         if touched.any():
             losses["colour"] = functional.cross_entropy(
@@ -65,13 +66,40 @@ class DenseHeads(nn.Module):
             losses["offset"] = functional.smooth_l1_loss(
                 read["offset"][touched], (targets.box - corner)[touched], beta=0.1
             )
-            losses["box"] = functional.l1_loss(box[touched], targets.box[touched])
-        if (targets.place[:, 0] > 0).any():  # clips
+        if _of_clips(targets):
             losses["change"] = functional.cross_entropy(
-                read["event"], _within(targets.event), nothing
+                read["event"], _within(targets.event), _weights(_EVENTS)
             )
-            losses["event"] = functional.cross_entropy(event, targets.event, nothing)
         return losses
+
+    def of_language(self, states: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The losses by name, from the language model's states ``[samples, length, hidden]``."""
+        targets = batch.cells
+        inside = states[self.cells_layer].flatten(0, 1)[batch.cell_places]
+        box, place, event = self.inner(inside).split([4, 3, _EVENTS], dim=1)
+        touched = targets.kind > 0
+        losses = {"place": functional.l1_loss(place, targets.place)}
+        if touched.any():
+            losses["box"] = functional.l1_loss(box[touched], targets.box[touched])
+        if _of_clips(targets):
+            losses["event"] = functional.cross_entropy(event, targets.event, _weights(_EVENTS))
+        known = batch.asked.known
+        if known.any():
+            about = self.asked(states[self.asked_layer].flatten(0, 1)[batch.answer_places])
+            losses["asked"] = functional.smooth_l1_loss(
+                about[known], batch.asked.values[known], beta=0.1
+            )
+        return losses
+
+
+def _of_clips(targets: CellTargets) -> bool:
+    return bool((targets.place[:, 0] > 0).any())
+
+
+def _weights(classes: int) -> Tensor:
+    weights = torch.ones(classes)
+    weights[0] = _NOTHING_WEIGHT
+    return weights
 
 
 def _within(event: Tensor) -> Tensor:
@@ -80,13 +108,15 @@ def _within(event: Tensor) -> Tensor:
 
 
 WEIGHTS = {
+    "answers": 1.0,
     "kind": 1.5,
     "colour": 0.5,
     "offset": 2.0,
-    "text": 0.7,
+    "text": 1.5,
     "change": 0.5,
     "place": 1.0,
     "box": 1.0,
     "event": 0.7,
+    "asked": 1.0,
 }
-"""What each loss counts beside the language loss."""
+"""What each loss counts."""

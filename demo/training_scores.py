@@ -1,13 +1,13 @@
 """Accuracy by task on held-out batches: each answer token given the right ones before it."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from saccade.demo.answers import boxes_agree
 from saccade.demo.training_batch import Batch
 from saccade.demo.training_model import TrainingModel
 
@@ -36,35 +36,6 @@ def scores(
             else:
                 right[task].append(exact)
     return {task: sum(values) / len(values) for task, values in sorted(right.items())}
-
-
-def iou(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
-
-
-def boxes_of(answer: str) -> list[list[float]]:
-    """The boxes that an answer names; none if it is not what Qwen2.5-VL writes."""
-    try:
-        found = [item["bbox_2d"] for item in json.loads(answer)]
-    except (ValueError, TypeError, KeyError):
-        return []
-    if all(isinstance(box, list) and len(box) == 4 for box in found):
-        return found
-    return []
-
-
-def boxes_agree(answer: str, expected: str, least: float = 0.5) -> bool:
-    """Whether there are as many boxes as expected and each overlaps its own by ``least`` IoU."""
-    said, right = boxes_of(answer), boxes_of(expected)
-    return len(said) == len(right) and all(
-        iou(one, other) >= least for one, other in zip(said, right, strict=True)
-    )
 
 
 def mean_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@
 Everything is a pure function of the random generator handed in, at any size in pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -44,6 +45,7 @@ _GAP = 3.0  # pixels between two things
 _SMALLEST, _LARGEST = 11.0, 34.0  # radius of a thing in pixels
 _TEXT_SIZES = (20, 34)  # pixels
 _PITCH = 14  # least pixels from one character to the next: a patch
+_LINE = 28  # least pixels from the middle of one text to that of another: a cell
 
 
 def _star() -> list[tuple[float, float]]:
@@ -118,14 +120,17 @@ class Scene:
     width: int
     height: int
     things: tuple[Thing, ...]
-    text: Text | None
+    texts: tuple[Text, ...]
     backdrop: Pixels  # [height, width, 3]
 
 
 def paint_of(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
     """A shade of the named colour."""
-    shade = np.array(COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
-    red, green, blue = np.clip(shade, 0, 255).tolist()
+    shifts = rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3).tolist()
+    red, green, blue = (
+        min(255, max(0, value + shift))
+        for value, shift in zip(COLOURS[colour], shifts, strict=True)
+    )
     return red, green, blue
 
 
@@ -134,25 +139,29 @@ def make_scene(
     width: int,
     height: int,
     things: int,
-    text: str | None = None,
+    texts: Sequence[str] = (),
     distinct: bool = False,
 ) -> Scene:
-    """A scene with up to so many things; fewer where there is no room.
+    """A scene with up to so many things and texts; fewer where there is no room.
 
     Args:
-        text: printed first, so that it gets its room.
+        texts: printed first, so that they get their room.
         distinct: no two things of one kind or of one colour.
     """
     backdrop = background(rng, width, height)
-    written = _place_text(rng, backdrop, text) if text else None
-    taken = [] if written is None else [written.box]
+    written: list[Text] = []
+    for string in texts:
+        text = _place_text(rng, backdrop, string, [_line_of(other) for other in written])
+        if text is not None:
+            written.append(text)
+    taken = [text.box for text in written]
     placed: list[Thing] = []
     for _ in range(things):
         thing = place_thing(rng, backdrop, taken, placed if distinct else [])
         if thing is not None:
             placed.append(thing)
             taken.append(thing.box)
-    return Scene(width, height, tuple(placed), written, backdrop)
+    return Scene(width, height, tuple(placed), tuple(written), backdrop)
 
 
 def place_thing(
@@ -172,10 +181,12 @@ def place_thing(
         radius = float(rng.uniform(min(_SMALLEST, largest), largest))
         x = float(rng.uniform(radius + 1, width - radius - 1))
         y = float(rng.uniform(radius + 1, height - radius - 1))
-        thing = Thing(kind, colour, x, y, radius, paint_of(colour, rng))
-        if any(_touch(thing.box, box) for box in taken):
+        thing = Thing(kind, colour, x, y, radius, COLOURS[colour])
+        edges = thing.box
+        if any(_touch(edges, box) for box in taken):
             continue
-        if _contrast(backdrop, thing.box, thing.paint) >= _LEAST_CONTRAST:
+        thing = recoloured(thing, colour, rng)
+        if _contrast(backdrop, edges, thing.paint) >= _LEAST_CONTRAST:
             return thing
     return None
 
@@ -188,16 +199,22 @@ def random_text(rng: np.random.Generator) -> str:
     return WORDS[rng.integers(len(WORDS))]
 
 
+def random_string(rng: np.random.Generator) -> str:
+    """One to six letters and digits of any kind: nothing that can be guessed."""
+    return "".join(ALPHABET[index] for index in rng.integers(0, len(ALPHABET), rng.integers(1, 7)))
+
+
 def draw(scene: Scene) -> Pixels:
     """The picture, uint8 RGB ``[height, width, 3]``."""
     image = Image.fromarray(scene.backdrop.copy())
     for thing in scene.things:
         _draw_thing(image, thing)
-    if scene.text is not None:
-        pen, font = ImageDraw.Draw(image), _font(scene.text.font, scene.text.size)
-        for character, box in zip(scene.text.string, scene.text.characters, strict=True):
-            left, top, _, _ = font.getbbox(character)
-            pen.text((box[0] - left, box[1] - top), character, fill=scene.text.paint, font=font)
+    pen = ImageDraw.Draw(image)
+    for text in scene.texts:
+        font = _font(text.font, text.size)
+        for character, box in zip(text.string, text.characters, strict=True):
+            left, top, _, _ = _extent(text.font, text.size, character)
+            pen.text((box[0] - left, box[1] - top), character, fill=text.paint, font=font)
     return np.array(image)
 
 
@@ -229,16 +246,17 @@ def _draw_thing(image: Image.Image, thing: Thing) -> None:
     image.paste(thing.paint, (x1, y1), mask.resize((width, height), Image.Resampling.BOX))
 
 
-def _place_text(rng: np.random.Generator, backdrop: Pixels, string: str) -> Text | None:
+def _place_text(
+    rng: np.random.Generator, backdrop: Pixels, string: str, taken: list[Box]
+) -> Text | None:
     height, width = backdrop.shape[:2]
     for _ in range(20):
         number = int(rng.integers(len(_fonts())))
         size = round(float(rng.uniform(*_TEXT_SIZES)))
-        font = _font(number, size)
         boxes: list[Box] = []
         x = 0.0
         for character in string:
-            left, top, right, bottom = font.getbbox(character)
+            left, top, right, bottom = _extent(number, size, character)
             boxes.append((x, top, x + right - left, bottom))
             x += max(right - left + 2, _PITCH)
         right_edge = boxes[-1][2]
@@ -250,9 +268,18 @@ def _place_text(rng: np.random.Generator, backdrop: Pixels, string: str) -> Text
         placed = tuple((a + shift_x, b + shift_y, c + shift_x, d + shift_y) for a, b, c, d in boxes)
         paint = COLOURS[("black", "white", "blue", "red", "yellow")[rng.integers(5)]]
         text = Text(string, placed, number, size, paint)
+        if any(_touch(_line_of(text), other) for other in taken):
+            continue
         if _legible(backdrop, text.box, paint):
             return text
     return None
+
+
+def _line_of(text: Text) -> Box:
+    """The room that a text takes from other texts, so that no two share a row of cells."""
+    x1, y1, x2, y2 = text.box
+    more = max(0.0, (_LINE - (y2 - y1)) / 2)
+    return x1, y1 - more, x2, y2 + more
 
 
 def _touch(one: Box, other: Box) -> bool:
@@ -289,6 +316,12 @@ def _fonts() -> tuple[object | None, ...]:
         serif / "SourceSerifPro-Semibold.ttf",
         serif / "SourceSerifPro-Bold.ttf",
     )
+
+
+@lru_cache(maxsize=8192)
+def _extent(number: int, size: int, character: str) -> Box:
+    """Left, top, right and bottom of the character from where it is drawn."""
+    return _font(number, size).getbbox(character)
 
 
 @lru_cache(maxsize=512)

@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from saccade.demo.world import ALPHABET, COLOURS, KINDS, Box, Pixels, draw, make_scene, random_text
+from saccade.demo.world import (
+    ALPHABET,
+    COLOURS,
+    KINDS,
+    Box,
+    Pixels,
+    Scene,
+    draw,
+    make_scene,
+    random_string,
+    random_text,
+)
 from saccade.demo.world_clips import ACTIONS, Clip, make_clip
 from saccade.demo.world_questions import Seen, Turn, clip_turns, picture_turns, see
 from saccade.media.controls import ImageControls, VideoControls
@@ -28,7 +39,7 @@ from saccade.media.plan import (
 
 GEOMETRY = VisionGeometry()
 UNIT = GEOMETRY.factor  # pixels along one merged token, a cell
-TRAINING_RATES = (1.0, 2.0, 4.0)
+TRAINING_RATES = (1.0, 1.25, 2.0, 2.25, 2.5, 3.5, 4.0, 6.0)
 UNSEEN_RATES = (1.5, 3.0, 5.0)
 SIDES = tuple(range(3, 10))  # of a picture, in cells
 # (columns, rows) that training never sees.
@@ -96,26 +107,40 @@ def picture_example(
 ) -> Example:
     """A picture of about ``size`` cells (columns, rows), with at most so many turns."""
     width, height = source_size(rng, *size)
-    text = random_text(rng) if with_text else None
-    scene = make_scene(rng, width, height, things, text)
+    scene = make_scene(rng, width, height, things, [random_text(rng)] if with_text else [])
+    example = _picture(rng, scene, worn)
+    text = scene.texts[0].string if scene.texts else None
+    by_task = [picture_turns(rng, example.things, text, task) for task in tasks]
+    example.turns = _mixed(rng, by_task, most_turns)
+    return example
+
+
+def crowded_example(rng: np.random.Generator, size: tuple[int, int]) -> Example:
+    """A picture of about ``size`` cells (columns, rows) full of letters and things."""
+    width, height = source_size(rng, *size)
+    cells = size[0] * size[1]
+    strings = [random_string(rng) for _ in range(int(rng.integers(1, 2 + cells // 4)))]
+    things = int(rng.integers(1, 2 + cells // 6))
+    return _picture(rng, make_scene(rng, width, height, things, strings), worn=True)
+
+
+def _picture(rng: np.random.Generator, scene: Scene, worn: bool) -> Example:
     source = draw(scene)
     if worn and rng.random() < 0.3:
         source = _compressed(source, rng)
-    plan = plan_image(width, height, ImageControls(), GEOMETRY, PixelLimits())
+    plan = plan_image(scene.width, scene.height, ImageControls(), GEOMETRY, PixelLimits())
     raster = resize(source, plan.height, plan.width)[None]
-    scale = (plan.width / width, plan.height / height)
+    scale = (plan.width / scene.width, plan.height / scene.height)
     seen = see(scene.things, *scale)
-    text = None if scene.text is None else scene.text.string
-    turns = _mixed(rng, [picture_turns(rng, seen, text, task) for task in tasks], most_turns)
     targets = _empty_targets(1, plan.height // UNIT, plan.width // UNIT)
     _mark_things(targets, 0, seen)
-    if scene.text is not None:
+    for text in scene.texts:
         boxes = [
             (a * scale[0], b * scale[1], c * scale[0], d * scale[1])
-            for a, b, c, d in scene.text.characters
+            for a, b, c, d in text.characters
         ]
-        _mark_text(targets, scene.text.string, boxes)
-    return Example(raster, None, turns, targets, source, seen)
+        _mark_text(targets, text.string, boxes)
+    return Example(raster, None, [], targets, source, seen)
 
 
 def clip_example(

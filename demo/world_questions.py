@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.demo.answers import mm_ss
 from saccade.demo.world import COLOURS, KINDS, Box, Thing
 from saccade.demo.world_clips import Clip, Event
 
@@ -93,11 +94,6 @@ def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
     else:
         turns = []
     return [turns[index] for index in rng.permutation(len(turns))]
-
-
-def mm_ss(second: int) -> str:
-    """Seconds as Qwen writes a moment, e.g. ``00:07``."""
-    return f"{second // 60:02d}:{second % 60:02d}"
 
 
 def grounding(things: Sequence[Seen]) -> str:

@@ -104,9 +104,9 @@ def _choose_model(args: argparse.Namespace) -> None:
     args.model = args.model_tag
     if args.model_tag != DEMO:
         return
-    from saccade.demo.checkpoint import demo_checkpoint
+    from saccade.demo.checkpoint import bundled_checkpoint
 
-    args.model = args.model_tag = str(demo_checkpoint())
+    args.model = args.model_tag = str(bundled_checkpoint())
     args.served_model_name = args.served_model_name or [DEMO]
     # Compiling would take longer than all that the demo ever computes, and so would filling
     # vLLM's 4 GiB of CPU cache.

@@ -3,7 +3,7 @@
 import pytest
 import transformers
 
-from saccade.demo.checkpoint import demo_checkpoint
+from saccade.demo.checkpoint import random_checkpoint
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
@@ -33,7 +33,7 @@ TOOLS_SECTION = (
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return transformers.AutoTokenizer.from_pretrained(demo_checkpoint())
+    return transformers.AutoTokenizer.from_pretrained(random_checkpoint())
 
 
 def render(tokenizer, messages, **options) -> str:

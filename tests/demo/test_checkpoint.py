@@ -16,7 +16,7 @@ from saccade.demo.checkpoint import (
     CheckpointSpec,
     LanguageSpec,
     TowerSpec,
-    demo_checkpoint,
+    random_checkpoint,
     write_checkpoint,
 )
 from saccade.demo.tokenizer import ADDED_TOKENS, SPECIAL_TOKENS, token_id
@@ -32,7 +32,7 @@ SMALL = CheckpointSpec(
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return demo_checkpoint()
+    return random_checkpoint()
 
 
 def test_transformers_reads_the_configuration(folder: Path):
@@ -138,7 +138,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path):
 
 
 def test_another_process_writes_the_same_bytes(folder: Path, tmp_path: Path):
-    script = "from saccade.demo.checkpoint import demo_checkpoint; print(demo_checkpoint())"
+    script = "from saccade.demo.checkpoint import random_checkpoint; print(random_checkpoint())"
     result = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.demo.checkpoint import demo_checkpoint
+from saccade.demo.checkpoint import random_checkpoint
 from saccade.demo.evaluate import FIGURES, main
 from saccade.demo.evaluation_answers import Answer, TransformersModel, message
 from saccade.demo.evaluation_cases import CLIP_FIGURES, PICTURE_FIGURES, make_cases
@@ -53,7 +53,7 @@ def test_requests_carry_the_medium_and_its_controls(cases):
 
 
 def test_transformers_answers(cases):
-    model = TransformersModel(demo_checkpoint())
+    model = TransformersModel(random_checkpoint())
     for case in (cases[0], cases[-1]):
         answer = model.answer(case)
         assert answer.text
@@ -74,7 +74,7 @@ def test_the_sheet_shows_right_and_wrong_boxes(cases, tmp_path: Path):
 def test_the_command_reports_and_fails_for_a_random_model(tmp_path: Path, capsys):
     code = main(
         [
-            *("--checkpoint", str(demo_checkpoint()), "--cases", "1", "--only", "transformers"),
+            *("--checkpoint", str(random_checkpoint()), "--cases", "1", "--only", "transformers"),
             *("--json", str(tmp_path / "figures.json"), "--sheet", str(tmp_path / "sheet.png")),
         ]
     )

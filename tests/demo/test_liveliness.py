@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from saccade.demo.checkpoint import demo_checkpoint
+from saccade.demo.checkpoint import random_checkpoint
 
 NEW_TOKENS = 12
 
@@ -20,7 +20,7 @@ def patches(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def answers():
-    folder = demo_checkpoint()
+    folder = random_checkpoint()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32

@@ -10,12 +10,13 @@ from reference import Medium, Reference
 from transformers import AutoTokenizer
 
 from saccade.demo import train
+from saccade.demo.answers import boxes_agree, iou
 from saccade.demo.tokenizer import build_tokenizer
 from saccade.demo.train import rate_share, train_step
 from saccade.demo.training_batch import BEFORE_MEDIUM, Batch, Batcher
 from saccade.demo.training_data import held_out_examples, training_examples
 from saccade.demo.training_model import TrainingModel
-from saccade.demo.training_scores import boxes_agree, iou, scores
+from saccade.demo.training_scores import scores
 from saccade.demo.training_state import SPEC, Run, export_checkpoint
 from saccade.demo.world_questions import TASKS
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from saccade.demo.checkpoint import random_checkpoint
 from saccade.demo.server_process import free_port, saccade_command
 
 KEY = "test-key-1"
@@ -111,9 +112,12 @@ def wait_for(condition: Callable[[], bool], told: str) -> None:
 
 def start(log: Path, *flags: str) -> RunningServer:
     port = free_port()
-    command = [*saccade_command(), "serve", MODEL, "--host", "127.0.0.1", "--port", str(port)]
+    # Random weights: the trained model ends its answers before a test can interrupt them.
+    command = [*saccade_command(), "serve", str(random_checkpoint()), "--served-model-name", MODEL]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
     command += ["--max-model-len", str(CONTEXT), "--api-key", KEY, OTHER_KEY, *flags]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SACCADE_")}
+    environment["VLLM_CPU_KVCACHE_SPACE"] = "1"
     with log.open("wb") as output:
         # A session of its own, so that what it leaves behind can be found.
         process = subprocess.Popen(
@@ -191,7 +195,7 @@ def image_url() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def clip() -> bytes:
     """A real clip."""
-    return (Path(__file__).parents[2] / "demo" / "media" / "temple.mp4").read_bytes()
+    return (Path(__file__).parents[2] / "demo" / "media" / "bunny.mp4").read_bytes()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from media_samples import as_url, avi, png, raster
 from reference import Medium, Reference
 from transformers import AutoTokenizer
 
-from saccade.demo.checkpoint import demo_checkpoint
+from saccade.demo.checkpoint import random_checkpoint
 
 QUESTION = "What is it?"
 # The server computes in float32 here (conftest.py), as the reference does.
@@ -16,12 +16,12 @@ TOLERANCE = 0.01
 
 @pytest.fixture(scope="module")
 def reference():
-    return Reference(demo_checkpoint())
+    return Reference(random_checkpoint())
 
 
 def expected(reference, medium, kind):
     """Log-probabilities of the first token after the chat that the server makes of it."""
-    tokenizer = AutoTokenizer.from_pretrained(demo_checkpoint())
+    tokenizer = AutoTokenizer.from_pretrained(random_checkpoint())
     messages = [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": QUESTION}]}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     place = ids.index(reference.placeholder(medium))
