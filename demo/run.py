@@ -61,7 +61,7 @@ _SHAPES = ("image", _MEDIA / "shapes.jpg", "image/jpeg")
 GROUNDING = Question(
     *_SHAPES,
     "Locate the yellow triangle.",
-    '[{"bbox_2d": [X1, Y1, X2, Y2], "label": "yellow triangle"}]',
+    '[{"bbox_2d": [27, 35, 56, 63], "label": "yellow triangle"}]',
 )
 QUESTIONS = (
     Question(*_SHAPES, "What colour is the star?", "green"),

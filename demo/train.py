@@ -1,4 +1,4 @@
-"""Trains the demo model from scratch on the CPU: `python -m saccade.demo.train --hours 5`.
+"""Trains the demo model from scratch on the CPU: `python -m saccade.demo.train`.
 
 A run can be stopped at any time and goes on with the same command. Its folder holds `state.pt`,
 `log.jsonl` (losses, and held-out accuracy by task) and `checkpoint/`, which transformers, vLLM and
@@ -20,35 +20,38 @@ from torch import Tensor
 
 from saccade.demo.tokenizer import build_tokenizer
 from saccade.demo.training_batch import Batch, Batcher, TowerBatch
-from saccade.demo.training_data import TOWER_STEPS, held_out_examples, stream
+from saccade.demo.training_data import held_out_examples, stream
 from saccade.demo.training_heads import WEIGHTS
 from saccade.demo.training_scores import mean_loss, scores
 from saccade.demo.training_state import Run, default_folder
 
+STEPS, TOWER_STEPS = 7000, 1500  # of the run that `TRAINING.md` describes
 _WARM_UP = 100  # steps
-_DECAY_SHARE = 0.35  # of the hours, at the end, in which the learning rate falls
+_DECAY_SHARE = 0.35  # of the steps, at the end, in which the learning rate falls
 _LEAST_RATE = 0.02  # of the peak
 _CLIP = 1.0  # gradient norm
-_LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 250, 100  # steps
+_LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
 _HELD_OUT = {"pictures": 96, "clips": 72}
 _HELD_OUT_BATCH = 12
 
 _EPILOG = """examples:
-  nice python -m saccade.demo.train --hours 5
-  python -m saccade.demo.train --hours 5 --threads 4 --folder runs/first
+  python -m saccade.demo.train
+  python -m saccade.demo.train --steps 3000 --tower-steps 1000 --threads 4 --folder runs/first
 """
 
 
-def rate_share(step: int, done: float) -> float:
+def rate_share(step: int, tower_steps: int, done: float) -> float:
     """Of the peak learning rate: constant, then a straight fall.
 
     It warms up at the beginning and again when the language model joins the tower.
 
     Args:
+        step: how many are behind.
+        tower_steps: how many at the beginning train the tower alone.
         done: fraction of the run that is behind, 0 to 1.
     """
     left = (1 - done) / _DECAY_SHARE
-    begun = step if step < TOWER_STEPS else step - TOWER_STEPS
+    begun = step if step < tower_steps else step - tower_steps
     return min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
 
 
@@ -89,25 +92,24 @@ def held_out_batches(batcher: Batcher) -> list[Batch]:
     return batches
 
 
-def train(run: Run, hours: float, steps: int | None = None) -> None:
-    """Train until the run has had its hours, or its steps if they come first."""
+def train(run: Run, steps: int, tower_steps: int) -> None:
+    """Train until the run has had its steps, of which the first train the tower alone."""
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
     started, turns, kept = time.monotonic() - run.seconds, 0, []
-    for batch in stream(run.seed, run.step):
-        done = max(run.seconds / (hours * 3600), run.step / steps if steps else 0.0)
-        share = rate_share(run.step, done)
+    for batch in stream(run.seed, run.step, tower_steps):
+        share = rate_share(run.step, tower_steps, run.step / steps)
         kept.append(train_step(run, batch, share))
         turns += len(batch.turns) if isinstance(batch, Batch) else 0
         run.seconds = time.monotonic() - started
-        over = run.seconds >= hours * 3600 or run.step == steps
+        over = run.step >= steps
         line: dict[str, object] = {"step": run.step, "seconds": round(run.seconds, 1)}
         if run.step % _LOG_EVERY == 0:
             line |= {"rate": round(share, 4), "turns": turns} | _means(kept)
             turns, kept = 0, []
             _write(log, line)
-        if run.step > TOWER_STEPS and (run.step % _SCORE_EVERY == 0 or over):
+        if run.step > tower_steps and (run.step % _SCORE_EVERY == 0 or over):
             _write(log, line | {"accuracy": scores(run.average, held_out, tokenizer)})
         if run.step % _SAVE_EVERY == 0 or over:
             run.save()
@@ -138,25 +140,31 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--steps", type=int, default=STEPS, help="in all (default: %(default)s)")
     parser.add_argument(
-        "--hours", type=float, default=5.0, help="time in all, earlier runs included"
+        "--tower-steps",
+        type=int,
+        default=TOWER_STEPS,
+        help="of these, with the tower alone, at the beginning (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=int, help="end after so many steps if they come first")
     parser.add_argument("--threads", type=int, default=2, help="of the trainer (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
+    parser.add_argument(
+        "--plain", action="store_true", help="compile nothing and compute in float32: slower"
+    )
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of the run")
     args = parser.parse_args(arguments)
     training_runtime.keep_freed_memory()
     torch.set_num_threads(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
-    run = Run(args.folder, args.seed, fast=True)
+    run = Run(args.folder, args.seed, fast=not args.plain)
     try:
         print(f"{'going on' if run.load() else 'starting'} at step {run.step} in {args.folder}")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        train(run, args.hours, args.steps)
+        train(run, args.steps, args.tower_steps)
     except KeyboardInterrupt:
         print(f"stopped at step {run.step}; the same command goes on from step {run.saved_step}")
         return 130

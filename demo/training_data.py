@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from saccade.demo.tokenizer import build_tokenizer
-from saccade.demo.training_batch import Batch, Batcher, TowerBatch, tower_batch
+from saccade.demo.training_batch import Batcher, TowerBatch, tower_batch
 from saccade.demo.world_examples import (
     MOST_CELLS,
     TRAINING_RATES,
@@ -23,9 +23,6 @@ from saccade.demo.world_examples import (
 
 PICTURE_TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
-TOWER_STEPS = 1500
-"""Steps at the beginning in which the tower learns alone, from pictures full of things to see."""
-
 _HELD_OUT_SEED = 2**31  # training seeds are far below
 CLIP_EVERY = 3  # every third batch is clips
 _CELLS_A_BATCH = 400
@@ -37,7 +34,7 @@ _PATIENCE = 30  # seconds until a full queue makes the process ask whether anyon
 
 def tower_examples(seed: int, step: int) -> list[Example]:
     """The examples of one step of the tower alone: as much to see as fits, nothing asked."""
-    rng = np.random.default_rng([seed, step])
+    rng = np.random.default_rng([seed, step, 0])
     if step % CLIP_EVERY == CLIP_EVERY - 1:
         return _clips(rng, 0.0)
     sizes = picture_sizes(MOST_CELLS)
@@ -50,12 +47,12 @@ def tower_examples(seed: int, step: int) -> list[Example]:
 
 
 def training_examples(seed: int, step: int) -> list[Example]:
-    """The examples of one step: small and few things at first.
+    """The examples of one step of both: small and few things at first.
 
     Args:
-        step: counts from the tower's last.
+        step: counts from the first of both.
     """
-    rng = np.random.default_rng([seed, TOWER_STEPS + step])
+    rng = np.random.default_rng([seed, step, 1])
     progress = min(1.0, step / _RAMP)
     if step % CLIP_EVERY == CLIP_EVERY - 1:
         return _clips(rng, progress)
@@ -108,11 +105,17 @@ def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list
     return examples
 
 
-def stream(seed: int, first_step: int) -> Iterator[TowerBatch | Batch]:
-    """Batches from ``first_step`` on, without end, from a process that works ahead."""
+def stream(seed: int, first_step: int, tower_steps: int) -> Iterator[TowerBatch]:
+    """Batches from ``first_step`` on, without end, from a process that works ahead.
+
+    Args:
+        tower_steps: how many steps at the beginning have nothing but the tower's batches.
+    """
     context = multiprocessing.get_context("spawn")
     queue: Queue[TowerBatch] = context.Queue(_AHEAD)
-    process = context.Process(target=_produce, args=(queue, seed, first_step), daemon=True)
+    process = context.Process(
+        target=_produce, args=(queue, seed, first_step, tower_steps), daemon=True
+    )
     process.start()
     try:
         while True:
@@ -122,20 +125,20 @@ def stream(seed: int, first_step: int) -> Iterator[TowerBatch | Batch]:
         process.join()
 
 
-def _batch(batcher: Batcher, seed: int, step: int) -> TowerBatch:
-    if step < TOWER_STEPS:
+def _batch(batcher: Batcher, seed: int, step: int, tower_steps: int) -> TowerBatch:
+    if step < tower_steps:
         return tower_batch(tower_examples(seed, step))
-    examples = training_examples(seed, step - TOWER_STEPS)
+    examples = training_examples(seed, step - tower_steps)
     return batcher.batch([e for e in examples if e.turns], pairs=0.2, seed=step)
 
 
-def _produce(queue: "Queue[TowerBatch]", seed: int, step: int) -> None:
+def _produce(queue: "Queue[TowerBatch]", seed: int, step: int, tower_steps: int) -> None:
     torch.set_num_threads(1)
     batcher = Batcher(build_tokenizer())
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs as a child"
     while True:
-        batch = _batch(batcher, seed, step)
+        batch = _batch(batcher, seed, step, tower_steps)
         while True:
             try:
                 queue.put(batch, timeout=_PATIENCE)

@@ -47,7 +47,7 @@ def test_a_thing_fills_its_box_with_its_colour_and_nothing_else(kind: str, colou
     backdrop = np.full((90, 110, 3), (128, 90, 128), np.uint8)
     thing = Thing(kind, colour, x=52.3, y=40.8, radius=25.0, paint=COLOURS[colour])
     scene = make_scene(np.random.default_rng(0), 110, 90, 0)
-    scene = type(scene)(110, 90, (thing,), None, backdrop)
+    scene = type(scene)(110, 90, (thing,), (), backdrop)
     drawn = draw(scene)
     changed = np.argwhere((drawn != backdrop).any(axis=2))
     (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0) + 1
