@@ -85,13 +85,13 @@ def model_config(spec: CheckpointSpec) -> dict[str, object]:
     }
 
 
-def _generation_config() -> dict[str, object]:
+def _generation_config(spec: CheckpointSpec) -> dict[str, object]:
     return {
         "bos_token_id": token_id("<|endoftext|>"),
         "pad_token_id": token_id("<|endoftext|>"),
         "do_sample": True,
         "eos_token_id": [token_id("<|im_end|>"), token_id("<|endoftext|>")],
-        "repetition_penalty": 1.05,
+        "repetition_penalty": spec.repetition_penalty,
         "temperature": 0.000001,
         "transformers_version": "4.49.0",
     }
@@ -121,7 +121,7 @@ def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     template = _TEMPLATE.read_text(encoding="utf-8")
     _write_json(folder / "config.json", model_config(spec))
-    _write_json(folder / "generation_config.json", _generation_config())
+    _write_json(folder / "generation_config.json", _generation_config(spec))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(spec))
     _write_json(folder / "chat_template.json", {"chat_template": template})
     write_tokenizer(folder, template, spec.language.max_position_embeddings)

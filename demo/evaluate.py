@@ -16,11 +16,11 @@ import openai
 import torch
 from tqdm import tqdm
 
+from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.demo.evaluation_answers import Answer, TransformersModel, server_answers
 from saccade.demo.evaluation_cases import TARGETS, Case, make_cases
 from saccade.demo.evaluation_sheet import draw_sheet
 from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
-from saccade.demo.training_state import default_folder
 
 FIGURES = (
     *("colour_kind", "counting", "reading", "boxes", "event_time", "order"),
@@ -92,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the cases (default: 0)")
     parser.add_argument("--cases", type=int, default=500, help="for each figure (default: 500)")
     parser.add_argument(
-        "--checkpoint", type=Path, default=default_folder() / "checkpoint", metavar="FOLDER"
+        "--checkpoint",
+        type=Path,
+        default=bundled_checkpoint(),
+        metavar="FOLDER",
+        help="(default: the bundled one)",
     )
     parser.add_argument(
         "--url", help="a running server of that checkpoint, instead of starting one"

@@ -121,8 +121,6 @@ async def _ask_all(url: str, cases: Sequence[Case], progress: Callable[[], objec
                     messages=messages,
                     temperature=0,
                     max_tokens=MOST_TOKENS,
-                    # Digits repeat in coordinates; the published generation_config punishes that.
-                    extra_body={"repetition_penalty": 1.0},
                 )
             progress()
             return Answer(completion.choices[0].message.content or "")

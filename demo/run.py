@@ -4,9 +4,9 @@ import argparse
 import base64
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Question:
     media_type: str
     text: str
     answer: str
+    controls: Mapping[str, float] = field(default_factory=dict)  # Qwen's, beside the part
 
     def message(self) -> dict[str, object]:
         """The user message, with the medium as a data: URL."""
@@ -51,7 +52,11 @@ class Question:
         return {
             "role": "user",
             "content": [
-                {"type": part, part: {"url": f"data:{self.media_type};base64,{encoded}"}},
+                {
+                    "type": part,
+                    part: {"url": f"data:{self.media_type};base64,{encoded}"},
+                    **self.controls,
+                },
                 {"type": "text", "text": self.text},
             ],
         }
@@ -70,6 +75,8 @@ QUESTIONS = (
     Question(
         *("video", _MEDIA / "events.mp4", "video/mp4"),
         *("At what second does the blue square leave?", "00:04"),
+        # Its own size: frames are enlarged to at least 128 tokens unless a request says otherwise.
+        {"fps": 2.0, "resized_width": 140, "resized_height": 112},
     ),
 )
 

@@ -64,6 +64,7 @@ class CheckpointSpec:
     tower: TowerSpec = field(default_factory=TowerSpec)
     language: LanguageSpec = field(default_factory=LanguageSpec)
     tokens_per_second: int = 2
+    repetition_penalty: float = 1.05
     dtype: DataType = "bfloat16"
     seed: int = 0
     layout: Layout = "published"

@@ -24,9 +24,10 @@ from saccade.demo.world_examples import (
 PICTURE_TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
 _HELD_OUT_SEED = 2**31  # training seeds are far below
-CLIP_EVERY = 3  # every third batch is clips
-_CELLS_A_BATCH = 400
-_MOST_PICTURES = 16
+_CYCLE = ("pictures", "clips", "pictures", "clips", "crowded")  # batches, one after another
+_CELLS_A_BATCH, _CLIP_CELLS_A_BATCH = 400, 900  # a clip has fewer questions a cell
+_RATE_SHARES = (1 / np.array(TRAINING_RATES)) / (1 / np.array(TRAINING_RATES)).sum()
+_MOST_EXAMPLES = 16
 _RAMP = 1500  # steps until pictures have their full size and number of things
 _AHEAD = 6  # batches made in advance
 _PATIENCE = 30  # seconds until a full queue makes the process ask whether anyone still reads
@@ -35,8 +36,12 @@ _PATIENCE = 30  # seconds until a full queue makes the process ask whether anyon
 def tower_examples(seed: int, step: int) -> list[Example]:
     """The examples of one step of the tower alone: as much to see as fits, nothing asked."""
     rng = np.random.default_rng([seed, step, 0])
-    if step % CLIP_EVERY == CLIP_EVERY - 1:
-        return _clips(rng, 0.0)
+    if step % len(_CYCLE) == 1:
+        return _clips(rng, 0.0)[:4]
+    return _crowded(rng)
+
+
+def _crowded(rng: np.random.Generator) -> list[Example]:
     sizes = picture_sizes(MOST_CELLS)
     examples, cells = [], 0
     while cells < _CELLS_A_BATCH:
@@ -50,17 +55,21 @@ def training_examples(seed: int, step: int) -> list[Example]:
     """The examples of one step of both: small and few things at first.
 
     Args:
-        step: counts from the first of both.
+        step: counts from the first of both. In some steps nothing is asked: letters take the tower
+            longest, and crowded pictures have ten times as many.
     """
     rng = np.random.default_rng([seed, step, 1])
     progress = min(1.0, step / _RAMP)
-    if step % CLIP_EVERY == CLIP_EVERY - 1:
+    kind = _CYCLE[step % len(_CYCLE)]
+    if kind == "clips":
         return _clips(rng, progress)
+    if kind == "crowded":
+        return _crowded(rng)
     sizes = picture_sizes(round(16 + (MOST_CELLS - 16) * progress))
     most_things = 2 + round(3 * progress)
     most_turns = int(rng.integers(3, 7))  # one number for the batch keeps padding short
     size = sizes[rng.integers(len(sizes))]
-    count = min(_MOST_PICTURES, max(4, _CELLS_A_BATCH // (size[0] * size[1])))
+    count = min(_MOST_EXAMPLES, max(4, _CELLS_A_BATCH // (size[0] * size[1])))
     examples = []
     for _ in range(count):
         tasks = list(PICTURE_TASKS)
@@ -73,16 +82,18 @@ def training_examples(seed: int, step: int) -> list[Example]:
 
 
 def _clips(rng: np.random.Generator, progress: float) -> list[Example]:
-    fps = TRAINING_RATES[rng.integers(len(TRAINING_RATES))]
+    # High rates cost most and teach no more: they are drawn as seldom as they are high.
+    fps = float(rng.choice(TRAINING_RATES, p=_RATE_SHARES))
     seconds = 2 * int(rng.integers(2, 4 + round(2 * progress)))
-    cells_a_clip = 14 * seconds * fps / 2
-    count = int(min(_MOST_PICTURES, max(2, 1.5 * _CELLS_A_BATCH // cells_a_clip)))
+    most_cells = 12 + round(12 * progress)
+    cells_a_clip = (12 + most_cells) / 2 * seconds * fps / 2
+    count = int(min(_MOST_EXAMPLES, max(2, _CLIP_CELLS_A_BATCH // cells_a_clip)))
     examples = []
     for _ in range(count):
         tasks = list(CLIP_TASKS)
         if rng.random() < 0.7:
             tasks.remove("caption")
-        clip = random_clip(rng, 12 + round(12 * progress), seconds, early=bool(rng.random() < 0.5))
+        clip = random_clip(rng, most_cells, seconds, early=bool(rng.random() < 0.5))
         examples.append(clip_example(rng, clip, fps, tasks, 4))
     return examples
 
@@ -129,7 +140,8 @@ def _batch(batcher: Batcher, seed: int, step: int, tower_steps: int) -> TowerBat
     if step < tower_steps:
         return tower_batch(tower_examples(seed, step))
     examples = training_examples(seed, step - tower_steps)
-    return batcher.batch([e for e in examples if e.turns], pairs=0.2, seed=step)
+    asked = [example for example in examples if example.turns]
+    return batcher.batch(asked, pairs=0.2, seed=step) if asked else tower_batch(examples)
 
 
 def _produce(queue: "Queue[TowerBatch]", seed: int, step: int, tower_steps: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from saccade.demo.checkpoint import write_checkpoint
 from saccade.demo.specification import CheckpointSpec, LanguageSpec
 from saccade.demo.training_batch import tower_batch
-from saccade.demo.training_data import CLIP_EVERY, tower_examples
+from saccade.demo.training_data import tower_examples
 from saccade.demo.training_heads import DenseHeads
 from saccade.demo.training_model import TrainingModel
 from saccade.demo.training_optimizer import Muon
@@ -26,9 +26,12 @@ SPEC = CheckpointSpec(
         kv_heads=2,
         mrope_section=(5, 5, 22),
         rope_theta=400.0,
-    )
+    ),
+    repetition_penalty=1.0,
 )
 """The model that is trained.
+
+No penalty for repetition: the digits of coordinates repeat.
 
 Rotary positions alone tell where a cell is: in a plain picture all patches of the tower are alike.
 With the published base, 1e6, the angles of a column differ by less than 0.0002; in trials places
@@ -62,7 +65,7 @@ class Run:
         self.saved_step = 0
         self.seconds = 0.0
         self.model = TrainingModel(SPEC, fast)
-        start = [*tower_examples(seed, 0), *tower_examples(seed, CLIP_EVERY - 1)]
+        start = [*tower_examples(seed, 0), *tower_examples(seed, 1)]
         self.model.visual.patch_embed.start_from_cosines(tower_batch(start).tower.patches)
         self.heads = DenseHeads(SPEC.language.hidden, _CELLS_LAYER, _ASKED_LAYER)
         self.average = copy.deepcopy(self.model).requires_grad_(False)

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from saccade.demo.run import printable
+from saccade.demo.answers import boxes_agree, boxes_of
+from saccade.demo.run import GROUNDING, QUESTIONS, printable
 from saccade.demo.server_process import ServerError, ServerProcess, free_port, saccade_command
 
 
@@ -20,15 +22,25 @@ def demo(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_answers_about_a_picture_and_a_clip():
-    result = demo(timeout=900)
+def test_the_demo_gives_the_right_answers(tmp_path: Path):
+    drawing = tmp_path / "boxes.png"
+    result = demo("--boxes", str(drawing), timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     said = result.stdout
     assert "ready at http://127.0.0.1:" in said
-    # 640 x 427 becomes 644 x 420; 8 frames of 320 x 240 become 4 steps of 392 x 280.
-    assert "[377 prompt tokens (345 image, 32 text), 32 answer tokens]" in said
-    assert "[594 prompt tokens (560 video, 34 text), 32 answer tokens]" in said
-    assert "random weights" in said
+    for question in QUESTIONS:
+        asked = re.search(rf"> {re.escape(question.text)}\n(.+)\n\[right: (.+)\]", said)
+        assert asked
+        answer, right = asked.groups()
+        assert right == question.answer
+        assert boxes_agree(answer, right) if question is GROUNDING else answer == right
+    # 224 x 168 is 8 x 6 tokens; 16 frames of 140 x 112 are 8 steps of 5 x 4 tokens.
+    assert re.search(r"\[\d+ prompt tokens \(48 image, \d+ text\), \d+ answer tokens\]", said)
+    assert re.search(r"\[\d+ prompt tokens \(160 video, \d+ text\), \d+ answer tokens\]", said)
+    (box,) = boxes_of(re.search(r"^\[\{.*bbox_2d.*\]$", said, re.MULTILINE)[0])
+    with Image.open(drawing) as drawn:
+        assert drawn.size == (224, 168)
+        assert drawn.getpixel((box[0], box[1])) == (255, 0, 0)
     port = re.search(r"ready at http://127\.0\.0\.1:(\d+)", said)
     assert port
     result = demo("--url", f"http://127.0.0.1:{port[1]}", timeout=120)
