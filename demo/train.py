@@ -25,9 +25,10 @@ from saccade.demo.training_heads import WEIGHTS
 from saccade.demo.training_scores import mean_loss, scores
 from saccade.demo.training_state import Run, default_folder
 
-STEPS, TOWER_STEPS = 7000, 1500  # of the run that `TRAINING.md` describes
+STEPS, TOWER_STEPS = 5500, 1500  # of the run that `TRAINING.md` describes
 _WARM_UP = 100  # steps
-_DECAY_SHARE = 0.35  # of the steps, at the end, in which the learning rate falls
+_PEAK_OF_BOTH = 0.5  # of the tower's, when the language model learns too
+_DECAY_SHARE = 0.45  # of the steps, at the end, in which the learning rate falls
 _LEAST_RATE = 0.02  # of the peak
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
@@ -36,6 +37,7 @@ _HELD_OUT_BATCH = 12
 
 _EPILOG = """examples:
   python -m saccade.demo.train
+  python -m saccade.demo.train --start demo/trained --tower-steps 0 --folder runs/longer
   python -m saccade.demo.train --steps 3000 --tower-steps 1000 --threads 4 --folder runs/first
 """
 
@@ -51,8 +53,8 @@ def rate_share(step: int, tower_steps: int, done: float) -> float:
         done: fraction of the run that is behind, 0 to 1.
     """
     left = (1 - done) / _DECAY_SHARE
-    begun = step if step < tower_steps else step - tower_steps
-    return min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
+    begun, peak = (step, 1.0) if step < tower_steps else (step - tower_steps, _PEAK_OF_BOTH)
+    return peak * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
 
 
 def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
@@ -147,6 +149,12 @@ def main(arguments: list[str] | None = None) -> int:
         default=TOWER_STEPS,
         help="of these, with the tower alone, at the beginning (default: %(default)s)",
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin a new run with these weights instead of random ones",
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the trainer (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
     parser.add_argument(
@@ -159,8 +167,13 @@ def main(arguments: list[str] | None = None) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     run = Run(args.folder, args.seed, fast=not args.plain)
     try:
-        print(f"{'going on' if run.load() else 'starting'} at step {run.step} in {args.folder}")
-    except ValueError as error:
+        if run.load():
+            print(f"going on at step {run.step} in {args.folder}")
+        else:
+            print(f"starting in {args.folder}")
+            if args.start:
+                run.start_from(args.start)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saccade.demo.checkpoint import write_checkpoint
@@ -146,6 +146,12 @@ class Run:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         return True
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the weights of a checkpoint that `export` wrote."""
+        weights = load_file(checkpoint / "model.safetensors")
+        for model in (self.model, self.average):
+            model.load_state_dict(weights)
 
     def export(self) -> Path:
         """Write the averaged weights as a bfloat16 checkpoint; returns its folder.
