@@ -62,7 +62,7 @@ def cut_film(film: Path, file: Path) -> None:
         rate = stream.average_rate
         assert rate is not None, f"{film} does not say its frame rate"
         frames = [
-            np.asarray(frame.to_image().resize(_FILM_SIZE, Image.Resampling.LANCZOS))
+            np.asarray(Image.fromarray(frame.to_ndarray(format="rgb24")).resize(_FILM_SIZE))
             for frame in container.decode(stream)
         ]
     write_video(frames, rate, file, crf=27)
