@@ -152,6 +152,17 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpegs_are_bit_equal_to_pils(mode: str, subsampling: int, progressive: bool) -> None:
+    for height, width in ((1, 1), (16, 16), (17, 33), (301, 202)):
+        picture = Image.fromarray(noise(height, width)).convert(mode)
+        data = encoded(picture, "JPEG", subsampling=subsampling, progressive=progressive)
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        np.testing.assert_array_equal(decode_image(data), expected)
+
+
 def test_png_orientation_behind_the_pixels() -> None:
     """PNG allows its eXIf chunk after IDAT: header and decode must see the same orientation."""
     exif = Image.Exif()
