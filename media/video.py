@@ -1,7 +1,8 @@
 """Encoded video -> the planned frames, upright RGB, each resized as soon as it is decoded.
 
 MP4/MOV, WebM/MKV, AVI and GIF through FFmpeg (PyAV). The whole clip is never held: memory is the
-encoded bytes, the frame being decoded and the resized frames.
+encoded bytes, the frame being decoded and the resized frames. Where the container's stamps tell
+its frames apart, only what the planned frames need is decoded (`packets.py`).
 
 A container's own frame count is not believed: it may be absent (WebM, GIF) or wrong (a recording
 that was cut off). :func:`probe_video` counts the packets that carry a frame, without decoding
@@ -28,6 +29,7 @@ from PIL import Image
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.image import Pixels, resize, to_rgb
 from saccade.media.limits import MediaLimits
+from saccade.media.packets import decode_scheduled, read_packets, schedule
 from saccade.media.plan import VideoPlan, VideoSource
 
 # FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
@@ -97,6 +99,8 @@ def load_video(
     for _ in range(2):
         plan = planner(source)
         frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
+        if _fill_scheduled(frames, data, limits, threads, plan, cancelled):
+            return frames, plan
         with _opened(data, limits, threads) as (container, stream):
             decoded = _fill(frames, container.decode(stream), plan, cancelled)
         if decoded is None:
@@ -105,6 +109,34 @@ def load_video(
             break
         source = replace(source, frames=decoded)
     raise DecodeError("the video is damaged: its frames end before they should")
+
+
+def _fill_scheduled(
+    frames: Pixels,
+    data: bytes,
+    limits: MediaLimits,
+    threads: int,
+    plan: VideoPlan,
+    cancelled: Event | None,
+) -> bool:
+    """Fills ``frames``, decoding no more than they need; False where stamps are no help."""
+    with _opened(data, limits) as (container, stream):
+        todo = schedule(read_packets(container, stream), plan.frame_indices)
+    if todo is None:
+        return False
+    slots: dict[int, list[int]] = {}
+    ranks = {index: rank for rank, index in enumerate(sorted(set(plan.frame_indices)))}
+    for slot, index in enumerate(plan.frame_indices):
+        slots.setdefault(todo.stamps[ranks[index]], []).append(slot)
+    with _opened(data, limits, threads) as (container, stream):
+        for frame in decode_scheduled(container, stream, todo.uses):
+            if cancelled is not None and cancelled.is_set():
+                raise Cancelled
+            if frame.pts in slots:
+                frames[slots.pop(frame.pts)] = resize(_upright_rgb(frame), plan.height, plan.width)
+            if not slots:
+                return True
+    return False
 
 
 def _fill(
