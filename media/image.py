@@ -53,8 +53,15 @@ def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, in
         return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Pixels:
+def decode_image(
+    data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, at_least: tuple[int, int] | None = None
+) -> Pixels:
     """The upright image as uint8 RGB [height, width, 3], on white where it is transparent.
+
+    Args:
+        at_least: (height, width) below which a JPEG may not be shrunk while it is decoded, which
+            skips most of the work: its cosine transform can give any number of eighths of each side.
+            None: every picture is decoded whole.
 
     Raises:
         DecodeError: not an image of a supported format, damaged or cut short.
@@ -63,7 +70,9 @@ def decode_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Pixels:
     with _open(data, max_pixels) as image:
         try:
             orientation = _orientation(image, data)
-            pixels = _decode_jpeg(image, data)
+            if at_least is not None and orientation in _SIDEWAYS:
+                at_least = at_least[1], at_least[0]
+            pixels = _decode_jpeg(image, data, at_least)
             if pixels is None:
                 image.load()
                 pixels = to_rgb(image)
@@ -72,7 +81,9 @@ def decode_image(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Pixels:
             raise DecodeError("the image is damaged or incomplete") from error
 
 
-def _decode_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
+def _decode_jpeg(
+    image: Image.Image, data: bytes, at_least: tuple[int, int] | None
+) -> Pixels | None:
     """The pixels of a JPEG straight from libjpeg-turbo, or None where PIL has to decode.
 
     Equal to PIL's to the bit; PIL copies the pixels three times on the way. It keeps what is not
@@ -81,7 +92,13 @@ def _decode_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
     if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None
     try:
-        return cast(Pixels, simplejpeg.decode_jpeg(data))
+        if at_least is None:
+            return cast(Pixels, simplejpeg.decode_jpeg(data))
+        height, width = at_least
+        return cast(
+            Pixels,
+            simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=2),
+        )
     except ValueError:
         return None
 

@@ -65,6 +65,7 @@ class PreparedImage:
 
     data: bytes
     plan: ImagePlan
+    draft: bool  # may be shrunk while it is decoded
     digest: str
     param: str | None
 
@@ -195,11 +196,13 @@ class MediaLoader:
         width, height = image_size(data, self._media_limits.max_image_pixels)
         plan = plan_image(width, height, controls, self._geometry, self._limits)
         self._media_limits.check_image(plan, self._limits)
-        return PreparedImage(data, plan, self._digest((data,), controls, plan), param)
+        digest = self._digest((data,), controls, plan)
+        return PreparedImage(data, plan, controls.draft, digest, param)
 
     def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
         plan = prepared.plan
-        pixels = decode_image(prepared.data, self._media_limits.max_image_pixels)
+        at_least = (plan.height, plan.width) if prepared.draft else None
+        pixels = decode_image(prepared.data, self._media_limits.max_image_pixels, at_least)
         return PlannedImage(resize(pixels, plan.height, plan.width), plan, prepared.digest)
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -97,7 +97,7 @@ def decode_scheduled(
         yield from _rest(context)
 
 
-def _rest(context: CodecContext) -> Iterator[VideoFrame]:
+def _rest(context: VideoCodecContext) -> Iterator[VideoFrame]:
     yield from context.decode(None)
     context.flush_buffers()
 

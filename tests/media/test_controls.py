@@ -137,7 +137,7 @@ def test_detail_maps_to_a_budget() -> None:
     none = ImageControls()
     for same in (None, "auto", "high"):
         assert apply_detail(none, same, PATH) == none
-    assert apply_detail(none, "low", PATH) == ImageControls(max_pixels=512 * 512)
+    assert apply_detail(none, "low", PATH) == ImageControls(max_pixels=512 * 512, draft=True)
 
 
 def test_explicit_pixels_win_over_detail() -> None:
@@ -148,7 +148,7 @@ def test_explicit_pixels_win_over_detail() -> None:
     ):
         assert apply_detail(explicit, "low", PATH) == explicit
     kept = apply_detail(ImageControls(min_pixels=784), "low", PATH)
-    assert kept == ImageControls(min_pixels=784, max_pixels=512 * 512)
+    assert kept == ImageControls(min_pixels=784, max_pixels=512 * 512, draft=True)
 
 
 @pytest.mark.parametrize("detail", ["LOW", "", 1, True, [], {}])

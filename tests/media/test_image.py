@@ -163,6 +163,23 @@ def test_jpegs_are_bit_equal_to_pils(mode: str, subsampling: int, progressive: b
         np.testing.assert_array_equal(decode_image(data), expected)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_draft_is_smaller_and_shows_the_same(orientation: int) -> None:
+    smooth = Image.fromarray(noise(40, 60)).resize((1200, 800), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(smooth, "JPEG", quality=95, exif=exif)
+    whole = decode_image(data)
+    height, width = whole.shape[:2]
+    for at_least, eighths in (((280, 392), 3), ((200, 200), 2), ((799, 799), 8), ((28, 28), 1)):
+        draft = decode_image(data, at_least=at_least if orientation == 1 else at_least[::-1])
+        assert draft.shape == (height * eighths // 8, width * eighths // 8, 3)
+        exact, close = (resize(pixels, 84, 84).astype(int) for pixels in (whole, draft))
+        assert np.abs(exact - close).mean() < 3
+    png = encoded(smooth, "PNG")
+    assert decode_image(png, at_least=(28, 28)).shape == (800, 1200, 3)
+
+
 def test_png_orientation_behind_the_pixels() -> None:
     """PNG allows its eXIf chunk after IDAT: header and decode must see the same orientation."""
     exif = Image.Exif()
