@@ -27,7 +27,7 @@ from saccade.demo.training_state import Run, default_folder
 
 STEPS, TOWER_STEPS = 6200, 1500  # of the run that `TRAINING.md` describes
 _WARM_UP = 100  # steps
-_PEAK_OF_BOTH = 0.5  # of the tower's, when the language model learns too
+_PEAK_OF_BOTH = 0.3  # of the tower's, when the language model learns too
 _DECAY_SHARE = 0.45  # of the steps, at the end, in which the learning rate falls
 _LEAST_RATE = 0.02  # of the peak
 _CLIP = 1.0  # gradient norm

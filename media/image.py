@@ -60,8 +60,7 @@ def decode_image(
 
     Args:
         at_least: (height, width) below which a JPEG may not be shrunk while it is decoded, which
-            skips most of the work: its cosine transform can give any number of eighths of each side.
-            None: every picture is decoded whole.
+            skips most of the work. None: every picture is decoded whole.
 
     Raises:
         DecodeError: not an image of a supported format, damaged or cut short.
