@@ -23,6 +23,7 @@ class MediaLimits:
     max_planned_pixels: int | None = None  # of an image or frame; None: the checkpoint's maximum
     max_planned_frames: int = 2048
     max_video_tokens: int = 131_072
+    max_decoding_bytes: int = 2 * 2**30  # of pixels that all decoders hold together
 
     def check_image(self, plan: ImagePlan, pixel_limits: PixelLimits) -> None:
         """Raises LimitError when the plan asks for too many pixels."""

@@ -17,6 +17,7 @@ import numpy as np
 from blake3 import blake3
 from PIL import Image
 
+from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher
@@ -39,6 +40,8 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 _FETCHES_AT_ONCE = 8  # of one list of frames
+_CHANNELS = 3  # bytes a pixel
+_FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class MediaLoader:
         self._max_bytes = policy.max_bytes
         # Decoders get what the pool leaves of the cores: a full pool does not oversubscribe.
         self._decoder_threads = max(1, cores // workers)
+        self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
 
     async def image(
@@ -142,8 +146,11 @@ class MediaLoader:
 
     async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
         """Decodes and resizes a prepared image."""
+        plan = prepared.plan
+        source, planned = plan.source_width * plan.source_height, plan.width * plan.height
         with _located(prepared.param):
-            return await self._run(self._decode_image, prepared)
+            async with self._budget.hold(_CHANNELS * (source + planned)):
+                return await self._run(self._decode_image, prepared)
 
     async def prepare_video(
         self, source: str | Sequence[str], controls: VideoControls, param: str | None = None
@@ -163,14 +170,20 @@ class MediaLoader:
 
     async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
         """Decodes and resizes a prepared clip."""
+        plan = prepared.plan
+        source, planned = plan.source_width * plan.source_height, plan.width * plan.height
+        decoding = source * (self._decoder_threads + _FRAMES_HELD)
         with _located(prepared.param):
-            if prepared.source is None:
-                return await self._decode_frames(prepared)
-            cancelled = Event()
-            try:
-                return await self._run(self._decode_video, prepared, cancelled)
-            finally:
-                cancelled.set()
+            async with self._budget.hold(
+                _CHANNELS * (decoding + planned * len(plan.frame_indices))
+            ):
+                if prepared.source is None:
+                    return await self._decode_frames(prepared)
+                cancelled = Event()
+                try:
+                    return await self._run(self._decode_video, prepared, cancelled)
+                finally:
+                    cancelled.set()
 
     async def _fetch_all(self, urls: Sequence[str]) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""

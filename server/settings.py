@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     max_video_tokens: _Count = Field(
         _LIMITS.max_video_tokens, description="visual tokens that one video may cost"
     )
+    max_decoding_bytes: _Bytes = Field(
+        ByteSize(_LIMITS.max_decoding_bytes),
+        description="of pixels that are being decoded at any time; more waits; e.g. 4GiB",
+    )
     max_request_bytes: _Bytes = Field(
         ByteSize(512 * 2**20), description="of one request's body; e.g. 64MiB"
     )
@@ -131,6 +135,7 @@ class Settings(BaseSettings):
             max_video_seconds=self.max_video_seconds,
             max_planned_frames=self.max_video_frames,
             max_video_tokens=self.max_video_tokens,
+            max_decoding_bytes=int(self.max_decoding_bytes),
         )
 
 

@@ -237,3 +237,29 @@ async def test_cancelled_clips_leave_the_loader_working(
     assert all(isinstance(result, asyncio.CancelledError) for result in done)
     planned = await loader.decode_video(prepared)
     assert len(planned.frames) == len(planned.plan.frame_indices)
+
+
+async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
+    """Room for one of these pictures at a time; a cancelled one gives its room back."""
+    limits = MediaLimits(max_decoding_bytes=3 * 600 * 400)
+    loader = MediaLoader(GEOMETRY, PixelLimits(), FetchPolicy(media_root=tmp_path), 4, limits)
+    try:
+        urls = [data_url(encoded(picture(600, 400, seed))) for seed in range(6)]
+        tasks = [asyncio.create_task(loader.image(url, NONE)) for url in urls]
+        tasks.append(asyncio.create_task(loader.video(urls[:4], VideoControls(sample_fps=1.0))))
+        await asyncio.sleep(0.01)
+        tasks[3].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        for seed, result in enumerate(done[:6]):
+            if seed == 3:
+                assert isinstance(result, asyncio.CancelledError)
+                continue
+            assert isinstance(result, PlannedImage)
+            plan = result.plan
+            expected = resize(
+                decode_image(encoded(picture(600, 400, seed))), plan.height, plan.width
+            )
+            np.testing.assert_array_equal(result.pixels, expected)
+        assert not isinstance(done[6], BaseException)
+    finally:
+        await loader.close()
