@@ -13,9 +13,19 @@ from saccade.demo.evaluate import main
 from saccade.demo.training_state import SPEC
 
 CASES = 12  # of each figure; `make evaluate` asks 500
-# What the bundled model reached on 500 (`TRAINING.md`), less what so few cases may differ by: a
-# right model fails one of these about once in a thousand choices of cases, and these never change.
-LEAST = {}
+# What the bundled model reached on 500 (`TRAINING.md`), less what so few cases may differ by: with
+# other cases it would fail each about once in 500 tries, and the cases never change.
+LEAST = {
+    "colour_kind": 6 / 12,
+    "counting": 5 / 12,
+    "reading": 4 / 12,
+    "boxes": 5 / 12,
+    "event_time": 10 / 12,
+    "order": 7 / 12,
+    "unseen_fps": 8 / 12,
+    "unseen_size": 4 / 12,
+}
+AGREEMENT = 0.99  # in float32, where ties do not happen
 FOLDER = bundled_checkpoint()
 
 
@@ -35,7 +45,8 @@ def test_the_checkpoint_is_one_that_hugging_face_publishes():
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     file: Path = tmp_path_factory.mktemp("evaluation") / "figures.json"
-    assert main(["--cases", str(CASES), "--seed", "1", "--json", str(file)]) in (0, 1)
+    asked = ["--cases", str(CASES), "--seed", "1", "--dtype", "float32"]
+    assert main([*asked, "--json", str(file)]) == 1  # not every target is reached yet
     return json.loads(file.read_text())["figures"]
 
 
@@ -50,4 +61,4 @@ def test_frame_index_time_is_worse(figures):
 
 
 def test_both_ways_agree(figures):
-    assert figures["server"]["agreement"] >= LEAST["agreement"]
+    assert figures["server"]["agreement"] >= AGREEMENT
