@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from saccade.demo.training_batch import Batch, CellTargets
-from saccade.demo.training_model import Norm
+from saccade.demo.training_layers import Norm
 from saccade.demo.world import ALPHABET, COLOURS, KINDS
 from saccade.demo.world_clips import ACTIONS
 from saccade.demo.world_examples import COLUMNS_OF_TEXT

@@ -193,7 +193,7 @@ def test_boxes_agree_by_overlap():
 
 def test_the_learning_rate_warms_up_stays_and_falls():
     rates = [rate_share(step, 500, step / 4000) for step in (0, 400, 500, 1000, 2200, 3100, 4000)]
-    assert rates == pytest.approx([0.01, 1, 0.005, 0.5, 0.5, 0.25, 0.01])
+    assert rates == pytest.approx([0.01, 1, 0.003, 0.3, 0.3, 0.15, 0.006])
 
 
 def test_the_command_trains_logs_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
