@@ -172,7 +172,10 @@ def draw_boxes(picture: Path, boxes: Sequence[Sequence[float]], drawing: Path) -
     pen = ImageDraw.Draw(drawn)
     for x1, y1, x2, y2 in boxes:
         pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline="red", width=2)
-    drawn.save(drawing, "PNG")
+    try:
+        drawn.save(drawing, "PNG")
+    except OSError as error:
+        raise DemoError(f"cannot write --boxes {drawing}: {error.strerror or error}") from error
 
 
 def _ask(client: openai.OpenAI, model: str, question: Question) -> tuple[str, CompletionUsage]:

@@ -56,7 +56,7 @@ def training_examples(seed: int, step: int) -> list[Example]:
 
     Args:
         step: counts from the first of both. In some steps nothing is asked: letters take the tower
-            longest, and crowded pictures have ten times as many.
+            longest, and crowded pictures have many more.
     """
     rng = np.random.default_rng([seed, step, 1])
     progress = min(1.0, step / _RAMP)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 class Budget:
     """Lets work in while the sum of its costs stays within ``limit``; first come, first served.
 
-    Work that alone costs more than the limit waits until it is alone. For one event loop.
+    Work that alone costs more than the limit waits until it is alone; what came after it waits too.
+    For one event loop.
     """
 
     def __init__(self, limit: int) -> None:

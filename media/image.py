@@ -85,8 +85,8 @@ def _decode_jpeg(
 ) -> Pixels | None:
     """The pixels of a JPEG straight from libjpeg-turbo, or None where PIL has to decode.
 
-    Equal to PIL's to the bit; PIL copies the pixels three times on the way. It keeps what is not
-    grey or YCbCr, and what is damaged: it knows what can be forgiven.
+    Equal to PIL's to the bit, without PIL's own copy of the pixels. PIL keeps what is not grey or
+    YCbCr, and what is damaged: it knows what can be forgiven.
     """
     if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None

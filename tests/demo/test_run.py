@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from saccade.demo.answers import boxes_agree, boxes_of
-from saccade.demo.run import GROUNDING, QUESTIONS, printable
+from saccade.demo.run import GROUNDING, QUESTIONS, DemoError, draw_boxes, printable
 from saccade.demo.server_process import ServerError, ServerProcess, free_port, saccade_command
 
 
@@ -60,6 +60,11 @@ def test_a_server_that_cannot_start_shows_its_last_lines(tmp_path: Path):
     assert "no-such-model" in result.stderr
     assert "the server's last lines:" in result.stderr
     assert "saccade demo: error: the server ended with exit code" in result.stderr.splitlines()[-1]
+
+
+def test_a_drawing_that_cannot_be_written_is_told(tmp_path: Path):
+    with pytest.raises(DemoError, match=r"--boxes .*no-such-folder.*No such file"):
+        draw_boxes(GROUNDING.file, [(1, 2, 30, 40)], tmp_path / "no-such-folder" / "x.png")
 
 
 def test_help_has_examples():
