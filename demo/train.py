@@ -22,13 +22,12 @@ from saccade.demo.tokenizer import build_tokenizer
 from saccade.demo.training_batch import Batch, Batcher, TowerBatch
 from saccade.demo.training_data import held_out_examples, stream
 from saccade.demo.training_heads import WEIGHTS
-from saccade.demo.training_scores import mean_loss, scores
+from saccade.demo.training_scores import mean_loss, scale_loss, scores
 from saccade.demo.training_state import Run, default_folder
 
-STEPS, TOWER_STEPS = 6200, 1500  # of the run that `TRAINING.md` describes
+STEPS, TOWER_STEPS = 8800, 1200  # of the run that `TRAINING.md` describes
 _WARM_UP = 100  # steps
 _PEAK_OF_BOTH = 0.3  # of the tower's, when the language model learns too
-_DECAY_SHARE = 0.45  # of the steps, at the end, in which the learning rate falls
 _LEAST_RATE = 0.02  # of the peak
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
@@ -42,19 +41,21 @@ _EPILOG = """examples:
 """
 
 
-def rate_share(step: int, tower_steps: int, done: float) -> float:
-    """Of the peak learning rate: constant, then a straight fall.
+def rate_share(step: int, tower_steps: int, steps: int) -> float:
+    """Of the peak learning rate: constant for the tower, then a straight fall.
 
     It warms up at the beginning and again when the language model joins the tower.
 
     Args:
         step: how many are behind.
         tower_steps: how many at the beginning train the tower alone.
-        done: fraction of the run that is behind, 0 to 1.
+        steps: how many the run has.
     """
-    left = (1 - done) / _DECAY_SHARE
-    begun, peak = (step, 1.0) if step < tower_steps else (step - tower_steps, _PEAK_OF_BOTH)
-    return peak * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, min(1.0, left))
+    if step < tower_steps:
+        return min(1.0, (step + 1) / _WARM_UP)
+    begun = step - tower_steps
+    left = 1 - begun / (steps - tower_steps)
+    return _PEAK_OF_BOTH * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, left)
 
 
 def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
@@ -66,7 +67,8 @@ def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
     losses: dict[str, Tensor] = {}
     if isinstance(batch, Batch):
         logits, cells, states = run.model(batch)
-        losses |= run.heads.of_language(states, batch) | {"answers": mean_loss(logits, batch)}
+        losses |= run.heads.of_language(states, batch)
+        losses |= {"answers": mean_loss(logits, batch), "scale": scale_loss(logits, batch)}
     else:
         cells = run.model.see(batch.tower)
     losses |= run.heads.of_tower(cells, batch.cells)
@@ -101,7 +103,7 @@ def train(run: Run, steps: int, tower_steps: int) -> None:
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
     started, turns, kept = time.monotonic() - run.seconds, 0, []
     for batch in stream(run.seed, run.step, tower_steps):
-        share = rate_share(run.step, tower_steps, run.step / steps)
+        share = rate_share(run.step, tower_steps, steps)
         kept.append(train_step(run, batch, share))
         turns += len(batch.turns) if isinstance(batch, Batch) else 0
         run.seconds = time.monotonic() - started

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from saccade.demo.answers import boxes_of, seconds_of
 from saccade.demo.tokenizer import token_id
+from saccade.demo.training_asked import AskedTargets, AskedTurn, asked_targets
 from saccade.demo.world import Pixels
 from saccade.demo.world_examples import GEOMETRY, Example
-from saccade.demo.world_questions import Turn
 from saccade.model.positions import MediumPosition, mrope_positions
 from saccade.model.windows import plan_windows
 
@@ -46,31 +45,12 @@ class Groups:
 
 
 @dataclass
-class AskedTurn:
-    """A turn of the batch: its tokens are ``answer_places[start:stop]``."""
-
-    turn: Turn
-    start: int
-    stop: int
-
-
-@dataclass
-class AskedTargets:
-    """What an answer is about, for each of its tokens; where ``known`` is False there is nothing.
-
-    Questions about one box or one moment have something: else zeros stand there.
-    """
-
-    values: Tensor  # [A, 5]: box in cells (x1, y1, x2, y2), second
-    known: Tensor  # bool [A, 5]
-
-
-@dataclass
 class CellTargets:
     """The dense targets of all cells in raster order; see `world_examples.DenseTargets`."""
 
     kind: Tensor  # [cells]
     colour: Tensor
+    centre: Tensor
     box: Tensor  # [cells, 4] in cells
     text: Tensor  # [cells, COLUMNS_OF_TEXT]
     event: Tensor
@@ -116,14 +96,14 @@ class Batcher:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, Encoding] = {}
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids; remembered."""
+    def encode(self, text: str) -> Encoding:
+        """Tokens and where in the text they are; remembered."""
         if text not in self._known:
             if len(self._known) > 50_000:
                 self._known.clear()
-            self._known[text] = self._tokenizer.encode(text).ids
+            self._known[text] = self._tokenizer.encode(text)
         return self._known[text]
 
     def batch(self, examples: Sequence[Example], pairs: float = 0.0, seed: int = 0) -> Batch:
@@ -148,7 +128,8 @@ class Batcher:
             cell_places.append(row * length + sample.first_cell + np.arange(sample.cells))
             for turn, (start, stop) in zip(example.turns, sample.answers, strict=True):
                 places.append(row * length + np.arange(start, stop))
-                turns.append(AskedTurn(turn, answered, answered + stop - start))
+                characters = [first for first, _ in self.encode(turn.answer).offsets]
+                turns.append(AskedTurn(turn, answered, answered + stop - start, characters))
                 answered += stop - start
         answer_places = np.concatenate(places)
         weights = np.concatenate(
@@ -164,7 +145,7 @@ class Batcher:
             answer_ids=torch.from_numpy(ids.ravel()[answer_places]),
             answer_weights=torch.from_numpy(weights.astype(np.float32)),
             turns=turns,
-            asked=_asked_targets(turns),
+            asked=asked_targets(turns),
             cells=_cell_targets(examples),
         )
 
@@ -172,7 +153,7 @@ class Batcher:
         t, h, w = example.grid
         grid = (t, h // _MERGE, w // _MERGE)
         pad = "<|image_pad|>" if example.seconds_per_grid is None else "<|video_pad|>"
-        before = self.encode(BEFORE_MEDIUM)
+        before = self.encode(BEFORE_MEDIUM).ids
         ids = [*before, *[token_id(pad)] * math.prod(grid), token_id("<|vision_end|>")]
         medium = MediumPosition(len(before), grid, example.seconds_per_grid)
         shared, shift = mrope_positions(len(ids), [medium], TOKENS_PER_SECOND)
@@ -183,8 +164,8 @@ class Batcher:
         for index, turn in enumerate(example.turns):
             first = index % turns_a_branch == 0
             question = turn.question + "<|im_end|>\n<|im_start|>assistant\n"
-            opening = self.encode(question if first else "\n<|im_start|>user\n" + question)
-            answer = [*self.encode(turn.answer), token_id("<|im_end|>")]
+            opening = self.encode(question if first else "\n<|im_start|>user\n" + question).ids
+            answer = [*self.encode(turn.answer).ids, token_id("<|im_end|>")]
             start = len(ids) + len(opening)
             answers.append((start, start + len(answer)))
             offset = 0 if first else offsets[-1] + 1
@@ -266,22 +247,6 @@ def tower_batch(examples: Sequence[Example]) -> TowerBatch:
     return TowerBatch(_tower_inputs(examples), _cell_targets(examples))
 
 
-def _asked_targets(turns: Sequence[AskedTurn]) -> AskedTargets:
-    values = torch.zeros(turns[-1].stop, 5)
-    known = torch.zeros(turns[-1].stop, 5, dtype=torch.bool)
-    for asked in turns:
-        span = slice(asked.start, asked.stop)
-        if asked.turn.task == "boxes":
-            boxes = boxes_of(asked.turn.answer)
-            if len(boxes) == 1:
-                values[span, :4] = torch.tensor(boxes[0]) / GEOMETRY.factor
-                known[span, :4] = True
-        elif asked.turn.task == "event_time":
-            values[span, 4] = seconds_of(asked.turn.answer)
-            known[span, 4] = True
-    return AskedTargets(values, known)
-
-
 def _cell_targets(examples: Sequence[Example]) -> CellTargets:
     def joined(name: str) -> Tensor:
         parts = []
@@ -296,6 +261,6 @@ def _cell_targets(examples: Sequence[Example]) -> CellTargets:
         place[:, 0] *= example.seconds_per_grid or 0.0
         where.append(place)
     return CellTargets(
-        **{name: joined(name) for name in ("kind", "colour", "box", "text", "event")},
+        **{name: joined(name) for name in ("kind", "colour", "centre", "box", "text", "event")},
         place=torch.from_numpy(np.concatenate(where)),
     )

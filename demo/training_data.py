@@ -24,7 +24,8 @@ from saccade.demo.world_examples import (
 PICTURE_TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
 _HELD_OUT_SEED = 2**31  # training seeds are far below
-_CYCLE = ("pictures", "clips", "pictures", "clips", "crowded")  # batches, one after another
+# Batches, one after another.
+_CYCLE = ("pictures", "clips", "pictures", "pictures", "clips", "pictures", "crowded")
 _CELLS_A_BATCH, _CLIP_CELLS_A_BATCH = 400, 900  # a clip has fewer questions a cell
 _RATE_SHARES = (1 / np.array(TRAINING_RATES)) / (1 / np.array(TRAINING_RATES)).sum()
 _MOST_EXAMPLES = 16
@@ -75,7 +76,9 @@ def training_examples(seed: int, step: int) -> list[Example]:
         tasks = list(PICTURE_TASKS)
         if rng.random() < 0.7:  # captions are long
             tasks.remove("caption")
-        text = bool(rng.random() < 0.5)
+        if rng.random() < 0.5:  # and a point has nothing that a box does not have
+            tasks.remove("points")
+        text = bool(rng.random() < 0.6)
         things = int(rng.integers(0 if text else 1, most_things + 1))
         examples.append(picture_example(rng, size, things, tasks, most_turns, text))
     return examples

@@ -16,7 +16,7 @@ from saccade.demo.world_examples import COLUMNS_OF_TEXT
 
 _EVENTS = 1 + 2 * len(ACTIONS)
 _CHARACTERS = 1 + len(ALPHABET)
-# Most cells hold no text and no event.
+# Most cells hold no text, no event and no centre.
 _NOTHING_WEIGHT = 0.1
 
 
@@ -36,6 +36,7 @@ class DenseHeads(nn.Module):
         self.sizes = {
             "kind": 1 + len(KINDS),
             "colour": 1 + len(COLOURS),
+            "centre": 1 + len(KINDS),
             "offset": 4,
             "text": COLUMNS_OF_TEXT * _CHARACTERS,
             "event": _EVENTS,
@@ -53,6 +54,10 @@ class DenseHeads(nn.Module):
         corner = targets.place[:, [2, 1, 2, 1]]  # column, row of the cell, for both corners
         losses = {
             "kind": functional.cross_entropy(read["kind"], targets.kind),
+            # How many centres there are is how many things there are.
+            "centre": functional.cross_entropy(
+                read["centre"], targets.centre, _weights(1 + len(KINDS))
+            ),
             "text": functional.cross_entropy(
                 read["text"].reshape(-1, _CHARACTERS),
                 targets.text.flatten(),
@@ -108,9 +113,11 @@ def _within(event: Tensor) -> Tensor:
 
 
 WEIGHTS = {
-    "answers": 1.0,
+    "answers": 2.0,
+    "scale": 0.02,
     "kind": 1.5,
     "colour": 0.5,
+    "centre": 0.5,
     "offset": 2.0,
     "text": 1.5,
     "change": 0.5,

@@ -39,7 +39,7 @@ took over twice as many steps to learn at angles below 0.06. Columns get most of
 since time and rows come first and have the fast ones.
 """
 
-_CELLS_LAYER, _ASKED_LAYER = 3, 4  # of the language model, after which the heads read
+_CELLS_LAYER, _ASKED_LAYER = 2, 3  # of the language model, after which the heads read
 _AVERAGE = 0.999  # what the averaged weights keep of themselves each step
 _BETAS = (0.9, 0.98)
 _MUON_RATE, _ADAMW_RATE = 0.01, 7e-4  # at their peak

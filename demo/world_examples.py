@@ -25,7 +25,15 @@ from saccade.demo.world import (
     random_text,
 )
 from saccade.demo.world_clips import ACTIONS, Clip, make_clip
-from saccade.demo.world_questions import Seen, Turn, clip_turns, picture_turns, see
+from saccade.demo.world_questions import (
+    Seen,
+    SeenText,
+    Turn,
+    clip_turns,
+    picture_turns,
+    scaled,
+    see,
+)
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.image import resize
 from saccade.media.plan import (
@@ -56,6 +64,7 @@ class DenseTargets:
 
     kind: npt.NDArray[np.int64]
     colour: npt.NDArray[np.int64]
+    centre: npt.NDArray[np.int64]  # the kind again, in the cell of the thing's centre alone
     box: npt.NDArray[np.float32]  # [..., 4] in cells, from the picture's corner
     text: npt.NDArray[np.int64]  # [..., COLUMNS_OF_TEXT]
     event: npt.NDArray[np.int64]  # action and in which frame of the two it first shows
@@ -71,6 +80,7 @@ class Example:
     targets: DenseTargets
     source: Pixels | None = None  # the picture before resizing
     things: list[Seen] = field(default_factory=list)
+    text: SeenText | None = None
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -109,8 +119,7 @@ def picture_example(
     width, height = source_size(rng, *size)
     scene = make_scene(rng, width, height, things, [random_text(rng)] if with_text else [])
     example = _picture(rng, scene, worn)
-    text = scene.texts[0].string if scene.texts else None
-    by_task = [picture_turns(rng, example.things, text, task) for task in tasks]
+    by_task = [picture_turns(rng, example.things, example.text, task) for task in tasks]
     example.turns = _mixed(rng, by_task, most_turns)
     return example
 
@@ -134,13 +143,13 @@ def _picture(rng: np.random.Generator, scene: Scene, worn: bool) -> Example:
     seen = see(scene.things, *scale)
     targets = _empty_targets(1, plan.height // UNIT, plan.width // UNIT)
     _mark_things(targets, 0, seen)
-    for text in scene.texts:
-        boxes = [
-            (a * scale[0], b * scale[1], c * scale[0], d * scale[1])
-            for a, b, c, d in text.characters
-        ]
-        _mark_text(targets, text.string, boxes)
-    return Example(raster, None, [], targets, source, seen)
+    texts = [
+        SeenText(text.string, tuple(scaled(box, *scale) for box in text.characters))
+        for text in scene.texts
+    ]
+    for text in texts:
+        _mark_text(targets, text)
+    return Example(raster, None, [], targets, source, seen, texts[0] if texts else None)
 
 
 def clip_example(
@@ -225,6 +234,7 @@ def _empty_targets(steps: int, rows: int, columns: int) -> DenseTargets:
     return DenseTargets(
         kind=np.zeros(shape, np.int64),
         colour=np.zeros(shape, np.int64),
+        centre=np.zeros(shape, np.int64),
         box=np.zeros((*shape, 4), np.float32),
         text=np.zeros((*shape, COLUMNS_OF_TEXT), np.int64),
         event=np.zeros(shape, np.int64),
@@ -248,11 +258,14 @@ def _mark_things(targets: DenseTargets, step: int, things: Sequence[Seen]) -> No
         targets.kind[step][touched] = 1 + KINDS.index(thing.kind)
         targets.colour[step][touched] = 1 + list(COLOURS).index(thing.colour)
         targets.box[step][touched] = np.array(thing.box) / UNIT
+        x1, y1, x2, y2 = thing.box
+        middle = int((y1 + y2) / 2 / UNIT), int((x1 + x2) / 2 / UNIT)
+        targets.centre[step][middle] = 1 + KINDS.index(thing.kind)
 
 
-def _mark_text(targets: DenseTargets, string: str, boxes: Sequence[Box]) -> None:
+def _mark_text(targets: DenseTargets, text: SeenText) -> None:
     _, rows, columns = targets.kind.shape
-    for character, (x1, y1, x2, y2) in zip(string, boxes, strict=True):
+    for character, (x1, y1, x2, y2) in zip(text.string, text.characters, strict=True):
         row = min(int((y1 + y2) / 2 / UNIT), rows - 1)
         place = min(int((x1 + x2) / 2 / UNIT * COLUMNS_OF_TEXT), columns * COLUMNS_OF_TEXT - 1)
         code = 1 + ALPHABET.index(character)

@@ -22,6 +22,9 @@ class Turn:
     task: str  # one of TASKS
     question: str
     answer: str
+    # Where the answer is read off: up to which of its characters it is about which box, in pixels
+    # of the resized picture. Empty: about more than one place at once, or about none.
+    spots: tuple[tuple[int, Box], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,40 +41,49 @@ class Seen:
         return f"{self.colour} {self.kind}"
 
 
+@dataclass(frozen=True)
+class SeenText:
+    """Printed text as the model sees it: the box of each character, likewise."""
+
+    string: str
+    characters: tuple[Box, ...]
+
+
 def see(things: Sequence[Thing], scale_x: float, scale_y: float) -> list[Seen]:
     """The things of a picture that is resized by these factors."""
     return [
         Seen(
             thing.kind,
             thing.colour,
-            (
-                thing.box[0] * scale_x,
-                thing.box[1] * scale_y,
-                thing.box[2] * scale_x,
-                thing.box[3] * scale_y,
-            ),
+            scaled(thing.box, scale_x, scale_y),
         )
         for thing in things
     ]
 
 
+def scaled(box: Box, scale_x: float, scale_y: float) -> Box:
+    """The box in a picture that is resized by these factors."""
+    return box[0] * scale_x, box[1] * scale_y, box[2] * scale_x, box[3] * scale_y
+
+
 def picture_turns(
-    rng: np.random.Generator, things: Sequence[Seen], text: str | None, task: str
+    rng: np.random.Generator, things: Sequence[Seen], text: SeenText | None, task: str
 ) -> list[Turn]:
     """The turns of one task that this picture allows, in random order."""
-    makers = {
-        "colour_kind": _colour_and_kind,
-        "counting": _counting,
-        "boxes": _boxes,
-    }
-    if task == "reading":
+    if task == "colour_kind":
+        turns = _colour_and_kind(rng, things)
+    elif task == "counting":
+        turns = _counting(rng, things)
+    elif task == "reading":
         turns = _reading(rng, text)
+    elif task == "boxes":
+        turns = _boxes(rng, things)
     elif task == "points":
         turns = _points(things)
     elif task == "caption":
         turns = _caption(things)
     else:
-        turns = makers[task](rng, things)
+        raise ValueError(f"no task of pictures: {task!r}")
     return [turns[index] for index in rng.permutation(len(turns))]
 
 
@@ -81,13 +93,12 @@ def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
         turns = [Turn(task, _when(rng, event), mm_ss(event.second)) for event in clip.events]
     elif task == "order" and len(clip.events) > 1:
         first, second = clip.events[0].phrase, clip.events[1].phrase
-        named = [first, second] if rng.random() < 0.5 else [second, first]
-        turns = [Turn(task, f"What happens first: {named[0]} or {named[1]}?", first)]
-    elif task == "colour_kind":
         turns = [
-            Turn(task, f"What colour is the {thing.kind}?", thing.colour)
-            for thing in clip.scene.things
+            Turn(task, f"What happens first: {one} or {other}?", first)
+            for one, other in ((first, second), (second, first))
         ]
+    elif task == "colour_kind":
+        turns = _of_still_things(clip)
     elif task == "caption":
         phrases = ", then ".join(event.phrase for event in clip.events)
         turns = [Turn(task, "What happens in the video?", phrases[0].upper() + phrases[1:] + ".")]
@@ -96,11 +107,33 @@ def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
     return [turns[index] for index in rng.permutation(len(turns))]
 
 
+def _of_still_things(clip: Clip) -> list[Turn]:
+    # No two things of a clip are alike in kind or colour.
+    turns = []
+    for thing in clip.scene.things:
+        turns += [
+            Turn("colour_kind", f"What colour is the {thing.kind}?", thing.colour),
+            Turn("colour_kind", f"What shape is the {thing.colour} object?", thing.kind),
+        ]
+    return turns
+
+
 def grounding(things: Sequence[Seen]) -> str:
     """Boxes as Qwen2.5-VL writes them."""
     return json.dumps(
         [{"bbox_2d": [round(edge) for edge in thing.box], "label": thing.label} for thing in things]
     )
+
+
+def _located(question: str, things: Sequence[Seen]) -> Turn:
+    # With one thing less, the closing bracket stands where the next comma does.
+    ends = [len(grounding(things[: count + 1])) - 1 for count in range(len(things))]
+    spots = tuple(zip(ends, (thing.box for thing in things), strict=True))
+    return Turn("boxes", question, grounding(things), spots)
+
+
+def _about(task: str, question: str, answer: str, thing: Seen) -> Turn:
+    return Turn(task, question, answer, ((len(answer), thing.box),))
 
 
 def _unique(things: Sequence[Seen]) -> list[Seen]:
@@ -115,10 +148,10 @@ def _colour_and_kind(rng: np.random.Generator, things: Sequence[Seen]) -> list[T
     for thing in things:
         if kinds[thing.kind] == 1:
             asked = ("What colour is the {}?", "Which colour is the {}?")[rng.integers(2)]
-            turns.append(Turn("colour_kind", asked.format(thing.kind), thing.colour))
+            turns.append(_about("colour_kind", asked.format(thing.kind), thing.colour, thing))
         if colours[thing.colour] == 1:
             asked = ("What shape is the {} object?", "What is the {} object?")[rng.integers(2)]
-            turns.append(Turn("colour_kind", asked.format(thing.colour), thing.kind))
+            turns.append(_about("colour_kind", asked.format(thing.colour), thing.kind, thing))
     return turns
 
 
@@ -130,9 +163,11 @@ def _counting(rng: np.random.Generator, things: Sequence[Seen]) -> list[Turn]:
     asked += [(f"{colour} objects", count) for colour, count in colours.items()]
     absent = [plural(kind) for kind in KINDS if kind not in kinds]
     absent += [f"{colour} objects" for colour in COLOURS if colour not in colours]
-    asked.append((absent[rng.integers(len(absent))], 0))
-    # What occurs more than once is rarer than what occurs once, and harder: ask it twice as often.
-    asked += [pair for pair in asked if pair[1] > 1]
+    # Most is there once: counts are asked about equally often, none half as often.
+    frequency = Counter(count for _, count in asked)
+    most = max(frequency.values())
+    asked = [pair for pair in asked for _ in range(most // frequency[pair[1]])]
+    asked += [(absent[rng.integers(len(absent))], 0) for _ in range(-(-most // 2))]
     return [Turn("counting", f"How many {name} are there?", str(count)) for name, count in asked]
 
 
@@ -141,22 +176,22 @@ def plural(kind: str) -> str:
     return kind + ("es" if kind.endswith("s") else "s")
 
 
-def _reading(rng: np.random.Generator, text: str | None) -> list[Turn]:
+def _reading(rng: np.random.Generator, text: SeenText | None) -> list[Turn]:
     if text is None:
         return []
     asked = ("Read the text.", "What does the text say?")[rng.integers(2)]
-    return [Turn("reading", asked, text)]
+    return [Turn("reading", asked, text.string, tuple(enumerate(text.characters, 1)))]
 
 
 def _boxes(rng: np.random.Generator, things: Sequence[Seen]) -> list[Turn]:
     turns = []
     for thing in _unique(things):
         asked = ("Locate the {}.", "Where is the {}?")[rng.integers(2)]
-        turns.append(Turn("boxes", asked.format(thing.label), grounding([thing])))
+        turns.append(_located(asked.format(thing.label), [thing]))
     for kind in sorted({thing.kind for thing in things}):
         alike = sorted((thing for thing in things if thing.kind == kind), key=lambda t: t.box)
         if 1 < len(alike) <= _MOST_BOXES:
-            turns.append(Turn("boxes", f"Locate all {plural(kind)}.", grounding(alike)))
+            turns.append(_located(f"Locate all {plural(kind)}.", alike))
     return turns
 
 
@@ -165,7 +200,8 @@ def _points(things: Sequence[Seen]) -> list[Turn]:
     for thing in _unique(things):
         x1, y1, x2, y2 = thing.box
         point = {"point_2d": [round((x1 + x2) / 2), round((y1 + y2) / 2)], "label": thing.label}
-        turns.append(Turn("points", f"Point to the {thing.label}.", json.dumps([point])))
+        asked = f"Point to the {thing.label}."
+        turns.append(_about("points", asked, json.dumps([point]), thing))
     return turns
 
 

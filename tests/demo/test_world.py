@@ -1,6 +1,7 @@
 """The generator draws what it says, answers truthfully, and shows what the server would show."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from saccade.demo.world_examples import (
     picture_sizes,
     random_clip,
 )
-from saccade.demo.world_questions import TASKS, Seen, clip_turns, picture_turns
+from saccade.demo.world_questions import TASKS, Seen, SeenText, clip_turns, picture_turns
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import plan_video
 from saccade.media.video import load_video
@@ -35,7 +36,10 @@ THINGS = [
 ]
 
 
-def answers(task: str, things=THINGS, text="OPEN") -> dict[str, str]:
+TEXT = SeenText("OPEN", tuple((10.0 * i, 5.0, 10.0 * i + 9, 20.0) for i in range(4)))
+
+
+def answers(task: str, things=THINGS, text=TEXT) -> dict[str, str]:
     turns = picture_turns(np.random.default_rng(0), things, text, task)
     assert {turn.task for turn in turns} <= {task}
     return {turn.question: turn.answer for turn in turns}
@@ -69,6 +73,13 @@ def test_questions_have_true_answers():
     assert answers("caption") == {
         "Describe the image.": "A red circle, a green star and a blue star."
     }
+
+
+def test_counts_are_asked_about_equally_often_and_none_half_as_often():
+    turns = picture_turns(np.random.default_rng(0), THINGS, None, "counting")
+    asked = Counter(turn.answer for turn in turns)
+    # One is circles and three colours; two is stars and three is objects, again and again.
+    assert asked == {"1": 4, "2": 4, "3": 4, "0": 2}
 
 
 def test_grounding_is_what_qwen_writes():
@@ -157,8 +168,14 @@ def test_questions_about_a_clip_have_true_answers(clip: Clip):
     times = asked("event_time")
     assert sorted(times.values()) == ["00:02", "00:05"]
     assert any("circle turn blue" in question for question in times)
-    (first,) = asked("order").values()
-    assert first == "the white star appears"
+    assert asked("order") == {
+        "What happens first: the white star appears or the circle turns blue?": (
+            "the white star appears"
+        ),
+        "What happens first: the circle turns blue or the white star appears?": (
+            "the white star appears"
+        ),
+    }
     assert list(asked("caption").values()) == [
         "The white star appears, then the circle turns blue."
     ]
