@@ -6,9 +6,10 @@ fetches and plans from the header, ``decode`` does the expensive work.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar, TypeVarTuple
@@ -34,6 +35,7 @@ from saccade.media.plan import (
     plan_image,
     plan_video,
 )
+from saccade.media.stages import Observer, ignore, timed
 from saccade.media.video import load_video, probe_video
 
 Result = TypeVar("Result")
@@ -93,6 +95,7 @@ class MediaLoader:
         policy: where media may come from.
         workers: threads that decode; None for one a core.
         media_limits: how large media may be.
+        observe: told how long each stage of each medium took.
 
     Every method may raise any :class:`MediaError`; its ``param`` then starts with the method's
     ``param``, the place of the medium in the request. A cancelled call stops its fetch at once,
@@ -106,6 +109,7 @@ class MediaLoader:
         policy: FetchPolicy,
         workers: int | None = None,
         media_limits: MediaLimits | None = None,
+        observe: Observer = ignore,
     ) -> None:
         cores = os.cpu_count() or 1
         workers = workers or cores
@@ -116,6 +120,7 @@ class MediaLoader:
         self._max_bytes = policy.max_bytes
         # Decoders get what the pool leaves of the cores: a full pool does not oversubscribe.
         self._decoder_threads = max(1, cores // workers)
+        self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
 
@@ -141,7 +146,7 @@ class MediaLoader:
     ) -> PreparedImage:
         """Fetches one image and plans it from its header."""
         with _located(param):
-            data = await self._fetcher.fetch(url)
+            data = await self._fetch(url)
             return await self._run(self._prepare_image, data, controls, param)
 
     async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
@@ -149,7 +154,7 @@ class MediaLoader:
         plan = prepared.plan
         source, planned = plan.source_width * plan.source_height, plan.width * plan.height
         with _located(prepared.param):
-            async with self._budget.hold(_CHANNELS * (source + planned)):
+            async with self._room(_CHANNELS * (source + planned)):
                 return await self._run(self._decode_image, prepared)
 
     async def prepare_video(
@@ -158,7 +163,7 @@ class MediaLoader:
         """Fetches one clip and plans it: frames are counted, only the first is decoded."""
         with _located(param):
             if isinstance(source, str):
-                data = await self._fetcher.fetch(source)
+                data = await self._fetch(source)
                 return await self._run(self._prepare_video, data, controls, param)
             if len(source) > self._media_limits.max_listed_frames:
                 raise LimitError(
@@ -174,9 +179,7 @@ class MediaLoader:
         source, planned = plan.source_width * plan.source_height, plan.width * plan.height
         decoding = source * (self._decoder_threads + _FRAMES_HELD)
         with _located(prepared.param):
-            async with self._budget.hold(
-                _CHANNELS * (decoding + planned * len(plan.frame_indices))
-            ):
+            async with self._room(_CHANNELS * (decoding + planned * len(plan.frame_indices))):
                 if prepared.source is None:
                     return await self._decode_frames(prepared)
                 cancelled = Event()
@@ -184,6 +187,18 @@ class MediaLoader:
                     return await self._run(self._decode_video, prepared, cancelled)
                 finally:
                     cancelled.set()
+
+    async def _fetch(self, url: str) -> bytes:
+        with timed(self._observe, "fetch"):
+            return await self._fetcher.fetch(url)
+
+    @asynccontextmanager
+    async def _room(self, cost: int) -> AsyncIterator[None]:
+        """Holds so many bytes of the budget."""
+        asked = time.perf_counter()
+        async with self._budget.hold(cost):
+            self._observe("queue", time.perf_counter() - asked)
+            yield
 
     async def _fetch_all(self, urls: Sequence[str]) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
@@ -193,7 +208,7 @@ class MediaLoader:
         async def fetch(url: str) -> bytes:
             nonlocal total
             async with slots:
-                data = await self._fetcher.fetch(url)
+                data = await self._fetch(url)
             total += len(data)
             if total > self._max_bytes:
                 raise LimitError(f"the frames are larger than the limit of {self._max_bytes} bytes")
@@ -206,17 +221,21 @@ class MediaLoader:
     def _prepare_image(
         self, data: bytes, controls: ImageControls, param: str | None
     ) -> PreparedImage:
-        width, height = image_size(data, self._media_limits.max_image_pixels)
-        plan = plan_image(width, height, controls, self._geometry, self._limits)
-        self._media_limits.check_image(plan, self._limits)
-        digest = self._digest((data,), controls, plan)
+        with timed(self._observe, "plan"):
+            width, height = image_size(data, self._media_limits.max_image_pixels)
+            plan = plan_image(width, height, controls, self._geometry, self._limits)
+            self._media_limits.check_image(plan, self._limits)
+            digest = self._digest((data,), controls, plan)
         return PreparedImage(data, plan, controls.draft, digest, param)
 
     def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
         plan = prepared.plan
         at_least = (plan.height, plan.width) if prepared.draft else None
-        pixels = decode_image(prepared.data, self._media_limits.max_image_pixels, at_least)
-        return PlannedImage(resize(pixels, plan.height, plan.width), plan, prepared.digest)
+        with timed(self._observe, "decode"):
+            pixels = decode_image(prepared.data, self._media_limits.max_image_pixels, at_least)
+        with timed(self._observe, "resize"):
+            pixels = resize(pixels, plan.height, plan.width)
+        return PlannedImage(pixels, plan, prepared.digest)
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
@@ -226,20 +245,22 @@ class MediaLoader:
     def _prepare_video(
         self, data: bytes, controls: VideoControls, param: str | None
     ) -> PreparedVideo:
-        source = probe_video(data, self._media_limits)
-        plan = self._plan_video(source, controls)
-        digest = self._digest((data,), controls, plan)
+        with timed(self._observe, "plan"):
+            source = probe_video(data, self._media_limits)
+            plan = self._plan_video(source, controls)
+            digest = self._digest((data,), controls, plan)
         return PreparedVideo((data,), source, controls, plan, digest, param)
 
     def _decode_video(self, prepared: PreparedVideo, cancelled: Event) -> PlannedVideo:
-        frames, plan = load_video(
-            prepared.data[0],
-            lambda source: self._plan_video(source, prepared.controls),
-            self._media_limits,
-            prepared.source,
-            cancelled,
-            self._decoder_threads,
-        )
+        with timed(self._observe, "decode"):
+            frames, plan = load_video(
+                prepared.data[0],
+                lambda source: self._plan_video(source, prepared.controls),
+                self._media_limits,
+                prepared.source,
+                cancelled,
+                self._decoder_threads,
+            )
         digest = prepared.digest
         if plan != prepared.plan:
             digest = self._digest(prepared.data, prepared.controls, plan)
@@ -248,12 +269,12 @@ class MediaLoader:
     def _prepare_frames(
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
     ) -> PreparedVideo:
-        sizes = [image_size(data, self._media_limits.max_image_pixels) for data in listed]
-        plan = plan_frame_list(sizes, controls, self._geometry)
-        self._media_limits.check_video(plan, self._limits)
-        return PreparedVideo(
-            listed, None, controls, plan, self._digest(listed, controls, plan), param
-        )
+        with timed(self._observe, "plan"):
+            sizes = [image_size(data, self._media_limits.max_image_pixels) for data in listed]
+            plan = plan_frame_list(sizes, controls, self._geometry)
+            self._media_limits.check_video(plan, self._limits)
+            digest = self._digest(listed, controls, plan)
+        return PreparedVideo(listed, None, controls, plan, digest, param)
 
     async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
         plan = prepared.plan
@@ -265,14 +286,16 @@ class MediaLoader:
         return PlannedVideo(frames, plan, prepared.digest)
 
     def _fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
-        pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
+        with timed(self._observe, "decode"):
+            pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
         # The reference resizes listed frames twice, first with PIL, and so do we: one resize would
         # give sharper pixels than callers of the reference get.
         height, width = listed_frame_size(
             pixels.shape[1], pixels.shape[0], prepared.controls, self._geometry
         )
-        first = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-        frames[index] = resize(first, prepared.plan.height, prepared.plan.width)
+        with timed(self._observe, "resize"):
+            smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+            frames[index] = resize(np.array(smaller), prepared.plan.height, prepared.plan.width)
 
     def _digest(
         self,
@@ -290,8 +313,13 @@ class MediaLoader:
 
     async def _run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Runs ``work`` on a worker thread; cancelled before it starts, it never does."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, work, *arguments)
+        asked = time.perf_counter()
+
+        def begin() -> Result:
+            self._observe("queue", time.perf_counter() - asked)
+            return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, begin)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from saccade.media.loader import MediaLoader, PlannedImage
 from saccade.server.content import ImagePart, MediaSlot, VideoPart, read_messages
 from saccade.server.handles import MediaHandles, Medium
-from saccade.server.metrics import MEDIA_LOADING
+from saccade.server.metrics import MEDIA_LOADING, count_shown
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,12 @@ async def _load_all(slots: list[MediaSlot], loader: MediaLoader) -> list[Medium]
 async def _load(part: ImagePart | VideoPart, loader: MediaLoader) -> Medium:
     with MEDIA_LOADING.track_inprogress():
         if isinstance(part, ImagePart):
-            return await loader.image(part.url, part.controls, part.path)
-        return await loader.video(part.source, part.controls, part.path)
+            image = await loader.image(part.url, part.controls, part.path)
+            count_shown("image", 1, image.pixels.size // 3, image.plan.tokens)
+            return image
+        video = await loader.video(part.source, part.controls, part.path)
+        count_shown("video", len(video.frames), video.frames.size // 3, video.plan.tokens)
+        return video
 
 
 def _count_tokens(media: list[Medium]) -> VisionTokens:

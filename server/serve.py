@@ -13,6 +13,7 @@ from saccade.server import vllm_adapter
 from saccade.server.app import build_app
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
+from saccade.server.metrics import observe_stage
 from saccade.server.routes import Services
 from saccade.server.settings import (
     SettingError,
@@ -84,6 +85,7 @@ async def _serve(args: argparse.Namespace, settings: Settings, sock: object) -> 
             settings.fetch_policy,
             settings.media_workers,
             settings.media_limits,
+            observe_stage,
         )
         lifecycle = Lifecycle(settings.drain_timeout)
         services = Services(engine, settings, loader, handles, lifecycle)

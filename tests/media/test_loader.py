@@ -263,3 +263,21 @@ async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
         assert not isinstance(done[6], BaseException)
     finally:
         await loader.close()
+
+
+async def test_every_stage_is_told_how_long_it_took(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(64, 48)))
+    stages: list[str] = []
+    loader = MediaLoader(
+        GEOMETRY,
+        PixelLimits(),
+        FetchPolicy(media_root=tmp_path),
+        observe=lambda stage, seconds: stages.append(stage) if seconds > 0 else None,
+    )
+    await loader.image("a.png", ImageControls())
+    # A wait for a thread to plan, one for memory, one for a thread to decode.
+    assert stages == ["fetch", "queue", "plan", "queue", "queue", "decode", "resize"]
+    stages.clear()
+    await loader.video(["a.png", "a.png"], VideoControls())
+    assert [stages.count(stage) for stage in ("fetch", "plan", "decode", "resize")] == [2, 1, 2, 2]
+    await loader.close()

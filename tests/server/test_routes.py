@@ -79,3 +79,21 @@ def test_openapi_describes_the_bodies(server):
 
 def test_metrics_of_both(server):
     assert {"saccade_requests_in_flight", "vllm:num_requests_running"} <= set(server.metrics())
+
+
+def test_metrics_tell_what_was_shown_and_where_the_time_went(server, image_url):
+    before = server.metrics()
+    part = {"type": "image_url", "image_url": {"url": image_url(112, 56)}}
+    message = {"role": "user", "content": [part, {"type": "text", "text": "What?"}]}
+    body = {"model": "demo", "messages": [message], "max_tokens": 1}
+    assert server.post(body).status_code == 200
+    after = server.metrics()
+
+    def grown(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert grown("saccade_media_frames_total") == 1
+    assert grown("saccade_media_pixels_total") == 112 * 56
+    assert grown("saccade_visual_tokens_total") == 8
+    # fetch, plan, decode, resize, and three waits: for two threads and for memory
+    assert grown("saccade_media_stage_seconds_count") == 7
