@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import serve
+from saccade.benchmarks import liveliness, serve
 
 _EPILOG = """examples:
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
+  saccade bench liveliness
   saccade bench serve --help
 
 exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     serve.add_arguments(child)
     child.set_defaults(benchmark=serve.run)
+    child = benchmarks.add_parser(
+        "liveliness",
+        help="/health while 12-megapixel pictures decode",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    liveliness.add_arguments(child)
+    child.set_defaults(benchmark=liveliness.run)
 
 
 def run(args: argparse.Namespace) -> int:

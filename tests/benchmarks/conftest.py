@@ -32,6 +32,7 @@ class FakeServer:
     bodies: list[dict] = field(default_factory=list)
     active: int = 0
     most_active: int = 0
+    healthy: bool = True
 
 
 def visual_tokens(body: dict) -> int:
@@ -86,6 +87,10 @@ def application(server: FakeServer) -> fastapi.FastAPI:
     @app.get("/v1/models")
     async def models():
         return {"data": [{"id": "fake"}]}
+
+    @app.get("/health")
+    async def health():
+        return JSONResponse({}, 200 if server.healthy else 503)
 
     @app.get("/version")
     async def version():
