@@ -6,7 +6,6 @@ environment are not read: httpcore knows none.
 """
 
 import asyncio
-import base64
 import binascii
 import os
 import re
@@ -17,6 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import httpcore
 import httpx
+import pybase64
 
 from saccade.media.addresses import CheckedBackend
 from saccade.media.errors import FetchError, LimitError
@@ -180,7 +180,7 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
     if len(payload.rstrip("=")) * 3 // 4 > max_bytes:
         raise _too_large(max_bytes)
     try:
-        return base64.b64decode(payload, validate=True)
+        return pybase64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         raise FetchError("the data URL is not valid base64") from None
 
