@@ -14,14 +14,11 @@ from typing import TypeVar
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import ControlError, DecodeError
 from saccade.media.sampling import frame_count, frame_indices, frame_range
+from saccade.media.sizes import IMAGE_MAX_TOKENS, IMAGE_MIN_TOKENS, asked_size, resize_within
 
 Number = TypeVar("Number", int, float)
 
-MAX_ASPECT_RATIO = 200
-
 # Defaults of qwen-vl-utils, in merged tokens: one token is factor x factor pixels.
-IMAGE_MIN_TOKENS = 4
-IMAGE_MAX_TOKENS = 16_384
 FRAME_MIN_TOKENS = 128
 FRAME_MAX_TOKENS = 768
 CONTEXT_TOKENS = 128_000  # of the language model; a clip may take nine tenths
@@ -90,54 +87,6 @@ class VideoPlan:
     seconds_per_grid: float  # seconds between two steps of the grid's t axis
 
 
-def smart_resize(
-    height: int, width: int, factor: int, min_pixels: float, max_pixels: float
-) -> tuple[int, int]:
-    """The nearest size with sides divisible by ``factor`` and area within the limits.
-
-    Args:
-        height, width: of the source, pixels, at least 1.
-        factor: pixels along one merged token.
-        min_pixels, max_pixels: area limits. The side of ``factor`` is the least there is, so a
-            minimum rounded up may exceed ``max_pixels``, as in the reference.
-
-    Returns:
-        (height, width), each a positive multiple of ``factor``.
-
-    Raises:
-        DecodeError: aspect ratio above 200.
-        ControlError: ``min_pixels`` above ``max_pixels``, or a ``max_pixels`` so small that the
-            shorter side would vanish.
-    """
-    if min_pixels > max_pixels:
-        raise ControlError(
-            f"max_pixels is {max_pixels:.0f}, below min_pixels, which is {min_pixels:.0f}",
-            "max_pixels",
-        )
-    ratio = max(height, width) / min(height, width)
-    if ratio > MAX_ASPECT_RATIO:
-        raise DecodeError(
-            f"{width} x {height} pixels: an aspect ratio of {ratio:.1f} exceeds {MAX_ASPECT_RATIO}"
-        )
-    # Python's round() goes to the even neighbour at .5, here and in the reference.
-    new_height = max(factor, round(height / factor) * factor)
-    new_width = max(factor, round(width / factor) * factor)
-    if new_height * new_width > max_pixels:
-        shrink = math.sqrt((height * width) / max_pixels)
-        new_height = math.floor(height / shrink / factor) * factor
-        new_width = math.floor(width / shrink / factor) * factor
-    elif new_height * new_width < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        new_height = math.ceil(height * grow / factor) * factor
-        new_width = math.ceil(width * grow / factor) * factor
-    if new_height == 0 or new_width == 0:
-        raise ControlError(
-            f"max_pixels of {max_pixels:.0f} leaves nothing of {width} x {height} pixels",
-            "max_pixels",
-        )
-    return new_height, new_width
-
-
 def plan_image(
     width: int,
     height: int,
@@ -151,11 +100,11 @@ def plan_image(
         ControlError, DecodeError: as :func:`smart_resize`; ``param`` names the control.
     """
     if controls.resized_width is not None and controls.resized_height is not None:
-        new_height, new_width = _asked_size(
+        new_height, new_width = asked_size(
             controls.resized_height, controls.resized_width, geometry.factor
         )
     else:
-        new_height, new_width = _resize_within(
+        new_height, new_width = resize_within(
             height,
             width,
             geometry.factor,
@@ -218,7 +167,7 @@ def frame_size(
         ControlError, DecodeError: as :func:`smart_resize`.
     """
     if controls.resized_width is not None and controls.resized_height is not None:
-        return _asked_size(controls.resized_height, controls.resized_width, geometry.factor)
+        return asked_size(controls.resized_height, controls.resized_width, geometry.factor)
     area = geometry.factor * geometry.factor
     min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
     # Written out in the reference's order of operations, which decides the last bit.
@@ -227,7 +176,7 @@ def frame_size(
     share = total_pixels / count * geometry.temporal_patch_size
     ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
     max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
-    return _resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
+    return resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
 
 
 def listed_frame_size(
@@ -244,8 +193,8 @@ def listed_frame_size(
     """
     factor = geometry.factor * geometry.merge_size
     if controls.resized_width is not None and controls.resized_height is not None:
-        return _asked_size(controls.resized_height, controls.resized_width, factor)
-    return _resize_within(
+        return asked_size(controls.resized_height, controls.resized_width, factor)
+    return resize_within(
         height,
         width,
         factor,
@@ -296,32 +245,6 @@ def plan_frame_list(
         sampled_fps=sampled_fps,
         seconds_per_grid=step / sampled_fps,
     )
-
-
-def _asked_size(height: int, width: int, factor: int) -> tuple[int, int]:
-    """Sizes asked for in pixels obey the reference's default limits, not the checkpoint's."""
-    area = factor * factor
-    try:
-        return smart_resize(height, width, factor, IMAGE_MIN_TOKENS * area, IMAGE_MAX_TOKENS * area)
-    except DecodeError as error:
-        raise ControlError(f"resized_width and resized_height: {error}", "resized_width") from None
-
-
-def _resize_within(
-    height: int,
-    width: int,
-    factor: int,
-    min_pixels: float,
-    max_pixels: float,
-    controls: ImageControls | VideoControls,
-) -> tuple[int, int]:
-    """smart_resize whose errors name the limit that the caller gave, not a default of ours."""
-    try:
-        return smart_resize(height, width, factor, min_pixels, max_pixels)
-    except ControlError as error:
-        if controls.max_pixels is None:
-            error.param = None if controls.min_pixels is None else "min_pixels"
-        raise
 
 
 def _grid(steps: int, height: int, width: int, geometry: VisionGeometry) -> tuple[int, int, int]:

@@ -27,9 +27,9 @@ from saccade.media.plan import (
     VideoPlan,
     VisionGeometry,
     plan_image,
-    smart_resize,
 )
 from saccade.media.sampling import frame_count, frame_indices
+from saccade.media.sizes import smart_resize
 
 DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
 

@@ -20,9 +20,9 @@ from saccade.media.plan import (
     plan_frame_list,
     plan_image,
     plan_video,
-    smart_resize,
 )
 from saccade.media.sampling import frame_indices
+from saccade.media.sizes import smart_resize
 
 CASES = 10_000
 GEOMETRY = VisionGeometry()
