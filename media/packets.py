@@ -35,10 +35,20 @@ class Schedule:
     stamps: tuple[int, ...]
 
 
+def has_stamps(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the stamps of packets can be believed.
+
+    AVI has none and FFmpeg makes them up: wrong ones for codecs whose frames it cannot tell the
+    order of without decoding them.
+    """
+    return container.format.name != "avi" or stream.codec_context.name not in ("h264", "hevc")
+
+
 def read_packets(container: InputContainer, stream: VideoStream) -> list[PacketInfo]:
     """Every packet of the stream that carries data. Decodes nothing."""
+    stamped = has_stamps(container, stream)
     return [
-        PacketInfo(packet.pts, packet.is_keyframe, not packet.is_discard)
+        PacketInfo(packet.pts if stamped else None, packet.is_keyframe, not packet.is_discard)
         for packet in container.demux(stream)
         if packet.size
     ]

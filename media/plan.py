@@ -15,6 +15,7 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import ControlError, DecodeError
 from saccade.media.sampling import frame_count, frame_indices, frame_range
 from saccade.media.sizes import IMAGE_MAX_TOKENS, IMAGE_MIN_TOKENS, asked_size, resize_within
+from saccade.media.times import FrameTimes, sampled_times
 
 Number = TypeVar("Number", int, float)
 
@@ -67,6 +68,7 @@ class VideoSource:
     height: int
     frames: int
     fps: float
+    times: FrameTimes | None = None  # None: each frame is shown at index / fps
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,15 @@ class VideoPlan:
     source_fps: float
     source_frames: int
     frame_indices: tuple[int, ...]  # into the source
-    frame_times: tuple[float, ...]  # seconds of the source: index / source_fps
+    frame_times: tuple[float, ...]  # seconds of the source, 0 for its first frame
     sampled_fps: float
-    seconds_per_grid: float  # seconds between two steps of the grid's t axis
+    seconds_per_grid: float  # seconds between two steps of the grid's t axis, on average
+    time_deviation: float = 0.0  # seconds between a frame and an even rate's time for it, at most
+
+    @property
+    def uneven(self) -> bool:
+        """Whether frames lie more than half a source frame from where the model takes them to."""
+        return self.time_deviation > 0.5 / self.source_fps
 
 
 def plan_image(
@@ -126,6 +134,9 @@ def plan_image(
 def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeometry) -> VideoPlan:
     """Plans one video file: which frames, and at what size (``fetch_video`` of the reference).
 
+    Which frames is decided by their numbers, as in the reference, also where the frame rate
+    varies. The rate that they come at, and with it the seconds per grid, is the true one.
+
     Raises:
         DecodeError: a clip without frames or rate, or too short for one step of the grid.
         ControlError: controls that this clip cannot meet, or that only a list of frames has.
@@ -135,12 +146,13 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
             raise ControlError(f"{name} applies to a list of frames, not to a video file", name)
     if source.frames < 1 or not 0 < source.fps < math.inf:
         raise DecodeError("the video has no frames or no frame rate")
-    first, last = frame_range(controls, source.frames, source.fps)
+    first, last = frame_range(controls, source.frames, source.fps, source.times)
     total = last - first + 1
     count = frame_count(controls, total, source.fps, geometry.temporal_patch_size)
     height, width = frame_size(controls, geometry, count, source.height, source.width)
     indices = frame_indices(first, last, count)
-    sampled_fps = count / total * source.fps
+    sampled = sampled_times(indices, source.fps, source.times)
+    sampled_fps = count / total * sampled.fps
     grid = _grid(count // geometry.temporal_patch_size, height, width, geometry)
     return VideoPlan(
         source_width=source.width,
@@ -152,9 +164,10 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
         source_fps=source.fps,
         source_frames=source.frames,
         frame_indices=indices,
-        frame_times=tuple(index / source.fps for index in indices),
+        frame_times=sampled.seconds,
         sampled_fps=sampled_fps,
         seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
+        time_deviation=sampled.deviation,
     )
 
 

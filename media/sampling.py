@@ -2,32 +2,46 @@
 
 import math
 
+import numpy as np
 import torch
 
 from saccade.media.controls import VideoControls
 from saccade.media.errors import ControlError, DecodeError
+from saccade.media.times import FrameTimes
 
 DEFAULT_FPS = 2.0
 DEFAULT_MIN_FRAMES = 4
 DEFAULT_MAX_FRAMES = 768
 
 
-def frame_range(controls: VideoControls, frames: int, fps: float) -> tuple[int, int]:
+def frame_range(
+    controls: VideoControls, frames: int, fps: float, times: FrameTimes | None = None
+) -> tuple[int, int]:
     """First and last source frame between ``video_start`` and ``video_end``, both included.
 
     Times beyond the clip count as its end (``calculate_video_frame_range`` of the reference).
+
+    Args:
+        frames: of the source; ``fps``: their rate.
+        times: when they are shown; None: at that rate.
 
     Raises:
         ControlError: fewer than two frames remain.
     """
     if controls.video_start is None and controls.video_end is None:
         return 0, frames - 1
-    duration = frames / fps
+    duration = frames / fps if times is None else float(times.seconds[-1]) + 1 / fps
     first, last = 0, frames - 1
     if controls.video_start is not None:
-        first = math.ceil(min(controls.video_start, duration) * fps)
+        if times is None:
+            first = math.ceil(min(controls.video_start, duration) * fps)
+        else:
+            first = int(np.searchsorted(times.seconds, controls.video_start, "left"))
     if controls.video_end is not None:
-        last = min(math.floor(min(controls.video_end, duration) * fps), frames - 1)
+        if times is None:
+            last = min(math.floor(min(controls.video_end, duration) * fps), frames - 1)
+        else:
+            last = int(np.searchsorted(times.seconds, controls.video_end, "right")) - 1
     if first >= last:
         raise ControlError(
             f"fewer than two frames lie between video_start and video_end; the video has {frames} "

@@ -5,9 +5,9 @@ encoded bytes, the frame being decoded and the resized frames. Where the contain
 its frames apart, only what the planned frames need is decoded (`packets.py`).
 
 A container's own frame count is not believed: it may be absent (WebM, GIF) or wrong (a recording
-that was cut off). :func:`probe_video` counts the packets that carry a frame, without decoding
-them. Should the decoder yet give fewer frames than packets, :func:`load_video` plans once more
-with what it gave.
+that was cut off). :func:`probe_video` counts the packets that carry a frame and notes when it is
+shown, without decoding them. Should the decoder yet give fewer frames than packets,
+:func:`load_video` plans once more with what it gave.
 """
 
 import contextlib
@@ -29,8 +29,9 @@ from PIL import Image
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.image import Pixels, resize, to_rgb
 from saccade.media.limits import MediaLimits
-from saccade.media.packets import decode_scheduled, read_packets, schedule
+from saccade.media.packets import decode_scheduled, has_stamps, read_packets, schedule
 from saccade.media.plan import VideoPlan, VideoSource
+from saccade.media.times import frame_times
 
 # FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
 _OPTIONS = {"format_whitelist": "mov,matroska,avi,gif", "protocol_whitelist": "none"}
@@ -53,7 +54,7 @@ class Cancelled(Exception):
 
 
 def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
-    """Upright size, frame count and average rate of a clip; decodes its first frame only.
+    """Upright size, frame count, rate and frame times of a clip; decodes its first frame only.
 
     Raises:
         DecodeError: not a supported video, or without frames.
@@ -67,10 +68,11 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         if _display(frame)[0]:
             width, height = height, width
     with _opened(data, limits) as (container, stream):
-        frames, rate = _count_packets(container, stream, limits.max_source_frames)
-    source = VideoSource(width=width, height=height, frames=frames, fps=rate)
+        stamps, rate = _read_stamps(container, stream, limits.max_source_frames)
+        time_base = stream.time_base
+    source = VideoSource(width=width, height=height, frames=len(stamps), fps=rate)
     limits.check_source(source)
-    return source
+    return replace(source, times=frame_times(stamps, time_base, rate))
 
 
 def load_video(
@@ -102,12 +104,14 @@ def load_video(
         if _fill_scheduled(frames, data, limits, threads, plan, cancelled):
             return frames, plan
         with _opened(data, limits, threads) as (container, stream):
-            decoded = _fill(frames, container.decode(stream), plan, cancelled)
-        if decoded is None:
+            stamps = _fill(frames, container.decode(stream), plan, cancelled)
+            time_base = stream.time_base if has_stamps(container, stream) else None
+        if stamps is None:
             return frames, plan
-        if decoded < 1:
+        if not stamps:
             break
-        source = replace(source, frames=decoded)
+        times = frame_times(stamps, time_base, source.fps)
+        source = replace(source, frames=len(stamps), times=times)
     raise DecodeError("the video is damaged: its frames end before they should")
 
 
@@ -141,10 +145,11 @@ def _fill_scheduled(
 
 def _fill(
     frames: Pixels, decoded: Iterator[VideoFrame], plan: VideoPlan, cancelled: Event | None
-) -> int | None:
-    """Fills ``frames``; None, or how many source frames there were when they did not suffice."""
-    slot, index = 0, 0
-    for frame in decoded:
+) -> list[int | None] | None:
+    """Fills ``frames``; None, or the stamps of all source frames when they did not suffice."""
+    slot = 0
+    stamps: list[int | None] = []
+    for index, frame in enumerate(decoded):
         if cancelled is not None and cancelled.is_set():
             raise Cancelled
         # Rounding never repeats an index in practice; if it did, the frame would be shown twice.
@@ -153,8 +158,8 @@ def _fill(
             slot += 1
         if slot == len(frames):
             return None
-        index += 1
-    return index
+        stamps.append(frame.pts)
+    return stamps
 
 
 def _upright_rgb(frame: VideoFrame) -> Pixels:
@@ -183,31 +188,34 @@ def _display(frame: VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def _count_packets(container: InputContainer, stream: VideoStream, most: int) -> tuple[int, float]:
-    """(frames, frames a second), from the packets alone."""
-    count = 0
+def _read_stamps(
+    container: InputContainer, stream: VideoStream, most: int
+) -> tuple[list[int | None], float]:
+    """(when each frame is shown, frames a second), from the packets alone."""
+    stamped = has_stamps(container, stream)
+    stamps: list[int | None] = []
     first, last = math.inf, -math.inf
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:  # the flush packet; what an edit list cuts off
             continue
-        count += 1
-        if count > most:
+        stamps.append(packet.pts if stamped else None)
+        if len(stamps) > most:
             raise LimitError(f"the video has more than {most} frames")
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None:
             first, last = min(first, stamp), max(last, stamp)
-    if count == 0:
+    if not stamps:
         raise DecodeError("the video has no frames")
     promised = float(stream.average_rate or 0)
     seconds = (last - first) * float(stream.time_base or 0) if last > first else 0.0
     if seconds <= 0:
         if promised <= 0:
             raise DecodeError("the video has no frame rate")
-        return count, promised
-    measured = (count - 1) / seconds
+        return stamps, promised
+    measured = (len(stamps) - 1) / seconds
     if promised > 0 and abs(measured / promised - 1) <= _RATE_TOLERANCE:
-        return count, promised
-    return count, measured
+        return stamps, promised
+    return stamps, measured
 
 
 @contextlib.contextmanager

@@ -86,17 +86,27 @@ def encode_clip() -> Callable[..., bytes]:
         container: str = "mp4",
         codec: str = "libx264",
         frames: int = 40,
-        rate: int = 25,
+        rate: int | Fraction = 25,
         times: list[int] | None = None,
+        rotation: int = 0,
+        codec_options: dict[str, str] | None = None,
         **options: str,
     ) -> bytes:
-        """``times``: presentation times in milliseconds, instead of a constant ``rate``."""
+        """``times``: presentation times in milliseconds, instead of a constant ``rate``.
+
+        ``rotation``: degrees, written into the file for the player to apply.
+        """
         output = io.BytesIO()
         with av.open(output, "w", format=container, options=options) as writer:
             stream = writer.add_stream(codec, rate=rate)
             stream.width, stream.height = WIDTH, HEIGHT
             stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
             stream.thread_count = 1
+            stream.options = codec_options or {}
+            if rotation:
+                stream.set_display_rotation(rotation)
+            if times is not None:
+                stream.codec_context.time_base = Fraction(1, 1000)
             for number in range(frames):
                 frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
                 if times is not None:
