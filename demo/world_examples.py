@@ -31,8 +31,8 @@ from saccade.demo.world_questions import (
     Turn,
     clip_turns,
     picture_turns,
-    scaled,
     see,
+    see_text,
 )
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.image import resize
@@ -143,10 +143,7 @@ def _picture(rng: np.random.Generator, scene: Scene, worn: bool) -> Example:
     seen = see(scene.things, *scale)
     targets = _empty_targets(1, plan.height // UNIT, plan.width // UNIT)
     _mark_things(targets, 0, seen)
-    texts = [
-        SeenText(text.string, tuple(scaled(box, *scale) for box in text.characters))
-        for text in scene.texts
-    ]
+    texts = [see_text(text, *scale) for text in scene.texts]
     for text in texts:
         _mark_text(targets, text)
     return Example(raster, None, [], targets, source, seen, texts[0] if texts else None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saccade.demo.answers import mm_ss
-from saccade.demo.world import COLOURS, KINDS, Box, Thing
+from saccade.demo.world import COLOURS, KINDS, Box, Text, Thing
 from saccade.demo.world_clips import Clip, Event
 
 TASKS = ("colour_kind", "counting", "reading", "boxes", "points", "caption", "event_time", "order")
@@ -55,14 +55,18 @@ def see(things: Sequence[Thing], scale_x: float, scale_y: float) -> list[Seen]:
         Seen(
             thing.kind,
             thing.colour,
-            scaled(thing.box, scale_x, scale_y),
+            _scaled(thing.box, scale_x, scale_y),
         )
         for thing in things
     ]
 
 
-def scaled(box: Box, scale_x: float, scale_y: float) -> Box:
-    """The box in a picture that is resized by these factors."""
+def see_text(text: Text, scale_x: float, scale_y: float) -> SeenText:
+    """The text of a picture that is resized by these factors."""
+    return SeenText(text.string, tuple(_scaled(box, scale_x, scale_y) for box in text.characters))
+
+
+def _scaled(box: Box, scale_x: float, scale_y: float) -> Box:
     return box[0] * scale_x, box[1] * scale_y, box[2] * scale_x, box[3] * scale_y
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from saccade.demo import run
 from saccade.demo.make_media import MEDIA, events_clip, make_media, shapes_scene, sign_scene
 from saccade.demo.world_clips import Clip
-from saccade.demo.world_questions import clip_turns, picture_turns, see
+from saccade.demo.world_questions import clip_turns, picture_turns, see, see_text
 
 
 def test_the_photograph_is_a_jpeg():
@@ -59,7 +59,7 @@ def asked() -> dict[tuple[str, str], set[str]]:
                 elif task == "event_time":
                     continue
                 else:
-                    text = sample.texts[0].string if sample.texts else None
+                    text = see_text(sample.texts[0], 1, 1) if sample.texts else None
                     turns = picture_turns(rng, see(sample.things, 1, 1), text, task)
                 for turn in turns:
                     answers.setdefault((name, turn.question), set()).add(turn.answer)

@@ -16,14 +16,14 @@ CASES = 12  # of each figure; `make evaluate` asks 500
 # What the bundled model reached on 500 (`TRAINING.md`), less what so few cases may differ by: with
 # other cases it would fail each about once in 500 tries, and the cases never change.
 LEAST = {
-    "colour_kind": 6 / 12,
-    "counting": 5 / 12,
-    "reading": 4 / 12,
-    "boxes": 5 / 12,
-    "event_time": 10 / 12,
+    "colour_kind": 11 / 12,
+    "counting": 10 / 12,
+    "reading": 8 / 12,
+    "boxes": 9 / 12,
+    "event_time": 9 / 12,
     "order": 7 / 12,
     "unseen_fps": 8 / 12,
-    "unseen_size": 4 / 12,
+    "unseen_size": 9 / 12,
 }
 AGREEMENT = 0.99  # in float32, where ties do not happen
 FOLDER = bundled_checkpoint()
