@@ -61,6 +61,10 @@ class MediaFetcher:
             FetchError: refused, absent, or not delivered in time.
             LimitError: larger than ``max_bytes``.
         """
+        try:
+            url.encode()
+        except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
+            raise FetchError("the URL is malformed") from None
         match = _SCHEME.match(url)
         scheme = match.group().lower() if match else "file"
         if scheme == "data":
@@ -93,14 +97,14 @@ class MediaFetcher:
     def _checked_url(self, url: str) -> httpx.URL:
         try:
             parsed = httpx.URL(url)
-        except httpx.InvalidURL:
+            host = parsed.host.lower().rstrip(".")
+        except (httpx.InvalidURL, UnicodeError):  # the latter from names in Punycode
             raise FetchError("the URL is malformed") from None
         if parsed.scheme not in ("http", "https"):
             raise FetchError("a redirect leads to something other than http or https")
-        if not parsed.host or parsed.userinfo:
+        if not host or parsed.userinfo:
             raise FetchError("the URL must name a host and no user")
         domains = self._policy.allowed_domains
-        host = parsed.host.lower().rstrip(".")
         if domains and not any(
             host == domain.lower() or host.endswith("." + domain.lower()) for domain in domains
         ):

@@ -4,7 +4,7 @@ JPEG, PNG, WebP, GIF (first frame) and BMP. The size is read from the header and
 anything is decoded. No process-wide state of PIL is read or changed.
 """
 
-import struct
+from dataclasses import dataclass
 from io import BytesIO
 from typing import cast
 
@@ -24,6 +24,7 @@ from PIL import (
 )
 
 from saccade.media.errors import DecodeError, LimitError
+from saccade.media.markers import has_many_scans, png_chunks
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,11 +39,28 @@ _FORMATS = (
     BmpImagePlugin.BmpImageFile.format,
 )
 
+_JPEGS = ("JPEG", "MPO")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image's header says, and what follows for its decoding."""
+
+    width: int  # upright, in pixels
+    height: int
+    decoding_bytes: int  # held at most while it is decoded, the raster included
+
+
 def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(width, height) of the upright image, in pixels, from its header alone.
+    """(width, height) of the upright image, in pixels: of :func:`read_header`."""
+    header = read_header(data, max_pixels)
+    return header.width, header.height
+
+
+def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
+    """Size and cost of an image, from its header alone.
 
     Raises:
         DecodeError: not an image of a supported format, or a damaged header.
@@ -50,7 +68,11 @@ def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, in
     """
     with _open(data, max_pixels) as image:
         width, height = image.size
-        return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+        orientation = _orientation(image, data)
+        cost = width * height * _bytes_per_pixel(image, data, orientation)
+        if orientation in _SIDEWAYS:
+            width, height = height, width
+        return ImageHeader(width, height, cost)
 
 
 def decode_image(
@@ -67,6 +89,8 @@ def decode_image(
         LimitError: more than ``max_pixels``.
     """
     with _open(data, max_pixels) as image:
+        if image.format in _JPEGS:
+            has_many_scans(data)  # for its refusal
         try:
             orientation = _orientation(image, data)
             if at_least is not None and orientation in _SIDEWAYS:
@@ -88,7 +112,7 @@ def _decode_jpeg(
     Equal to PIL's to the bit, without PIL's own copy of the pixels. PIL keeps what is not grey or
     YCbCr, and what is damaged: it knows what can be forgiven.
     """
-    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+    if not _is_plain_jpeg(image):
         return None
     try:
         if at_least is None:
@@ -100,6 +124,26 @@ def _decode_jpeg(
         )
     except ValueError:
         return None
+
+
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    return image.format in _JPEGS and image.mode in ("L", "RGB")
+
+
+def _bytes_per_pixel(image: Image.Image, data: bytes, orientation: int) -> int:
+    """How much memory decoding takes at most.
+
+    Raises:
+        DecodeError: a JPEG of too many scans.
+    """
+    jpeg = image.format in _JPEGS
+    # Coefficients have 16 bits, and every channel its own.
+    coefficients = 2 * len(image.getbands()) if jpeg and has_many_scans(data) else 0
+    if _is_plain_jpeg(image):
+        return (3 if orientation == 1 else 6) + coefficients
+    # Measured: 10 for RGB in PNG, 12 for RGBA, 16 for grey with alpha, 24 for WebP with alpha. PIL
+    # takes 4 for a pixel of any colours, twice to lay it on white, and WebP 12 for its canvas.
+    return 24 + coefficients
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -159,6 +203,10 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise DecodeError("the image is empty")
+    # PIL would go through all of them first.
+    if data.startswith(_PNG_SIGNATURE):
+        for _ in png_chunks(data):
+            pass
     try:
         image = Image.open(BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
@@ -194,10 +242,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 def _png_exif(data: bytes) -> bytes | None:
     """The eXIf chunk wherever it stands: PNG allows it behind the pixels."""
-    position = 8
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
+    for kind, start, stop in png_chunks(data):
         if kind == b"eXIf":
-            return b"Exif\0\0" + data[position + 8 : position + 8 + length]
-        position += length + 12
+            return b"Exif\0\0" + data[start:stop]
     return None

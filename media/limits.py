@@ -24,6 +24,7 @@ class MediaLimits:
     max_planned_frames: int = 2048
     max_video_tokens: int = 131_072
     max_decoding_bytes: int = 2 * 2**30  # of pixels that all decoders hold together
+    max_decoding_seconds: float = 300.0  # of one clip, from the first frame to the last
 
     def check_image(self, plan: ImagePlan, pixel_limits: PixelLimits) -> None:
         """Raises LimitError when the plan asks for too many pixels."""

@@ -22,7 +22,7 @@ from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher
-from saccade.media.image import Pixels, decode_image, image_size, resize
+from saccade.media.image import Pixels, decode_image, read_header, resize
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import (
     ImagePlan,
@@ -44,6 +44,8 @@ Arguments = TypeVarTuple("Arguments")
 _FETCHES_AT_ONCE = 8  # of one list of frames
 _CHANNELS = 3  # bytes a pixel
 _FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
+_PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
+_RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class PreparedImage:
     data: bytes
     plan: ImagePlan
     draft: bool  # may be shrunk while it is decoded
+    decoding_bytes: int  # held while it is decoded, the planned pixels aside
     digest: str
     param: str | None
 
@@ -83,6 +86,7 @@ class PreparedVideo:
     source: VideoSource | None  # None: a list of frames
     controls: VideoControls
     plan: VideoPlan
+    decoding_bytes: int  # held while it is decoded, the planned frames aside
     digest: str
     param: str | None
 
@@ -113,6 +117,7 @@ class MediaLoader:
     ) -> None:
         cores = os.cpu_count() or 1
         workers = workers or cores
+        self._workers = workers
         self._geometry = geometry
         self._limits = limits
         self._media_limits = media_limits or MediaLimits()
@@ -152,9 +157,9 @@ class MediaLoader:
     async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
         """Decodes and resizes a prepared image."""
         plan = prepared.plan
-        source, planned = plan.source_width * plan.source_height, plan.width * plan.height
+        planned = _CHANNELS * plan.width * plan.height
         with _located(prepared.param):
-            async with self._room(_CHANNELS * (source + planned)):
+            async with self._room(prepared.decoding_bytes + planned):
                 return await self._run(self._decode_image, prepared)
 
     async def prepare_video(
@@ -176,10 +181,9 @@ class MediaLoader:
     async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
         """Decodes and resizes a prepared clip."""
         plan = prepared.plan
-        source, planned = plan.source_width * plan.source_height, plan.width * plan.height
-        decoding = source * (self._decoder_threads + _FRAMES_HELD)
+        planned = _CHANNELS * plan.width * plan.height * len(plan.frame_indices)
         with _located(prepared.param):
-            async with self._room(_CHANNELS * (decoding + planned * len(plan.frame_indices))):
+            async with self._room(prepared.decoding_bytes + planned):
                 if prepared.source is None:
                     return await self._decode_frames(prepared)
                 cancelled = Event()
@@ -222,11 +226,11 @@ class MediaLoader:
         self, data: bytes, controls: ImageControls, param: str | None
     ) -> PreparedImage:
         with timed(self._observe, "plan"):
-            width, height = image_size(data, self._media_limits.max_image_pixels)
-            plan = plan_image(width, height, controls, self._geometry, self._limits)
+            header = read_header(data, self._media_limits.max_image_pixels)
+            plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check_image(plan, self._limits)
             digest = self._digest((data,), controls, plan)
-        return PreparedImage(data, plan, controls.draft, digest, param)
+        return PreparedImage(data, plan, controls.draft, header.decoding_bytes, digest, param)
 
     def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
         plan = prepared.plan
@@ -249,7 +253,9 @@ class MediaLoader:
             source = probe_video(data, self._media_limits)
             plan = self._plan_video(source, controls)
             digest = self._digest((data,), controls, plan)
-        return PreparedVideo((data,), source, controls, plan, digest, param)
+        held = _CHANNELS * (self._decoder_threads + _FRAMES_HELD) + _PREPARING
+        cost = source.width * source.height * held
+        return PreparedVideo((data,), source, controls, plan, cost, digest, param)
 
     def _decode_video(self, prepared: PreparedVideo, cancelled: Event) -> PlannedVideo:
         with timed(self._observe, "decode"):
@@ -270,11 +276,16 @@ class MediaLoader:
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
     ) -> PreparedVideo:
         with timed(self._observe, "plan"):
-            sizes = [image_size(data, self._media_limits.max_image_pixels) for data in listed]
+            headers = [read_header(data, self._media_limits.max_image_pixels) for data in listed]
+            sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
             self._media_limits.check_video(plan, self._limits)
             digest = self._digest(listed, controls, plan)
-        return PreparedVideo(listed, None, controls, plan, digest, param)
+        # Frames of different sizes may share a plan; as many decode at once as there are threads.
+        width, height = listed_frame_size(*sizes[0], controls, self._geometry)
+        costs = sorted(header.decoding_bytes + _RESIZING * width * height for header in headers)
+        cost = sum(costs[-self._workers :])
+        return PreparedVideo(listed, None, controls, plan, cost, digest, param)
 
     async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
         plan = prepared.plan

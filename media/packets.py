@@ -5,7 +5,7 @@ pictures nor groups without a wanted frame. Frames that no other refers to need 
 another's sake; the decoder knows which they are, once it is told that one is not wanted.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,12 +85,20 @@ def schedule(packets: Sequence[PacketInfo], indices: Collection[int]) -> Schedul
 
 
 def decode_scheduled(
-    container: InputContainer, stream: VideoStream, uses: Sequence[Use]
+    container: InputContainer,
+    stream: VideoStream,
+    uses: Sequence[Use],
+    proceed: Callable[[], None] = lambda: None,
 ) -> Iterator[VideoFrame]:
-    """The frames that the decoder gives, wanted ones and others, in the order they are shown."""
+    """The frames that the decoder gives, wanted ones and others, in the order they are shown.
+
+    Args:
+        proceed: called before every packet, which may give no frame; may raise.
+    """
     context = stream.codec_context
     position, fed = 0, False
     for packet in container.demux(stream):
+        proceed()
         if not packet.size:
             continue
         use = uses[position] if position < len(uses) else "skip"

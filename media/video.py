@@ -12,6 +12,7 @@ shown, without decoding them. Should the decoder yet give fewer frames than pack
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -26,15 +27,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from saccade.media.boxes import check_boxes
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.image import Pixels, resize, to_rgb
 from saccade.media.limits import MediaLimits
 from saccade.media.packets import decode_scheduled, has_stamps, read_packets, schedule
 from saccade.media.plan import VideoPlan, VideoSource
 from saccade.media.times import frame_times
-
-# FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
-_OPTIONS = {"format_whitelist": "mov,matroska,avi,gif", "protocol_whitelist": "none"}
 
 # Decoders, by FFmpeg's names; anything more exotic is not worth the risk.
 _CODECS = frozenset(
@@ -45,12 +44,42 @@ _CODECS = frozenset(
     }
 )
 
+# FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
+# To find out about a stream it may decode: with these decoders only.
+_OPTIONS = {
+    "format_whitelist": "mov,matroska,avi,gif",
+    "protocol_whitelist": "none",
+    "codec_whitelist": ",".join(sorted(_CODECS)),
+}
+
 # A container's average rate is kept unless its timestamps differ from it by more than this.
 _RATE_TOLERANCE = 0.05
 
 
+# Samples that a file may announce, to one frame that it may have: sound has samples too.
+_SAMPLES_PER_FRAME = 2
+
+Display = tuple[bool, bool, bool]
+"""How to make a frame upright: transpose first, then mirror in x, then in y."""
+
+
 class Cancelled(Exception):
     """The caller no longer wants the clip."""
+
+
+class _Watch:
+    """Ends a decode that nobody waits for any more, or that takes too long."""
+
+    def __init__(self, limits: MediaLimits, cancelled: Event | None = None) -> None:
+        self._cancelled = cancelled
+        self._seconds = limits.max_decoding_seconds
+        self._end = time.monotonic() + self._seconds
+
+    def __call__(self) -> None:
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise Cancelled
+        if time.monotonic() > self._end:
+            raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
 
 
 def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
@@ -60,8 +89,9 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         DecodeError: not a supported video, or without frames.
         LimitError: frames too large, too many, or too long a clip.
     """
+    check_boxes(data, _SAMPLES_PER_FRAME * limits.max_source_frames)
     with _opened(data, limits) as (container, stream):
-        frame = next(container.decode(stream), None)
+        frame = next(_decoded(container, stream, _Watch(limits)), None)
         if frame is None:
             raise DecodeError("the video has no frames")
         width, height = frame.width, frame.height
@@ -95,16 +125,18 @@ def load_video(
         uint8 RGB [frames, height, width, 3] and the plan it follows.
 
     Raises:
-        DecodeError: broken or frameless. LimitError: as probe_video. Also what ``planner`` raises.
+        DecodeError: broken or frameless. LimitError: as probe_video, and when the clip takes
+            longer than ``max_decoding_seconds``. Also what ``planner`` raises.
     """
     source = source or probe_video(data, limits)
+    watch = _Watch(limits, cancelled)
     for _ in range(2):
         plan = planner(source)
         frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
-        if _fill_scheduled(frames, data, limits, threads, plan, cancelled):
+        if _fill_scheduled(frames, data, limits, threads, plan, watch):
             return frames, plan
         with _opened(data, limits, threads) as (container, stream):
-            stamps = _fill(frames, container.decode(stream), plan, cancelled)
+            stamps = _fill(frames, _decoded(container, stream, watch), plan)
             time_base = stream.time_base if has_stamps(container, stream) else None
         if stamps is None:
             return frames, plan
@@ -121,7 +153,7 @@ def _fill_scheduled(
     limits: MediaLimits,
     threads: int,
     plan: VideoPlan,
-    cancelled: Event | None,
+    watch: _Watch,
 ) -> bool:
     """Fills ``frames``, decoding no more than they need; False where stamps are no help."""
     with _opened(data, limits) as (container, stream):
@@ -133,28 +165,29 @@ def _fill_scheduled(
     for slot, index in enumerate(plan.frame_indices):
         slots.setdefault(todo.stamps[ranks[index]], []).append(slot)
     with _opened(data, limits, threads) as (container, stream):
-        for frame in decode_scheduled(container, stream, todo.uses):
-            if cancelled is not None and cancelled.is_set():
-                raise Cancelled
+        display = None
+        for frame in decode_scheduled(container, stream, todo.uses, watch):
+            display = display or _display(frame)
             if frame.pts in slots:
-                frames[slots.pop(frame.pts)] = resize(_upright_rgb(frame), plan.height, plan.width)
+                pixels = _upright_rgb(frame, display)
+                frames[slots.pop(frame.pts)] = resize(pixels, plan.height, plan.width)
             if not slots:
                 return True
     return False
 
 
 def _fill(
-    frames: Pixels, decoded: Iterator[VideoFrame], plan: VideoPlan, cancelled: Event | None
+    frames: Pixels, decoded: Iterator[VideoFrame], plan: VideoPlan
 ) -> list[int | None] | None:
     """Fills ``frames``; None, or the stamps of all source frames when they did not suffice."""
     slot = 0
     stamps: list[int | None] = []
+    display = None
     for index, frame in enumerate(decoded):
-        if cancelled is not None and cancelled.is_set():
-            raise Cancelled
+        display = display or _display(frame)
         # Rounding never repeats an index in practice; if it did, the frame would be shown twice.
         while slot < len(frames) and plan.frame_indices[slot] == index:
-            frames[slot] = resize(_upright_rgb(frame), plan.height, plan.width)
+            frames[slot] = resize(_upright_rgb(frame, display), plan.height, plan.width)
             slot += 1
         if slot == len(frames):
             return None
@@ -162,19 +195,29 @@ def _fill(
     return stamps
 
 
-def _upright_rgb(frame: VideoFrame) -> Pixels:
+def _decoded(container: InputContainer, stream: VideoStream, watch: _Watch) -> Iterator[VideoFrame]:
+    """Every frame; packets that give none are watched too."""
+    for packet in container.demux(stream):
+        watch()
+        yield from packet.decode()
+
+
+def _upright_rgb(frame: VideoFrame, display: Display) -> Pixels:
     if any(component.is_alpha for component in frame.format.components):
         pixels = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
     else:
         pixels = cast(Pixels, frame.to_ndarray(format="rgb24"))
-    transposed, mirrored, upside_down = _display(frame)
+    transposed, mirrored, upside_down = display
     if transposed:
         pixels = pixels.transpose(1, 0, 2)
     return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
-def _display(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """How to make a frame upright: transpose first, then mirror in x, then in y.
+def _display(frame: VideoFrame) -> Display:
+    """How a clip is shown, from its first frame.
+
+    Not asked of every frame: PyAV ties a frame and its side data in a circle, so that its memory
+    stays until Python looks for circles, and by then a large clip holds gigabytes.
 
     Phones record sideways and put a 3 x 3 matrix in the file: a point (x, y) is shown at
     (a x + c y, b x + d y), up to a shift (ISO/IEC 14496-12, track header box).
@@ -225,8 +268,11 @@ def _opened(
     """The container and its video stream; FFmpeg's errors leave as DecodeError."""
     if not data:
         raise DecodeError("the video is empty")
+    # A stream may change its size on the way: the decoder then refuses for us.
+    most = {"max_pixels": str(limits.max_frame_pixels)}
+    options = _OPTIONS | most  # those of the decoders that look into the stream are among them
     try:
-        with av.open(BytesIO(data), mode="r", options=_OPTIONS) as container:
+        with av.open(BytesIO(data), mode="r", options=options) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise DecodeError("the file has no video stream")
@@ -239,8 +285,7 @@ def _opened(
                     f"the video's frames have {context.width} x {context.height} pixels; "
                     f"the limit is {limits.max_frame_pixels}"
                 )
-            # A stream may change its size on the way: the decoder then refuses for us.
-            context.options = {"max_pixels": str(limits.max_frame_pixels)}
+            context.options = most
             context.thread_count = threads
             yield container, stream
     except (MediaError, Cancelled):

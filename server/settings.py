@@ -101,6 +101,9 @@ class Settings(BaseSettings):
         ByteSize(_LIMITS.max_decoding_bytes),
         description="of pixels that are being decoded at any time; more waits; e.g. 4GiB",
     )
+    max_decoding_seconds: _Seconds = Field(
+        _LIMITS.max_decoding_seconds, description="that one video may take to decode"
+    )
     max_request_bytes: _Bytes = Field(
         ByteSize(512 * 2**20), description="of one request's body; e.g. 64MiB"
     )
@@ -136,6 +139,7 @@ class Settings(BaseSettings):
             max_planned_frames=self.max_video_frames,
             max_video_tokens=self.max_video_tokens,
             max_decoding_bytes=int(self.max_decoding_bytes),
+            max_decoding_seconds=self.max_decoding_seconds,
         )
 
 

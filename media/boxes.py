@@ -1,0 +1,89 @@
+"""MP4 and MOV headers that are small in the file and huge in memory.
+
+FFmpeg makes an entry of dozens of bytes for every sample that a header announces, before it reads
+one. A size that is the same for all samples needs no table, so 20 bytes can announce billions.
+"""
+
+from collections.abc import Iterator
+
+from saccade.media.errors import DecodeError, LimitError
+
+# Files of the other containers are not read as boxes.
+_OTHERS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"GIF8")
+
+
+def check_boxes(data: bytes, most_samples: int) -> None:
+    """Refuses what the boxes of an MP4 or MOV announce in excess; other files pass.
+
+    Tables are looked for at any depth outside the media data, since FFmpeg takes them at any.
+    PCM sound, every sample of which lasts one tick, passes: FFmpeg does not expand it.
+
+    Args:
+        most_samples: of all tracks and fragments together.
+
+    Raises:
+        LimitError: more samples than that.
+        DecodeError: a compressed header, whose size nobody can tell.
+    """
+    if data.startswith(_OTHERS):
+        return
+    samples = 0
+    for start, stop in _outside_media(data):
+        if data.find(b"cmov", start, stop) >= 0:
+            raise DecodeError("a video with a compressed header is not supported")
+        pcm = _pcm_tracks(data, start, stop)
+        # Behind the name: flags, size, count in stsz and stz2, flags, count in trun.
+        for table, offset in ((b"stsz", 12), (b"stz2", 12), (b"trun", 8)):
+            for position in _found(data, table, start, stop):
+                if not any(first < position < last for first, last in pcm):
+                    field = position + offset
+                    samples += int.from_bytes(data[field : field + 4], "big")
+        if samples > most_samples:
+            raise LimitError(f"the video announces {samples} samples; the limit is {most_samples}")
+
+
+def _outside_media(data: bytes) -> Iterator[tuple[int, int]]:
+    """[start, stop) of every box of the top level but the media data."""
+    for name, start, stop in _boxes(data, 0, len(data)):
+        if name != b"mdat":
+            yield start, stop
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start, stop) of the boxes that follow each other between two places."""
+    while start + 8 <= end:
+        size, header = int.from_bytes(data[start : start + 4], "big"), 8
+        if size == 1:
+            size, header = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        stop = end if size == 0 else min(start + size, end)
+        yield data[start + 4 : start + 8], start, stop
+        if stop < start + header:
+            return
+        start = stop
+
+
+def _found(data: bytes, name: bytes, start: int, stop: int) -> Iterator[int]:
+    """Where boxes of this name have their name, or, with a 64-bit size, the size's second half."""
+    position = data.find(name, start, stop)
+    while position >= 0:
+        long = position >= 4 and data[position - 4 : position] == b"\0\0\0\1"
+        yield position + 8 if long else position
+        position = data.find(name, position + 4, stop)
+
+
+def _pcm_tracks(data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
+    """[start, stop) of the tracks of a header that hold nothing but PCM sound."""
+    found = []
+    for name, first, last in _boxes(data, start + 8, stop):
+        if name != b"trak":
+            continue
+        track = data[first:last]
+        durations = track.find(b"stts")
+        if (
+            all(track.count(name) == 1 for name in (b"trak", b"stts", b"soun"))
+            and b"vide" not in track
+            and track[durations + 8 : durations + 12] == b"\0\0\0\1"
+            and track[durations + 16 : durations + 20] == b"\0\0\0\1"
+        ):
+            found.append((first, last))
+    return found
