@@ -68,9 +68,8 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     """
     with _open(data, max_pixels) as image:
         width, height = image.size
-        orientation = _orientation(image, data)
-        cost = width * height * _bytes_per_pixel(image, data, orientation)
-        if orientation in _SIDEWAYS:
+        cost = width * height * _bytes_per_pixel(image, data)
+        if _orientation(image, data) in _SIDEWAYS:
             width, height = height, width
         return ImageHeader(width, height, cost)
 
@@ -130,17 +129,18 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
     return image.format in _JPEGS and image.mode in ("L", "RGB")
 
 
-def _bytes_per_pixel(image: Image.Image, data: bytes, orientation: int) -> int:
+def _bytes_per_pixel(image: Image.Image, data: bytes) -> int:
     """How much memory decoding takes at most.
 
     Raises:
         DecodeError: a JPEG of too many scans.
     """
-    jpeg = image.format in _JPEGS
     # Coefficients have 16 bits, and every channel its own.
-    coefficients = 2 * len(image.getbands()) if jpeg and has_many_scans(data) else 0
+    several = image.format in _JPEGS and has_many_scans(data)
+    coefficients = 2 * len(image.getbands()) if several else 0
     if _is_plain_jpeg(image):
-        return (3 if orientation == 1 else 6) + coefficients
+        # 3, or 6 where it has to be turned; but 13 where it is damaged and PIL has to try.
+        return 14 + coefficients
     # Measured: 10 for RGB in PNG, 12 for RGBA, 16 for grey with alpha, 24 for WebP with alpha. PIL
     # takes 4 for a pixel of any colours, twice to lay it on white, and WebP 12 for its canvas.
     return 24 + coefficients

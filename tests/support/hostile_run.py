@@ -1,0 +1,89 @@
+"""Loads hostile media in a process of its own and tells what became of each."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hostile_child import LIMITS
+
+CHILD = Path(__file__).with_name("hostile_child.py")
+# What the libraries load and keep on their first use.
+SLACK = 8 * 2**20
+# Nothing in a refusal may tell about the inside of the process.
+LEAKS = ("0x", "<_io", "BytesIO", "object at", "Errno", "avcodec", "Traceback", "/tmp", "127.0.0")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case."""
+
+    name: str
+    size: int  # of the file, bytes
+    outcome: str  # "served" or the error's class
+    room: int  # that the loader reserved for decoding it, bytes
+    grown: int  # peak memory over what was held before, bytes
+    seconds: float
+    message: str = ""
+    status: int = 200
+    param: str | None = "here"
+
+
+def most_memory(case: Outcome) -> int:
+    """Bytes that a case may take: its room, copies of its file, FFmpeg's index of the samples."""
+    return case.room + 8 * case.size + 2 * 70 * LIMITS.max_source_frames + SLACK
+
+
+def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Outcome]:
+    """Outcomes of image or video files, by name."""
+    (folder / "cases").mkdir()
+    for name, data in cases.items():
+        (folder / "cases" / f"{name}.{kind}").write_bytes(data)
+    outcomes = finish(start(folder, "files", str(folder / "cases")), folder)
+    assert outcomes.keys() == cases.keys()
+    return outcomes
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Starts the child; its temporary files would lie in ``folder/temporary``."""
+    (folder / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+    with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", str(CHILD), *arguments],
+            stdout=log,
+            stderr=errors,
+            env=environment,
+        )
+
+
+def finish(child: subprocess.Popen[bytes], folder: Path) -> dict[str, Outcome]:
+    """Waits for the child; everything that holds for every hostile input is asserted here."""
+    try:
+        status: object = child.wait(timeout=300)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        status = "stuck"
+    records: list[dict[str, Any]] = [
+        json.loads(line) for line in (folder / "log").read_text().splitlines()
+    ]
+    begun = [record["begin"] for record in records if "begin" in record]
+    errors = (folder / "errors").read_text()
+    assert status == 0, f"{status} in {begun[-1:]}: {errors[-3000:]}"
+    outcomes = {r["name"]: Outcome(**r) for r in records if "name" in r}
+    assert list(outcomes) == begun
+    for case in outcomes.values():
+        told = f"{case.name}: {case.message}"
+        assert case.outcome != "crashed", told
+        assert case.status in (200, 400, 413), told
+        assert (case.param or "").startswith("here"), told
+        assert not any(leak in case.message for leak in LEAKS), told
+        assert "\n" not in case.message, told
+        assert case.grown <= most_memory(case), f"{told} took {case.grown} bytes"
+    assert records[-1]["after"] == records[-1]["before"]
+    assert list((folder / "temporary").iterdir()) == []
+    return outcomes
