@@ -13,6 +13,8 @@ from hostile_child import LIMITS
 CHILD = Path(__file__).with_name("hostile_child.py")
 # What the libraries load and keep on their first use.
 SLACK = 8 * 2**20
+# Bytes a pixel, of a frame and what its decoder keeps beside it (measured: 6, in MPEG-4).
+PROBING = 8
 # Nothing in a refusal may tell about the inside of the process.
 LEAKS = ("0x", "<_io", "BytesIO", "object at", "Errno", "avcodec", "Traceback", "/tmp", "127.0.0")
 
@@ -33,8 +35,11 @@ class Outcome:
 
 
 def most_memory(case: Outcome) -> int:
-    """Bytes that a case may take: its room, copies of its file, FFmpeg's index of the samples."""
-    return case.room + 8 * case.size + 2 * 70 * LIMITS.max_source_frames + SLACK
+    """Bytes that a case may take: its room, or before it has one the first frame, decoded to learn
+    of its size; copies of its file; FFmpeg's index of the samples."""
+    probing = PROBING * LIMITS.max_frame_pixels
+    index = 2 * 70 * LIMITS.max_source_frames
+    return max(case.room, probing) + 8 * case.size + index + SLACK
 
 
 def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Outcome]:
