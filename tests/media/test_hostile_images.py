@@ -5,11 +5,17 @@ from pathlib import Path
 import pytest
 from hostile_images import hostile_images, images_at_the_cap
 from hostile_run import Outcome, run_files
-from hostile_samples import real_images
+from hostile_samples import encoded, real_images
+from media_samples import as_url
+from PIL import Image
 
+from saccade.media.controls import VideoControls
 from saccade.media.errors import DecodeError
+from saccade.media.fetch import FetchPolicy
 from saccade.media.image import read_header
+from saccade.media.loader import MediaLoader
 from saccade.media.markers import MAX_JPEG_SCANS, MAX_PNG_CHUNKS, has_many_scans, png_chunks
+from saccade.media.plan import PixelLimits, VisionGeometry
 
 # What the header announces beyond the limit; nothing is decoded.
 TOO_LARGE = {
@@ -114,3 +120,18 @@ def test_several_scans_cost_more_room() -> None:
     images = real_images()
     plain, progressive = (read_header(images[n]) for n in ("jpeg", "jpeg-progressive"))
     assert progressive.decoding_bytes - plain.decoding_bytes == 64 * 48 * 2 * 3
+
+
+async def test_a_small_first_frame_does_not_hide_large_ones() -> None:
+    """Frames of a list may differ in size; as many are decoded at once as there are threads."""
+    small, large = (encoded(Image.new("RGB", (side, side)), "PNG") for side in (56, 1900))
+    urls = [as_url(data, "image/png") for data in (small, large, small, large, large)]
+    controls = VideoControls(resized_width=112, resized_height=112)
+    loader = MediaLoader(VisionGeometry(), PixelLimits(), FetchPolicy(), workers=2)
+    try:
+        prepared = await loader.prepare_video(urls, controls)
+        assert (prepared.plan.source_width, prepared.plan.source_height) == (56, 56)
+        assert prepared.decoding_bytes >= 2 * read_header(large).decoding_bytes
+        assert len((await loader.decode_video(prepared)).frames) == 6
+    finally:
+        await loader.close()

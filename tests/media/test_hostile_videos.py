@@ -19,7 +19,7 @@ from saccade.media.controls import VideoControls
 from saccade.media.errors import DecodeError, LimitError
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import VideoPlan, VideoSource, VisionGeometry, plan_video
-from saccade.media.video import Cancelled, load_video, probe_video
+from saccade.media.video import _OPTIONS, Cancelled, load_video, probe_video
 
 TOO_LARGE = {
     "avi-rate-1-by-4294967295",  # four frames in 545 years
@@ -199,6 +199,14 @@ def test_packets_that_give_no_frame_are_watched_too() -> None:
     cancelled.set()
     with pytest.raises(Cancelled):
         load_video(data, planner, LIMITS, source, cancelled)
+
+
+def test_other_decoders_never_run() -> None:
+    """FFmpeg decodes a little to learn about a stream, before we know what stream it is."""
+    with av.open(io.BytesIO(CLIPS["avi-of-another-codec"]), options=_OPTIONS) as container:
+        assert container.streams.video[0].codec_context.pix_fmt is None  # known once decoded
+    with pytest.raises(DecodeError, match="codec is not supported"):
+        probe_video(CLIPS["avi-of-another-codec"], LIMITS)
 
 
 def test_compressed_headers_are_refused_by_name() -> None:
