@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hostile_samples import real_clips, real_images
@@ -102,7 +103,9 @@ async def main() -> None:
     loader = MediaLoader(VisionGeometry(), PIXELS, FetchPolicy(), workers=2, media_limits=LIMITS)
     good = (("image", real_images()["png"]), ("video", real_clips()["mp4"]))
     await asyncio.gather(*(load(loader, *medium, {}) for medium in good * 4))
-    await asyncio.to_thread(int)  # where large data: URLs are decoded
+    # Where large data: URLs are decoded; of one thread, so that a second is no accident.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    await asyncio.to_thread(int)
     before = resources()
     for name, kind, data in cases:
         say(begin=name)

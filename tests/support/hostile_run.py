@@ -89,6 +89,7 @@ def finish(child: subprocess.Popen[bytes], folder: Path) -> dict[str, Outcome]:
         assert not any(leak in case.message for leak in LEAKS), told
         assert "\n" not in case.message, told
         assert case.grown <= most_memory(case), f"{told} took {case.grown} bytes"
-    assert records[-1]["after"] == records[-1]["before"]
+    last = records[-1]
+    assert last["after"] == last["before"], f"{last} after {begun[-1:]}"
     assert list((folder / "temporary").iterdir()) == []
     return outcomes
