@@ -5,6 +5,10 @@ from collections.abc import Callable
 
 from saccade.benchmarks import liveliness, serve
 
+_BENCHMARKS = (
+    ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
+    ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
+)
 _EPILOG = """examples:
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
@@ -20,20 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measures a server. A run with a wrong answer prints no figures."
     parser.epilog = _EPILOG
     benchmarks = parser.add_subparsers(title="benchmarks", required=True, metavar="BENCHMARK")
-    child = benchmarks.add_parser(
-        "serve",
-        help="closed-loop load on a server: first token, between tokens, whole request",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    serve.add_arguments(child)
-    child.set_defaults(benchmark=serve.run)
-    child = benchmarks.add_parser(
-        "liveliness",
-        help="/health while 12-megapixel pictures decode",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    liveliness.add_arguments(child)
-    child.set_defaults(benchmark=liveliness.run)
+    for name, module, told in _BENCHMARKS:
+        child = benchmarks.add_parser(
+            name, help=told, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(child)
+        child.set_defaults(benchmark=module.run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import httpx
 
-from saccade.benchmarks.environment import environment
+from saccade.benchmarks.arguments import positive
 from saccade.benchmarks.figures import percentiles
 from saccade.benchmarks.load import run_load
+from saccade.benchmarks.report import write_report
 from saccade.benchmarks.workloads import Request, encode_jpeg, picture
 from saccade.demo.server_process import ServerError, ServerProcess
 from saccade.media.controls import ImageControls
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Asks /health while 12-megapixel JPEGs decode."
     parser.epilog = _EPILOG
     parser.add_argument("--url", help="the server (default: start one on the bundled checkpoint)")
-    parser.add_argument("--requests", type=int, default=32, help="at once (default: 32)")
+    parser.add_argument("--requests", type=positive(int), default=32, help="at once (default: 32)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
 
 
@@ -106,7 +107,7 @@ def _measure(args: argparse.Namespace, url: str) -> int:
         print("RESULT correct=0")
     if args.json is not None:
         report = {"benchmark": "liveliness", "result": result, "problems": problems}
-        args.json.write_text(json.dumps(report | environment(), indent=2) + "\n", encoding="utf-8")
+        write_report(args.json, report)
     return 1 if problems else 0
 
 
@@ -142,7 +143,7 @@ def _requests(count: int, model: str) -> list[Request]:
         return Request(index, json.dumps(body).encode(), "image", plan.tokens)
 
     print(f"making {count + 1} pictures", file=sys.stderr, flush=True)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor() as pool:
         return list(pool.map(make, range(count + 1)))
 
 

@@ -32,10 +32,15 @@ def write_json(
         "errors": dict(errors),
         "problems": list(problems),
         "server": dict(server),
-        **environment(),
     }
+    write_report(path, report)
+
+
+def write_report(path: Path, report: Mapping[str, object]) -> None:
+    """Write what a benchmark found out, and where, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({**report, **environment()}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def table(figures: Figures) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from saccade.benchmarks.arguments import natural, positive, sizes
 from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.load import Load, Outcome, run_load
 from saccade.benchmarks.report import problem_list, result_line, table, write_json
@@ -50,28 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", choices=KINDS, default="image", help="default: image")
     parser.add_argument(
         "--size",
-        type=_sizes,
+        type=sizes,
         default=((448, 448),),
         metavar="WxH[,WxH]",
         help="of pictures or frames in pixels; several are taken in turn (default: 448x448)",
     )
     parser.add_argument(
-        "--seconds", type=_positive(float), default=4.0, help="length of a clip (default: 4)"
+        "--seconds", type=positive(float), default=4.0, help="length of a clip (default: 4)"
     )
     parser.add_argument(
-        "--concurrency", type=_positive(int), default=8, help="callers at a time (default: 8)"
+        "--concurrency", type=positive(int), default=8, help="callers at a time (default: 8)"
     )
     parser.add_argument(
-        "--requests", type=_positive(int), default=64, help="to measure (default: 64)"
+        "--requests", type=positive(int), default=64, help="to measure (default: 64)"
     )
     parser.add_argument(
         "--warm-up",
-        type=_positive(int),
+        type=positive(int),
         metavar="REQUESTS",
         help="to send before, not measured (default: as many as --concurrency)",
     )
     parser.add_argument(
-        "--max-tokens", type=_positive(int), default=16, help="of an answer (default: 16)"
+        "--max-tokens", type=positive(int), default=16, help="of an answer (default: 16)"
     )
     parser.add_argument(
         "--ignore-eos",
@@ -80,13 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=_natural,
+        type=natural,
         help="of the content (default: another one every time, so that a server that was measured "
         "before knows none of it)",
     )
     parser.add_argument(
         "--timeout",
-        type=_positive(float),
+        type=positive(float),
         default=600.0,
         metavar="SECONDS",
         help="without a byte, after which a request has failed; also for starting (default: 600)",
@@ -197,34 +197,9 @@ def _text_tokens(plain: Outcome) -> int:
 
 def _arguments(args: argparse.Namespace, warm_up: int) -> dict[str, object]:
     names = ("workload", "seconds", "concurrency", "requests", "max_tokens", "ignore_eos", "seed")
-    sizes = [f"{width}x{height}" for width, height in args.size]
-    return {"size": sizes, "warm_up": warm_up, **{name: getattr(args, name) for name in names}}
+    shown = [f"{width}x{height}" for width, height in args.size]
+    return {"size": shown, "warm_up": warm_up, **{name: getattr(args, name) for name in names}}
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}(,[1-9]\d{0,4}x[1-9]\d{0,4})*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 448x448 or 448x448,1024x768")
-    sides = [tuple(int(side) for side in size.split("x")) for size in text.split(",")]
-    return tuple((width, height) for width, height in sides)
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _positive(number: type[int] | type[float]) -> Any:
-    def parse(text: str) -> float:
-        value = number(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    parse.__name__ = number.__name__  # argparse names it in "invalid int value"
-    return parse

@@ -53,12 +53,6 @@ class ImageHeader:
     decoding_bytes: int  # held at most while it is decoded, the raster included
 
 
-def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(width, height) of the upright image, in pixels: of :func:`read_header`."""
-    header = read_header(data, max_pixels)
-    return header.width, header.height
-
-
 def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     """Size and cost of an image, from its header alone.
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar, TypeVarTuple
 
@@ -35,6 +34,7 @@ from saccade.media.plan import (
     plan_image,
     plan_video,
 )
+from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
 from saccade.media.stages import Observer, ignore, timed
 from saccade.media.video import load_video, probe_video
 
@@ -46,49 +46,6 @@ _CHANNELS = 3  # bytes a pixel
 _FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
 _PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
 _RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice
-
-
-@dataclass(frozen=True)
-class PlannedImage:
-    """One image as the model takes it."""
-
-    pixels: Pixels  # [height, width, 3]
-    plan: ImagePlan
-    digest: str  # hex; equal digests mean equal pixels and plan
-
-
-@dataclass(frozen=True)
-class PlannedVideo:
-    """One clip as the model takes it."""
-
-    frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
-    plan: VideoPlan
-    digest: str
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A fetched and planned image, not yet decoded."""
-
-    data: bytes
-    plan: ImagePlan
-    draft: bool  # may be shrunk while it is decoded
-    decoding_bytes: int  # held while it is decoded, the planned pixels aside
-    digest: str
-    param: str | None
-
-
-@dataclass(frozen=True)
-class PreparedVideo:
-    """A fetched and planned clip, not yet decoded: one file, or the frames of a list."""
-
-    data: tuple[bytes, ...]
-    source: VideoSource | None  # None: a list of frames
-    controls: VideoControls
-    plan: VideoPlan
-    decoding_bytes: int  # held while it is decoded, the planned frames aside
-    digest: str
-    param: str | None
 
 
 class MediaLoader:

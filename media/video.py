@@ -55,7 +55,6 @@ _OPTIONS = {
 # A container's average rate is kept unless its timestamps differ from it by more than this.
 _RATE_TOLERANCE = 0.05
 
-
 # Samples that a file may announce, to one frame that it may have: sound has samples too.
 _SAMPLES_PER_FRAME = 2
 

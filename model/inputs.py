@@ -21,13 +21,13 @@ from vllm.multimodal.parse import (
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.image import resize, to_rgb
-from saccade.media.loader import PlannedImage, PlannedVideo
 from saccade.media.plan import (
     PixelLimits,
     VideoPlan,
     VisionGeometry,
     plan_image,
 )
+from saccade.media.prepared import PlannedImage, PlannedVideo
 from saccade.media.sampling import frame_count, frame_indices
 from saccade.media.sizes import smart_resize
 

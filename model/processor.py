@@ -20,8 +20,8 @@ from vllm.multimodal.processing import (
     PromptUpdate,
 )
 
-from saccade.media.loader import PlannedImage, PlannedVideo
 from saccade.media.plan import PixelLimits, VisionGeometry
+from saccade.media.prepared import PlannedImage, PlannedVideo
 
 from .inputs import PlannedMediaParser, plan_frames, plan_still
 from .profiling import largest_image, largest_video

@@ -6,7 +6,7 @@ through it under a handle: unguessable, good for one use, known to no other proc
 
 import secrets
 
-from saccade.media.loader import PlannedImage, PlannedVideo
+from saccade.media.prepared import PlannedImage, PlannedVideo
 from saccade.server.metrics import MEDIA_HANDLES
 
 Medium = PlannedImage | PlannedVideo

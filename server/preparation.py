@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from saccade.media.loader import MediaLoader, PlannedImage
+from saccade.media.loader import MediaLoader
+from saccade.media.prepared import PlannedImage
 from saccade.server.content import ImagePart, MediaSlot, VideoPart, read_messages
 from saccade.server.handles import MediaHandles, Medium
 from saccade.server.metrics import MEDIA_LOADING, count_shown

@@ -37,8 +37,8 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.version import __version__ as VLLM_VERSION
 
-from saccade.media.loader import PlannedImage, PlannedVideo
 from saccade.media.plan import PixelLimits, VisionGeometry
+from saccade.media.prepared import PlannedImage, PlannedVideo
 from saccade.model import ARCHITECTURE
 from saccade.model.processor import QwenVLProcessingInfo
 from saccade.server.cli import OneLineErrors

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from fetching import OPEN
+from media_server import serving
 
 from saccade.media.fetch import MediaFetcher
 
@@ -55,6 +56,13 @@ def reference() -> Iterator[Ask]:
     yield ask
     process.stdin.close()
     process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[str, str]]:
+    """Two servers on two loopback addresses; one can play the part of the open internet."""
+    with serving("127.0.0.1", "127.0.0.2") as (first, second):
+        yield first, second
 
 
 def numbered_frame(number: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -216,9 +217,9 @@ async def test_a_rebinding_name_is_looked_up_once_a_dial(monkeypatch: pytest.Mon
     asked: list[str] = []
     reached: list[str] = []
 
-    def look_up(host: object, port: object, *rest: object, **named: object) -> object:
+    def look_up(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
         if host != "rebinding.example":
-            return real_look_up(host, port, *rest, **named)  # type: ignore[call-overload]
+            return real_look_up(host, port, *rest, **named)
         asked.append(host)
         address = "127.0.0.2" if len(asked) == 1 else "127.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
@@ -246,7 +247,16 @@ async def test_a_rebinding_name_is_looked_up_once_a_dial(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "url",
     [
+        "http://",
+        "http:///body",
         "http://:80/",
+        "http://host:99999/",
+        "http://user@127.0.0.1/",
+        "http://user:word@127.0.0.1/",
+        "http://[::1/body",
+        "http://\x00/",
+        "https://exa mple.com/",
+        "http://127.0.0.1\\@example.com/",
         "http://xn--/",
         "http://xn--a.com/",
         "http://xn--zzzzzz---/",

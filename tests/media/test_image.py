@@ -16,9 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from saccade.media.errors import DecodeError, LimitError, MediaError
-from saccade.media.image import decode_image, image_size, resize, to_rgb
+from saccade.media.image import MAX_IMAGE_PIXELS, decode_image, read_header, resize, to_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
+    header = read_header(data, max_pixels)
+    return header.width, header.height
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:

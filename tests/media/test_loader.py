@@ -17,8 +17,9 @@ from saccade.media.errors import ControlError, DecodeError, FetchError, LimitErr
 from saccade.media.fetch import FetchPolicy
 from saccade.media.image import decode_image, resize
 from saccade.media.limits import MediaLimits
-from saccade.media.loader import MediaLoader, PlannedImage
+from saccade.media.loader import MediaLoader
 from saccade.media.plan import PixelLimits, VisionGeometry, listed_frame_size, plan_image
+from saccade.media.prepared import PlannedImage
 
 GEOMETRY = VisionGeometry()
 PARAM = "messages[0].content[1]"

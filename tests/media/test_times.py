@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from media_samples import STAMPED
 from PIL import Image
 
 from saccade.media.controls import VideoControls
@@ -29,14 +30,6 @@ Read = Callable[[np.ndarray], int]
 # Milliseconds, whole centiseconds for GIF's sake: 24 frames of a camera that now and then dozes.
 GAPS = [40, 40, 30, 50, 700, 40, 20, 60, 40, 1200, 40, 40, 330, 40, 70, 20, 40, 40, 40, 900, 40, 40]
 UNEVEN = list(accumulate([0, *GAPS, 40]))
-CONTAINERS = [
-    ("mp4", "libx264"),
-    ("mov", "libx264"),
-    ("matroska", "libx264"),
-    ("webm", "libvpx-vp9"),
-    ("webm", "libvpx"),
-    ("gif", "gif"),
-]
 
 
 def loaded(data: bytes, read: Read, **controls: Any) -> VideoPlan:
@@ -54,7 +47,7 @@ def seconds(times: list[int], plan: VideoPlan) -> Any:
     return pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("container", "codec"), CONTAINERS)
+@pytest.mark.parametrize(("container", "codec"), STAMPED)
 @pytest.mark.parametrize("start", [0, 1230])
 def test_uneven_times_are_the_true_ones(
     container: str, codec: str, start: int, encode_clip: Encode, shown_number: Read
@@ -132,7 +125,7 @@ def test_gif_delays_of_another_writer() -> None:
     assert plan.frame_times == seconds([0, *accumulate(delays)], plan)
 
 
-@pytest.mark.parametrize(("container", "codec"), [*CONTAINERS[:-1], ("avi", "mpeg4")])
+@pytest.mark.parametrize(("container", "codec"), [*STAMPED[:-1], ("avi", "mpeg4")])
 @pytest.mark.parametrize("rate", [NTSC, Fraction(24000, 1001), Fraction(60)])
 def test_a_constant_rate_is_the_references(
     container: str, codec: str, rate: Fraction, encode_clip: Encode
@@ -242,7 +235,7 @@ def source_at(times: list[int], fps: float) -> VideoSource:
 def test_temporal_ids_of_uneven_frames(encode_clip: Encode, shown_number: Read) -> None:
     """By hand: eight frames in 4.3 s, two a step: 2 * 4.3 / 7 = 1.2286 s a step, 2.457 ids."""
     times = [0, 100, 200, 300, 1300, 2300, 3300, 4300]
-    for container, codec in CONTAINERS:
+    for container, codec in STAMPED:
         plan = loaded(encode_clip(container, codec, frames=8, times=times), shown_number, nframes=8)
         assert plan.seconds_per_grid == pytest.approx(8.6 / 7, abs=1e-9)
         assert temporal_ids(4, plan.seconds_per_grid, 2).tolist() == [0, 2, 4, 7]

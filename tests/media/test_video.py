@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from media_samples import STAMPED
 from PIL import Image
 
 from saccade.media.controls import VideoControls
@@ -25,16 +26,7 @@ GEOMETRY = VisionGeometry()
 Encode = Callable[..., bytes]
 Read = Callable[[np.ndarray], int]
 
-CONTAINERS = [
-    ("mp4", "libx264"),
-    ("mov", "libx264"),
-    ("matroska", "libx264"),
-    ("webm", "libvpx-vp9"),
-    ("webm", "libvpx"),
-    ("avi", "mpeg4"),
-    ("avi", "mjpeg"),
-    ("gif", "gif"),
-]
+CONTAINERS = [*STAMPED, ("avi", "mpeg4"), ("avi", "mjpeg")]
 
 
 def planner(**controls: Any) -> Callable[[VideoSource], VideoPlan]:

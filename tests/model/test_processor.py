@@ -11,8 +11,8 @@ from PIL import Image
 
 from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.loader import PlannedImage, PlannedVideo
 from saccade.media.plan import PixelLimits, VideoSource, VisionGeometry, plan_image, plan_video
+from saccade.media.prepared import PlannedImage, PlannedVideo
 from saccade.model.profiling import largest_image, largest_video
 
 GEOMETRY = VisionGeometry()

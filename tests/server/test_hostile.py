@@ -24,7 +24,7 @@ def inline(data: bytes) -> str:
 def cases() -> dict[str, tuple[str, str, int, str]]:
     """name -> type of the part, URL, status and code of the answer."""
     images, clips = real_images(), real_clips()
-    png, jpeg, webp, mp4 = pngs(), jpegs(), webps(), mp4s()
+    png, jpeg, webp, mp4, mkv = pngs(), jpegs(), webps(), mp4s(), frames_that_lie()
     made = {}
 
     def add(name: str, kind: str, media: bytes | str, status: int, code: str) -> None:
@@ -45,7 +45,8 @@ def cases() -> dict[str, tuple[str, str, int, str]]:
     add("mp4-samples", "video_url", announcing(50_000_000), 413, "media_too_large")
     add("mp4-packed", "video_url", mp4["mp4-packed-header"], 400, "media_not_decoded")
     add("mp4-clock", "video_url", mp4["mp4-clock-of-0"], 400, "media_not_decoded")
-    add("mkv-frames", "video_url", frames_that_lie()["mkv-frames-of-16000-squared"], 400, "media_not_decoded")  # fmt: skip  # noqa: E501
+    huge = mkv["mkv-frames-of-16000-squared"]
+    add("mkv-frames", "video_url", huge, 400, "media_not_decoded")
     add("half-an-mp4", "video_url", clips["mp4"][:2000], 400, "media_not_decoded")
     add("one-frame", "video_url", gif_of(1, 64), 400, "media_not_decoded")
     add("an-image-as-clip", "video_url", images["jpeg"], 400, "media_not_decoded")

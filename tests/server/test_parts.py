@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from saccade.media.loader import PlannedImage
 from saccade.media.plan import ImagePlan
+from saccade.media.prepared import PlannedImage
 from saccade.server import settings, vllm_adapter
 from saccade.server.answers import finish_events
 from saccade.server.handles import MediaHandles, UnknownHandle

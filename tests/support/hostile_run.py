@@ -52,6 +52,21 @@ def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Out
     return outcomes
 
 
+def served_cuts(whole: dict[str, bytes], kind: str, folder: Path) -> dict[str, set[int]]:
+    """At how many percent of each file it is served, of all from 0 to 100."""
+    cuts = {
+        f"{name}@{share}": data[: len(data) * share // 100]
+        for name, data in whole.items()
+        for share in range(101)
+    }
+    outcomes = run_files(cuts, kind, folder)
+    assert {case.outcome for case in outcomes.values()} == {"served", "DecodeError"}
+    return {
+        name: {share for share in range(101) if outcomes[f"{name}@{share}"].outcome == "served"}
+        for name in whole
+    }
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Starts the child; its temporary files would lie in ``folder/temporary``."""
     (folder / "temporary").mkdir()

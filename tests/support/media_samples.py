@@ -8,6 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+# Containers and codecs whose packets say when their frames are shown.
+STAMPED = [
+    ("mp4", "libx264"),
+    ("mov", "libx264"),
+    ("matroska", "libx264"),
+    ("webm", "libvpx-vp9"),
+    ("webm", "libvpx"),
+    ("gif", "gif"),
+]
+
 
 def raster(seed: int, frames: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """uint8 ``[frames, height, width, 3]``: moving colour gradients, a moving square and noise."""

@@ -1,0 +1,50 @@
+"""A medium on its way to the model: prepared, which tells its price, then planned."""
+
+from dataclasses import dataclass
+
+from saccade.media.controls import VideoControls
+from saccade.media.image import Pixels
+from saccade.media.plan import ImagePlan, VideoPlan, VideoSource
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """One image as the model takes it."""
+
+    pixels: Pixels  # [height, width, 3]
+    plan: ImagePlan
+    digest: str  # hex; equal digests mean equal pixels and plan
+
+
+@dataclass(frozen=True)
+class PlannedVideo:
+    """One clip as the model takes it."""
+
+    frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
+    plan: VideoPlan
+    digest: str
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A fetched and planned image, not yet decoded."""
+
+    data: bytes
+    plan: ImagePlan
+    draft: bool  # may be shrunk while it is decoded
+    decoding_bytes: int  # held while it is decoded, the planned pixels aside
+    digest: str
+    param: str | None
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """A fetched and planned clip, not yet decoded: one file, or the frames of a list."""
+
+    data: tuple[bytes, ...]
+    source: VideoSource | None  # None: a list of frames
+    controls: VideoControls
+    plan: VideoPlan
+    decoding_bytes: int  # held while it is decoded, the planned frames aside
+    digest: str
+    param: str | None
