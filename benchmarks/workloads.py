@@ -150,8 +150,8 @@ def encode_mp4(frames: Iterable[Pixels], width: int, height: int, frames_per_sec
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(frames_per_second))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # One thread: with more, the bytes depend on how many there are. No macroblock tree: with it,
-        # of equal pixels about one clip in a hundred comes out otherwise.
+        # One thread: with more, the bytes depend on how many there are. No macroblock tree: with it
+        # equal pixels sometimes give other bytes.
         stream.options = {"preset": "veryfast", "crf": "28", "threads": "1", "mbtree": "0"}
         for pixels in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

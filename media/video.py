@@ -58,6 +58,8 @@ _RATE_TOLERANCE = 0.05
 # Samples that a file may announce, to one frame that it may have: sound has samples too.
 _SAMPLES_PER_FRAME = 2
 
+_SMALL = 16  # pixels along a copy that is made for its side data alone
+
 Display = tuple[bool, bool, bool]
 """How to make a frame upright: transpose first, then mirror in x, then in y."""
 
@@ -215,13 +217,14 @@ def _upright_rgb(frame: VideoFrame, display: Display) -> Pixels:
 def _display(frame: VideoFrame) -> Display:
     """How a clip is shown, from its first frame.
 
-    Not asked of every frame: PyAV ties a frame and its side data in a circle, so that its memory
-    stays until Python looks for circles, and by then a large clip holds gigabytes.
+    Asked of a small copy: PyAV ties a frame and its side data in a circle, so that its memory stays
+    until Python looks for circles.
 
     Phones record sideways and put a 3 x 3 matrix in the file: a point (x, y) is shown at
     (a x + c y, b x + d y), up to a shift (ISO/IEC 14496-12, track header box).
     """
-    data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    small = frame.reformat(width=_SMALL, height=_SMALL)
+    data = cast(Any, small.side_data).get(SideDataType.DISPLAYMATRIX)
     if data is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(int)
