@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import liveliness, serve
+from saccade.benchmarks import host_path, liveliness, serve
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
+    ("host-path", host_path, "CPU and memory of a picture before the engine, beside stock vLLM"),
     ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
 )
 _EPILOG = """examples:
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
+  saccade bench host-path
   saccade bench liveliness
   saccade bench serve --help
 

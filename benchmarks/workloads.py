@@ -1,7 +1,8 @@
 """What a benchmark sends: seeded pictures and clips, every one different, and what each must cost.
 
 Distinct content keeps every cache of a server out of the figures. The pictures are smooth shades
-with structure at several scales, so that they compress and decode like photographs.
+with structure at several scales and a sensor's grain: like photographs, they take about two bits a
+pixel as JPEG, which decides what decoding them costs.
 """
 
 import base64
@@ -37,6 +38,7 @@ _QUESTION = {"image": "Describe this image.", "video": "What happens in this vid
 _JPEG_QUALITY = 85
 # Structure at each of these scales (cells along the longer side) with these amplitudes (levels).
 _OCTAVES = ((3, 70.0), (12, 35.0), (48, 18.0), (192, 9.0))
+_GRAIN = 6.0  # levels, of each pixel
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -116,7 +118,9 @@ def picture(width: int, height: int, seed: int, index: int) -> Pixels:
         noise = random.standard_normal((rows, columns, 3), dtype=np.float32)
         levels = _enlarged(levels, rows, columns) + amplitude * noise
     coarse = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    grain = _GRAIN * random.standard_normal((height, width, 1), dtype=np.float32)
+    return np.clip(smooth + grain, 0, 255).astype(np.uint8)
 
 
 def _enlarged(levels: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:

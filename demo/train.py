@@ -22,13 +22,11 @@ from saccade.demo.tokenizer import build_tokenizer
 from saccade.demo.training_batch import Batch, Batcher, TowerBatch
 from saccade.demo.training_data import held_out_examples, stream
 from saccade.demo.training_heads import WEIGHTS
+from saccade.demo.training_schedule import Schedule
 from saccade.demo.training_scores import mean_loss, scale_loss, scores
 from saccade.demo.training_state import Run, default_folder
 
-STEPS, TOWER_STEPS = 8800, 1200  # of the run that `TRAINING.md` describes
-_WARM_UP = 100  # steps
-_PEAK_OF_BOTH = 0.3  # of the tower's, when the language model learns too
-_LEAST_RATE = 0.02  # of the peak
+SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
 _HELD_OUT = {"pictures": 96, "clips": 72}
@@ -37,25 +35,8 @@ _HELD_OUT_BATCH = 12
 _EPILOG = """examples:
   python -m saccade.demo.train
   python -m saccade.demo.train --start demo/trained --tower-steps 0 --folder runs/longer
-  python -m saccade.demo.train --steps 3000 --tower-steps 1000 --threads 4 --folder runs/first
+  python -m saccade.demo.train --both-steps 2000 --clips-steps 0 --threads 4 --folder runs/first
 """
-
-
-def rate_share(step: int, tower_steps: int, steps: int) -> float:
-    """Of the peak learning rate: constant for the tower, then a straight fall.
-
-    It warms up at the beginning and again when the language model joins the tower.
-
-    Args:
-        step: how many are behind.
-        tower_steps: how many at the beginning train the tower alone.
-        steps: how many the run has.
-    """
-    if step < tower_steps:
-        return min(1.0, (step + 1) / _WARM_UP)
-    begun = step - tower_steps
-    left = 1 - begun / (steps - tower_steps)
-    return _PEAK_OF_BOTH * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST_RATE, left)
 
 
 def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
@@ -96,24 +77,24 @@ def held_out_batches(batcher: Batcher) -> list[Batch]:
     return batches
 
 
-def train(run: Run, steps: int, tower_steps: int) -> None:
-    """Train until the run has had its steps, of which the first train the tower alone."""
+def train(run: Run, schedule: Schedule) -> None:
+    """Train until the run has had all steps of its schedule."""
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
     started, turns, kept = time.monotonic() - run.seconds, 0, []
-    for batch in stream(run.seed, run.step, tower_steps):
-        share = rate_share(run.step, tower_steps, steps)
+    for batch in stream(run.seed, run.step, schedule):
+        share = schedule.rate_share(run.step)
         kept.append(train_step(run, batch, share))
         turns += len(batch.turns) if isinstance(batch, Batch) else 0
         run.seconds = time.monotonic() - started
-        over = run.step >= steps
+        over = run.step >= schedule.steps
         line: dict[str, object] = {"step": run.step, "seconds": round(run.seconds, 1)}
         if run.step % _LOG_EVERY == 0:
             line |= {"rate": round(share, 4), "turns": turns} | _means(kept)
             turns, kept = 0, []
             _write(log, line)
-        if run.step > tower_steps and (run.step % _SCORE_EVERY == 0 or over):
+        if run.step > schedule.tower and (run.step % _SCORE_EVERY == 0 or over):
             _write(log, line | {"accuracy": scores(run.average, held_out, tokenizer)})
         if run.step % _SAVE_EVERY == 0 or over:
             run.save()
@@ -144,13 +125,17 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=int, default=STEPS, help="in all (default: %(default)s)")
-    parser.add_argument(
-        "--tower-steps",
-        type=int,
-        default=TOWER_STEPS,
-        help="of these, with the tower alone, at the beginning (default: %(default)s)",
-    )
+    for phase, told in (
+        ("tower", "of the tower alone"),
+        ("both", "of the tower and the language model"),
+        ("clips", "of both, with more clips"),
+    ):
+        parser.add_argument(
+            f"--{phase}-steps",
+            type=int,
+            default=getattr(SCHEDULE, phase),
+            help=f"steps {told} (default: %(default)s)",
+        )
     parser.add_argument(
         "--start",
         type=Path,
@@ -179,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        train(run, args.steps, args.tower_steps)
+        train(run, Schedule(args.tower_steps, args.both_steps, args.clips_steps))
     except KeyboardInterrupt:
         print(f"stopped at step {run.step}; the same command goes on from step {run.saved_step}")
         return 130

@@ -1,4 +1,4 @@
-"""What each token of an answer is about: the box or the second that it is read off."""
+"""What tokens of questions and answers are about: the box or the second that is read off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ class AskedTurn:
     start: int
     stop: int
     characters: list[int]  # at which of the answer's characters each token but the last begins
+    named: list[int]  # after which tokens of the batch the question has named ``turn.moments``
 
 
 @dataclass
@@ -27,10 +28,16 @@ class AskedTargets:
 
     values: Tensor  # [A, 5]: box in cells (x1, y1, x2, y2), second
     known: Tensor  # bool [A, 5]
+    named: Tensor  # [M] index into the flattened token ids
+    moments: Tensor  # [M] the second of the event that has been named there
 
 
-def asked_targets(turns: Sequence[AskedTurn]) -> AskedTargets:
-    """The targets of these turns, which are all that the batch has."""
+def asked_targets(turns: Sequence[AskedTurn], moments: bool) -> AskedTargets:
+    """The targets of these turns, which are all that the batch has.
+
+    Args:
+        moments: whether questions about events have any.
+    """
     values = torch.zeros(turns[-1].stop, 5)
     known = torch.zeros(turns[-1].stop, 5, dtype=torch.bool)
     for asked in turns:
@@ -43,4 +50,7 @@ def asked_targets(turns: Sequence[AskedTurn]) -> AskedTargets:
             span = slice(asked.start, asked.stop)
             values[span, 4] = seconds_of(asked.turn.answer)
             known[span, 4] = True
-    return AskedTargets(values, known)
+    pairs = [pair for asked in turns for pair in zip(asked.named, asked.turn.moments, strict=True)]
+    named = torch.tensor([place for place, _ in pairs if moments], dtype=torch.int64)
+    seconds = torch.tensor([float(second) for _, (_, second) in pairs if moments])
+    return AskedTargets(values, known, named, seconds)

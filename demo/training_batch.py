@@ -7,6 +7,7 @@ that a server gets, at the price of one picture for all.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,12 +107,15 @@ class Batcher:
             self._known[text] = self._tokenizer.encode(text)
         return self._known[text]
 
-    def batch(self, examples: Sequence[Example], pairs: float = 0.0, seed: int = 0) -> Batch:
+    def batch(
+        self, examples: Sequence[Example], pairs: float = 0.0, seed: int = 0, moments: bool = False
+    ) -> Batch:
         """All examples in one batch.
 
         Args:
             pairs: fraction of the examples whose questions are asked two by two.
             seed: decides which.
+            moments: whether to learn when what a question names happens.
         """
         rng = np.random.default_rng(seed)
         samples = [self._sample(example, 2 if rng.random() < pairs else 1) for example in examples]
@@ -126,10 +130,13 @@ class Batcher:
             ids[row, :used], branches[row, :used] = sample.ids, sample.branches
             positions[:, row, :used] = sample.positions
             cell_places.append(row * length + sample.first_cell + np.arange(sample.cells))
-            for turn, (start, stop) in zip(example.turns, sample.answers, strict=True):
+            for turn, (start, stop), named in zip(
+                example.turns, sample.answers, sample.named, strict=True
+            ):
                 places.append(row * length + np.arange(start, stop))
                 characters = [first for first, _ in self.encode(turn.answer).offsets]
-                turns.append(AskedTurn(turn, answered, answered + stop - start, characters))
+                after = [row * length + place for place in named]
+                turns.append(AskedTurn(turn, answered, answered + stop - start, characters, after))
                 answered += stop - start
         answer_places = np.concatenate(places)
         weights = np.concatenate(
@@ -145,7 +152,7 @@ class Batcher:
             answer_ids=torch.from_numpy(ids.ravel()[answer_places]),
             answer_weights=torch.from_numpy(weights.astype(np.float32)),
             turns=turns,
-            asked=asked_targets(turns),
+            asked=asked_targets(turns, moments),
             cells=_cell_targets(examples),
         )
 
@@ -160,11 +167,16 @@ class Batcher:
         beginning = len(ids)
         branches = [0] * beginning
         offsets: list[int] = []  # of each branch token from the branch's start
-        answers = []
+        answers, named = [], []
         for index, turn in enumerate(example.turns):
             first = index % turns_a_branch == 0
-            question = turn.question + "<|im_end|>\n<|im_start|>assistant\n"
-            opening = self.encode(question if first else "\n<|im_start|>user\n" + question).ids
+            before_question = "" if first else "\n<|im_start|>user\n"
+            encoded = self.encode(
+                f"{before_question}{turn.question}<|im_end|>\n<|im_start|>assistant\n"
+            )
+            opening = encoded.ids
+            ends = [end - len(before_question) for _, end in encoded.offsets]
+            named.append([len(ids) + bisect_left(ends, end) for end, _ in turn.moments])
             answer = [*self.encode(turn.answer).ids, token_id("<|im_end|>")]
             start = len(ids) + len(opening)
             answers.append((start, start + len(answer)))
@@ -176,7 +188,7 @@ class Batcher:
         positions = np.concatenate(
             [shared, np.broadcast_to(branch_positions, (3, len(offsets)))], axis=1
         )
-        return _Sample(ids, branches, positions, answers, len(before), math.prod(grid))
+        return _Sample(ids, branches, positions, answers, named, len(before), math.prod(grid))
 
 
 @dataclass
@@ -185,6 +197,7 @@ class _Sample:
     branches: list[int]
     positions: npt.NDArray[np.int64]
     answers: list[tuple[int, int]]
+    named: list[list[int]]  # of each turn, the places of its moments
     first_cell: int
     cells: int
 

@@ -10,6 +10,7 @@ import torch
 
 from saccade.demo.tokenizer import build_tokenizer
 from saccade.demo.training_batch import Batcher, TowerBatch, tower_batch
+from saccade.demo.training_schedule import Schedule
 from saccade.demo.world_examples import (
     MOST_CELLS,
     TRAINING_RATES,
@@ -26,6 +27,7 @@ CLIP_TASKS = ("event_time", "order", "colour_kind", "caption")
 _HELD_OUT_SEED = 2**31  # training seeds are far below
 # Batches, one after another.
 _CYCLE = ("pictures", "clips", "pictures", "pictures", "clips", "pictures", "crowded")
+_CLIPS_CYCLE = ("clips", "pictures", "clips", "pictures", "clips", "crowded")
 _CELLS_A_BATCH, _CLIP_CELLS_A_BATCH = 400, 900  # a clip has fewer questions a cell
 _RATE_SHARES = (1 / np.array(TRAINING_RATES)) / (1 / np.array(TRAINING_RATES)).sum()
 _MOST_EXAMPLES = 16
@@ -52,16 +54,18 @@ def _crowded(rng: np.random.Generator) -> list[Example]:
     return examples
 
 
-def training_examples(seed: int, step: int) -> list[Example]:
+def training_examples(seed: int, step: int, more_clips: bool = False) -> list[Example]:
     """The examples of one step of both: small and few things at first.
 
     Args:
         step: counts from the first of both. In some steps nothing is asked: letters take the tower
             longest, and crowded pictures have many more.
+        more_clips: half of the batches instead of two in seven.
     """
     rng = np.random.default_rng([seed, step, 1])
     progress = min(1.0, step / _RAMP)
-    kind = _CYCLE[step % len(_CYCLE)]
+    cycle = _CLIPS_CYCLE if more_clips else _CYCLE
+    kind = cycle[step % len(cycle)]
     if kind == "clips":
         return _clips(rng, progress)
     if kind == "crowded":
@@ -119,16 +123,12 @@ def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list
     return examples
 
 
-def stream(seed: int, first_step: int, tower_steps: int) -> Iterator[TowerBatch]:
-    """Batches from ``first_step`` on, without end, from a process that works ahead.
-
-    Args:
-        tower_steps: how many steps at the beginning have nothing but the tower's batches.
-    """
+def stream(seed: int, first_step: int, schedule: Schedule) -> Iterator[TowerBatch]:
+    """Batches from ``first_step`` on, without end, from a process that works ahead."""
     context = multiprocessing.get_context("spawn")
     queue: Queue[TowerBatch] = context.Queue(_AHEAD)
     process = context.Process(
-        target=_produce, args=(queue, seed, first_step, tower_steps), daemon=True
+        target=_produce, args=(queue, seed, first_step, schedule), daemon=True
     )
     process.start()
     try:
@@ -139,21 +139,22 @@ def stream(seed: int, first_step: int, tower_steps: int) -> Iterator[TowerBatch]
         process.join()
 
 
-def _batch(batcher: Batcher, seed: int, step: int, tower_steps: int) -> TowerBatch:
-    if step < tower_steps:
+def _batch(batcher: Batcher, seed: int, step: int, schedule: Schedule) -> TowerBatch:
+    if step < schedule.tower:
         return tower_batch(tower_examples(seed, step))
-    examples = training_examples(seed, step - tower_steps)
+    of_clips = schedule.is_about_clips(step)
+    examples = training_examples(seed, step - schedule.tower, of_clips)
     asked = [example for example in examples if example.turns]
-    return batcher.batch(asked, pairs=0.2, seed=step) if asked else tower_batch(examples)
+    return batcher.batch(asked, 0.2, step, of_clips) if asked else tower_batch(examples)
 
 
-def _produce(queue: "Queue[TowerBatch]", seed: int, step: int, tower_steps: int) -> None:
+def _produce(queue: "Queue[TowerBatch]", seed: int, step: int, schedule: Schedule) -> None:
     torch.set_num_threads(1)
     batcher = Batcher(build_tokenizer())
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs as a child"
     while True:
-        batch = _batch(batcher, seed, step, tower_steps)
+        batch = _batch(batcher, seed, step, schedule)
         while True:
             try:
                 queue.put(batch, timeout=_PATIENCE)

@@ -26,7 +26,7 @@ class DenseHeads(nn.Module):
     Args:
         hidden: width of what is read.
         cells_layer: the layer after which the cells know their places.
-        asked_layer: the layer after which the answer's tokens know what they are about.
+        asked_layer: the layer after which tokens know what they are about.
     """
 
     def __init__(self, hidden: int, cells_layer: int, asked_layer: int) -> None:
@@ -94,6 +94,9 @@ class DenseHeads(nn.Module):
             losses["asked"] = functional.smooth_l1_loss(
                 about[known], batch.asked.values[known], beta=0.1
             )
+        if len(batch.asked.named):
+            about = self.asked(states[self.asked_layer].flatten(0, 1)[batch.asked.named])
+            losses["moment"] = functional.smooth_l1_loss(about[:, 4], batch.asked.moments, beta=0.1)
         return losses
 
 
@@ -125,5 +128,6 @@ WEIGHTS = {
     "box": 1.0,
     "event": 0.7,
     "asked": 1.0,
+    "moment": 1.0,
 }
 """What each loss counts."""

@@ -25,6 +25,8 @@ class Turn:
     # Where the answer is read off: up to which of its characters it is about which box, in pixels
     # of the resized picture. Empty: about more than one place at once, or about none.
     spots: tuple[tuple[int, Box], ...] = ()
+    # Which events the question names: at which of its characters one has been named, its second.
+    moments: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,9 @@ def picture_turns(
 def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
     """The turns of one task that this clip allows, in random order."""
     if task == "event_time":
-        turns = [Turn(task, _when(rng, event), mm_ss(event.second)) for event in clip.events]
+        turns = [_time(rng, event) for event in clip.events]
     elif task == "order" and len(clip.events) > 1:
-        first, second = clip.events[0].phrase, clip.events[1].phrase
-        turns = [
-            Turn(task, f"What happens first: {one} or {other}?", first)
-            for one, other in ((first, second), (second, first))
-        ]
+        turns = [_order(clip.events), _order(clip.events[::-1])]
     elif task == "colour_kind":
         turns = _of_still_things(clip)
     elif task == "caption":
@@ -218,9 +216,22 @@ def _caption(things: Sequence[Seen]) -> list[Turn]:
     return [Turn("caption", "Describe the image.", joined[0].upper() + joined[1:] + ".")]
 
 
-def _when(rng: np.random.Generator, event: Event) -> str:
+def _time(rng: np.random.Generator, event: Event) -> Turn:
     asked = ("When does", "At what second does")[rng.integers(2)]
     if event.action == "turn":
         assert event.after is not None
-        return f"{asked} the {event.subject.kind} turn {event.after.colour}?"
-    return f"{asked} the {event.subject.label} {event.action}?"
+        named = f"{asked} the {event.subject.kind} turn {event.after.colour}"
+    else:
+        named = f"{asked} the {event.subject.label} {event.action}"
+    moments = ((len(named), event.second),)
+    return Turn("event_time", f"{named}?", mm_ss(event.second), moments=moments)
+
+
+def _order(events: Sequence[Event]) -> Turn:
+    """Asks for the earlier of two events, which are named as they are given."""
+    one, other = events
+    named = f"What happens first: {one.phrase}"
+    both = f"{named} or {other.phrase}"
+    first = min(one, other, key=lambda event: event.second)
+    moments = ((len(named), one.second), (len(both), other.second))
+    return Turn("order", f"{both}?", first.phrase, moments=moments)

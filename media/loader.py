@@ -5,7 +5,6 @@ fetches and plans from the header, ``decode`` does the expensive work.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from PIL import Image
 
 from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.cores import usable_cores
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher
 from saccade.media.image import Pixels, decode_image, read_header, resize
@@ -72,7 +72,7 @@ class MediaLoader:
         media_limits: MediaLimits | None = None,
         observe: Observer = ignore,
     ) -> None:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         workers = workers or cores
         self._workers = workers
         self._geometry = geometry

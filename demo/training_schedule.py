@@ -1,0 +1,35 @@
+"""The phases of a training run: what is trained, on what, and how fast it learns."""
+
+from dataclasses import dataclass
+
+_WARM_UP = 100  # steps, at the beginning of each phase
+_LEAST = 0.02  # of the peak of a phase
+# Of the tower's peak, when the language model learns too.
+_PEAK_OF_BOTH, _PEAK_OF_CLIPS = 0.3, 0.15
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps each phase has."""
+
+    tower: int  # the tower alone
+    both: int  # the tower and the language model
+    clips: int  # both, with more clips, and with what questions about events name
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        return self.tower + self.both + self.clips
+
+    def is_about_clips(self, step: int) -> bool:
+        """Whether this step, counted from zero, belongs to the last phase."""
+        return step >= self.tower + self.both
+
+    def rate_share(self, step: int) -> float:
+        """Of the peak learning rate: constant for the tower, then a straight fall in each phase."""
+        if step < self.tower:
+            return min(1.0, (step + 1) / _WARM_UP)
+        begun, length, peak = step - self.tower, self.both, _PEAK_OF_BOTH
+        if self.is_about_clips(step):
+            begun, length, peak = begun - self.both, self.clips, _PEAK_OF_CLIPS
+        return peak * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST, 1 - begun / length)
