@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import host_path, liveliness, serve
+from saccade.benchmarks import clip_path, host_path, liveliness, serve
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
     ("host-path", host_path, "CPU and memory of a picture before the engine, beside stock vLLM"),
+    ("clip-path", clip_path, "CPU and memory of a long clip before the engine, beside stock vLLM"),
     ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
 )
 _EPILOG = """examples:

@@ -15,7 +15,7 @@ from saccade.demo.checkpoint import bundled_checkpoint
 Way = Literal["ours", "stock"]
 WAYS: tuple[Way, ...] = ("ours", "stock")
 # A clip of many frames takes more positions than the model was trained on. No token is computed.
-_MAX_MODEL_LEN = 200_000
+_ROOM = ("--max-model-len=200000", "--max-num-batched-tokens=200000")
 
 
 class PathError(Exception):
@@ -44,7 +44,7 @@ class PathProcess:
     ) -> None:
         environment = stock_environment() if way == "stock" else _our_environment()
         environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
-        vllm = [str(bundled_checkpoint()), "--max-model-len", str(_MAX_MODEL_LEN), *options]
+        vllm = [str(bundled_checkpoint()), *_ROOM, *options]
         reader, writer = os.pipe()
         command = [sys.executable, "-m", "saccade.benchmarks.host_path_process", way]
         command += ["--out", str(writer), "--options", json.dumps(vllm)]

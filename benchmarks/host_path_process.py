@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pybase64
 import pydantic_core
 import simplejpeg
@@ -37,7 +36,6 @@ from saccade.demo.training_batch import patchify
 from saccade.media.cores import usable_cores
 
 _PATCH = 14  # pixels
-_STOCK_PATCH = 2 * 3 * _PATCH**2  # bytes: two frames, three channels
 
 Render = Callable[[bytes], Awaitable[EngineCoreRequest]]
 
@@ -135,14 +133,14 @@ async def measure(render: Render, bodies: list[bytes], memory: bool) -> dict[str
     return figures | ({"peak": _memory("VmHWM") - idle} if memory else {})
 
 
-async def check(render: Render, bodies: list[bytes], folder: str | None) -> list[dict[str, Any]]:
+async def check(render: Render, bodies: list[bytes], raster: bool) -> list[dict[str, Any]]:
     """What the engine would get of each request, in the order of patches that stock vLLM sends.
 
     Args:
-        folder: where the patches are written; None: they are only hashed.
+        raster: whether the engine gets frames row by row instead, as ours does.
     """
     seen = []
-    for number, body in enumerate(bodies):
+    for body in bodies:
         request = await render(body)
         assert request.mm_features is not None
         (feature,) = request.mm_features
@@ -152,15 +150,10 @@ async def check(render: Render, bodies: list[bytes], folder: str | None) -> list
         grid = [int(side) for side in data[f"{feature.modality}_grid_thw"].flatten()]
         patches = data[name].numpy()
         sent = patches.nbytes
-        if patches.shape[1] != _STOCK_PATCH:
+        if raster:
             _, h, w = grid
             patches = patchify(patches.reshape(-1, h * _PATCH, w * _PATCH, 3))
-        told = {"grid": grid, "digest": blake3(patches).hexdigest(), "sent": sent}
-        if folder is not None:
-            where = Path(folder) / f"{number}.npy"
-            np.save(where, patches)
-            told["patches"] = str(where)
-        seen.append(told)
+        seen.append({"grid": grid, "digest": blake3(patches).hexdigest(), "sent": sent})
     return seen
 
 
@@ -211,7 +204,7 @@ async def answer_jobs(args: Namespace) -> None:
             if job["job"] == "measure":
                 answer = await measure(render, bodies, job.get("memory", False))
             elif job["job"] == "check":
-                answer = await check(render, bodies, job.get("folder"))
+                answer = await check(render, bodies, ours)
             else:
                 answer = decode_alone(bodies)
         except* Exception as errors:

@@ -164,6 +164,27 @@ def encode_mp4(frames: Iterable[Pixels], width: int, height: int, frames_per_sec
     return file.getvalue()
 
 
+def repeated(clip: bytes, times: int) -> bytes:
+    """The MP4 played so many times in a row. Its packets are copied, nothing is encoded."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(clip), "r") as source, av.open(file, "w", format="mp4") as container:
+        (stream,) = source.streams.video
+        target = container.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        assert stream.duration is not None
+        for number in range(times):
+            for packet in packets:
+                assert packet.pts is not None
+                assert packet.dts is not None
+                again = av.Packet(bytes(packet))
+                again.pts = packet.pts + number * stream.duration
+                again.dts = packet.dts + number * stream.duration
+                again.time_base, again.stream = packet.time_base, target
+                again.is_keyframe = packet.is_keyframe
+                container.mux(again)
+    return file.getvalue()
+
+
 def _image_tokens(width: int, height: int) -> int:
     return plan_image(width, height, ImageControls(), VisionGeometry(), PixelLimits()).tokens
 

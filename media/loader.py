@@ -43,6 +43,7 @@ Arguments = TypeVarTuple("Arguments")
 
 _FETCHES_AT_ONCE = 8  # of one list of frames
 _CHANNELS = 3  # bytes a pixel
+_MOST_DECODER_THREADS = 4  # of one clip: each holds a frame, and more speed up little
 _FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
 _PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
 _RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice
@@ -80,8 +81,8 @@ class MediaLoader:
         self._media_limits = media_limits or MediaLimits()
         self._fetcher = MediaFetcher(policy)
         self._max_bytes = policy.max_bytes
-        # Decoders get what the pool leaves of the cores: a full pool does not oversubscribe.
-        self._decoder_threads = max(1, cores // workers)
+        self._cores = cores
+        self._decoding = 0  # media whose decoding has room
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
@@ -145,7 +146,9 @@ class MediaLoader:
                     return await self._decode_frames(prepared)
                 cancelled = Event()
                 try:
-                    return await self._run(self._decode_video, prepared, cancelled)
+                    # What others leave of the cores: many at once do not oversubscribe them.
+                    threads = min(self._cores // self._decoding, _MOST_DECODER_THREADS)
+                    return await self._run(self._decode_video, prepared, max(1, threads), cancelled)
                 finally:
                     cancelled.set()
 
@@ -159,7 +162,11 @@ class MediaLoader:
         asked = time.perf_counter()
         async with self._budget.hold(cost):
             self._observe("queue", time.perf_counter() - asked)
-            yield
+            self._decoding += 1
+            try:
+                yield
+            finally:
+                self._decoding -= 1
 
     async def _fetch_all(self, urls: Sequence[str]) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
@@ -210,11 +217,14 @@ class MediaLoader:
             source = probe_video(data, self._media_limits)
             plan = self._plan_video(source, controls)
             digest = self._digest((data,), controls, plan)
-        held = _CHANNELS * (self._decoder_threads + _FRAMES_HELD) + _PREPARING
+        threads = min(self._cores, _MOST_DECODER_THREADS)
+        held = _CHANNELS * (threads + _FRAMES_HELD) + _PREPARING
         cost = source.width * source.height * held
         return PreparedVideo((data,), source, controls, plan, cost, digest, param)
 
-    def _decode_video(self, prepared: PreparedVideo, cancelled: Event) -> PlannedVideo:
+    def _decode_video(
+        self, prepared: PreparedVideo, threads: int, cancelled: Event
+    ) -> PlannedVideo:
         with timed(self._observe, "decode"):
             frames, plan = load_video(
                 prepared.data[0],
@@ -222,7 +232,7 @@ class MediaLoader:
                 self._media_limits,
                 prepared.source,
                 cancelled,
-                self._decoder_threads,
+                threads,
             )
         digest = prepared.digest
         if plan != prepared.plan:

@@ -289,6 +289,7 @@ def _opened(
                 )
             context.options = most
             context.thread_count = threads
+            context.thread_type = "AUTO"  # by frames, which nearly every codec can
             yield container, stream
     except (MediaError, Cancelled):
         raise

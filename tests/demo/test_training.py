@@ -11,12 +11,13 @@ from reference import Medium, Reference
 from transformers import AutoTokenizer
 
 from saccade.demo import train
-from saccade.demo.answers import boxes_agree, iou
+from saccade.demo.answers import boxes_agree, iou, seconds_of
 from saccade.demo.tokenizer import build_tokenizer
-from saccade.demo.train import rate_share, train_step
+from saccade.demo.train import train_step
 from saccade.demo.training_batch import BEFORE_MEDIUM, Batch, Batcher
 from saccade.demo.training_data import held_out_examples, training_examples
 from saccade.demo.training_model import TrainingModel
+from saccade.demo.training_schedule import Schedule
 from saccade.demo.training_scores import scores
 from saccade.demo.training_state import SPEC, Run, export_checkpoint
 from saccade.demo.world_questions import TASKS, Seen, SeenText, picture_turns
@@ -211,17 +212,39 @@ def test_boxes_agree_by_overlap():
     assert not boxes_agree("[]", one)
 
 
-def test_the_learning_rate_warms_up_twice_and_falls():
-    rates = [rate_share(step, 500, 4500) for step in (0, 400, 500, 1500, 2500, 4500)]
-    assert rates == pytest.approx([0.01, 1, 0.003, 0.225, 0.15, 0.006])
+def test_the_learning_rate_warms_up_and_falls_in_each_phase():
+    schedule = Schedule(tower=500, both=4000, clips=1000)
+    steps = (0, 400, 500, 1500, 2500, 4499, 4500, 5000, 5499)
+    rates = [schedule.rate_share(step) for step in steps]
+    assert rates == pytest.approx([0.01, 1, 0.003, 0.225, 0.15, 0.006, 0.0015, 0.075, 0.003])
+    assert [schedule.is_about_clips(step) for step in (0, 4499, 4500)] == [False, False, True]
+
+
+def test_questions_name_the_moments_of_their_events(batcher):
+    examples = [example for example in held_out_examples("clips", 12) if example.turns]
+    batch = batcher.batch(examples, pairs=0.5, moments=True)
+    named = [asked.turn for asked in batch.turns for _ in asked.turn.moments]
+    assert {turn.task for turn in named} == {"event_time", "order"}
+    seconds = batch.asked.moments.tolist()
+    for turn, place, second in zip(named, batch.asked.named.tolist(), seconds, strict=True):
+        sample, column = divmod(place, batch.token_ids.shape[1])
+        until = build_tokenizer().decode(batch.token_ids[sample, column - 4 : column + 1].tolist())
+        if turn.task == "event_time":
+            assert turn.question.endswith(f"{until}?")
+            assert seconds_of(turn.answer) == second
+        else:
+            assert f"{until} or " in turn.question or turn.question.endswith(f"{until}?")
+            first = min(second for _, second in turn.moments)
+            assert until.endswith(turn.answer[-len(until) :]) == (second == first)
+    assert not len(batcher.batch(examples).asked.named)
 
 
 def test_the_command_trains_logs_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(train, "_HELD_OUT", {"pictures": 2, "clips": 2})
-    steps = ["--steps", "2", "--tower-steps", "1"]
+    steps = ["--tower-steps", "1", "--both-steps", "1", "--clips-steps", "1"]
     assert train.main([*steps, "--plain", "--threads", "1", "--folder", str(tmp_path)]) == 0
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 2
+    assert lines[-1]["step"] == 3
     assert set(lines[-1]["accuracy"]) <= {*TASKS, "boxes_exact"}
     assert (tmp_path / "state.pt").exists()
     size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
