@@ -16,6 +16,8 @@ from saccade.benchmarks.arguments import natural, positive, sizes
 from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.load import Load, Outcome, run_load
 from saccade.benchmarks.report import problem_list, result_line, table, write_json
+from saccade.benchmarks.stock import NoStock
+from saccade.benchmarks.versus import VERSUS_SIZES, run_versus
 from saccade.benchmarks.workloads import KINDS, Request, Workload
 from saccade.demo.server_process import ServerError, ServerProcess
 
@@ -24,10 +26,16 @@ _EPILOG = """examples:
   saccade bench serve --url http://localhost:8000 --size 448x448,1920x1080 --requests 128
   saccade bench serve --url http://localhost:8000 --workload video --size 640x480 --seconds 10
   saccade bench serve --concurrency 32 --requests 512 --max-tokens 64 --json result.json
+  saccade bench serve --versus stock --max-tokens 4
 
 Every picture and clip is different, so caches do not help. Every answer is checked: 200, not
 empty, a valid finish_reason, and as many prompt tokens as planned. If one is wrong, no figures are
 printed. The last line is RESULT key=value ..., times in milliseconds.
+
+--versus: both servers get the same requests, in rounds by turns. Unless nine in ten answers are
+equal, no figures are printed; those that differ are listed. The last line is, for each width,
+RESULT rps_ratio_448= (our requests per second over stock's) ttft_p99_ratio_448= (our time to first
+token over stock's).
 
 exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted
 """
@@ -47,13 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its name at the server (default: the first it lists); without --url what to serve "
         "(default: demo)",
     )
+    parser.add_argument(
+        "--versus",
+        choices=("stock",),
+        help="start vLLM without Saccade too, on the bundled checkpoint, and take turns",
+    )
     parser.add_argument("--workload", choices=KINDS, default="image", help="default: image")
     parser.add_argument(
         "--size",
         type=sizes,
-        default=((448, 448),),
         metavar="WxH[,WxH]",
-        help="of pictures or frames in pixels; several are taken in turn (default: 448x448)",
+        help="of pictures or frames in pixels; several are taken in turn, with --versus one after "
+        "the other (default: 448x448, with --versus 448x448,1024x768)",
     )
     parser.add_argument(
         "--seconds", type=positive(float), default=4.0, help="length of a clip (default: 4)"
@@ -98,17 +111,27 @@ def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
     if args.seed is None:
         args.seed = secrets.randbelow(2**31)
+    if args.size is None:
+        args.size = VERSUS_SIZES if args.versus else ((448, 448),)
     if args.workload == "video" and any(side % 2 for size in args.size for side in size):
         print("saccade bench: error: --size: clips need even sides", file=sys.stderr)
         return 2
+    if args.versus and (args.url or args.model):
+        print(
+            "saccade bench: error: --versus starts both servers: no --url, no --model",
+            file=sys.stderr,
+        )
+        return 2
     try:
+        if args.versus:
+            return run_versus(args)
         with _server(args) as url:
             return _measure(args, url)
     except ServerError as error:
         if error.log_tail:
             print(f"the server's last lines:\n{error.log_tail}", file=sys.stderr)
         message = str(error)
-    except BenchError as error:
+    except (BenchError, NoStock) as error:
         message = str(error)
     print(f"saccade bench: error: {message}", file=sys.stderr)
     return 1

@@ -9,12 +9,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+from saccade.demo.server_process import ServerProcess
+
 _ROOT = Path(__file__).resolve().parent.parent
 _BESIDE = (_ROOT / ".oracle", _ROOT / "tests" / "oracle")
 
 
 class NoStock(Exception):
     """vLLM's own Qwen2.5-VL cannot run here."""
+
+
+class StockServer(ServerProcess):
+    """vLLM's own server on a checkpoint folder.
+
+    Raises on entering:
+        NoStock: vLLM's own Qwen2.5-VL cannot run here.
+    """
+
+    ready_path = "/health"
+
+    def command(self, model: str) -> list[str]:
+        module = "vllm.entrypoints.openai.api_server"
+        return [sys.executable, "-m", module, f"--model={model}", "--served-model-name=demo"]
+
+    def environment(self) -> dict[str, str]:
+        return stock_environment()
 
 
 def stock_environment() -> dict[str, str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Self
 
 import httpx
 
@@ -61,9 +62,11 @@ class ServerProcess:
     whatever is left of the group. Inside the context SIGTERM to this process leaves it too.
     """
 
+    ready_path = "/ready"
+
     def __init__(self, model: str, flags: Sequence[str] = LIGHT_FLAGS) -> None:
         self._port = free_port()
-        self._arguments = [*_serve_arguments(model, self._port), *flags]
+        self._command = [*self.command(model), "--host=127.0.0.1", f"--port={self._port}", *flags]
         self._process: subprocess.Popen[bytes] | None = None
         # Stays open as long as the server runs; closed on leaving.
         self._log = tempfile.NamedTemporaryFile(prefix="saccade-serve-", suffix=".log")  # noqa: SIM115
@@ -74,8 +77,16 @@ class ServerProcess:
         """The root of the server, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
-    def __enter__(self) -> "ServerProcess":
-        environment = dict(os.environ)
+    def command(self, model: str) -> list[str]:
+        """What starts the server, but for its address and the flags."""
+        return [*saccade_command(), "serve", model]
+
+    def environment(self) -> dict[str, str]:
+        """The variables that it starts with."""
+        return dict(os.environ)
+
+    def __enter__(self) -> Self:
+        environment = self.environment()
         # It listens on the loopback interface for one caller, who has no key.
         environment.pop("SACCADE_API_KEY", None)
         environment.pop("VLLM_API_KEY", None)
@@ -83,7 +94,7 @@ class ServerProcess:
             self._previous_handler = signal.signal(signal.SIGTERM, _leave)
         # Our own command line, no shell.
         self._process = subprocess.Popen(  # noqa: S603
-            [*saccade_command(), *self._arguments],
+            self._command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -106,7 +117,7 @@ class ServerProcess:
             self._log.close()
 
     def wait_ready(self, timeout: float, waiting: Callable[[], None] = lambda: None) -> None:
-        """Return when `/ready` answers 200; calls `waiting` about twice a second until then.
+        """Return when `ready_path` answers 200; calls `waiting` about twice a second until then.
 
         Raises:
             ServerError: the server ended, or was not ready within `timeout` seconds.
@@ -122,7 +133,7 @@ class ServerProcess:
                         self.log_tail(),
                     )
                 try:
-                    if client.get("/ready").status_code == 200:
+                    if client.get(self.ready_path).status_code == 200:
                         return
                 except httpx.TransportError:
                     pass  # it does not listen yet
@@ -158,10 +169,6 @@ class ServerProcess:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         return process.returncode
-
-
-def _serve_arguments(model: str, port: int) -> list[str]:
-    return ["serve", model, "--host=127.0.0.1", f"--port={port}"]
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import fastapi
@@ -56,7 +57,8 @@ def choice(delta: dict, finish_reason: str | None = None) -> str:
 
 async def answer(body: dict, behaviour: str) -> AsyncIterator[str]:
     yield choice({"role": "assistant", "content": ""})
-    for piece in () if behaviour == "silent" else PIECES:
+    pieces = {"silent": (), "blue": ("A ", "blue ", "car")}.get(behaviour, PIECES)
+    for piece in pieces:
         await asyncio.sleep(PAUSE)
         yield choice({"content": piece})
     if behaviour == "hang":
@@ -122,6 +124,18 @@ def application(server: FakeServer) -> fastapi.FastAPI:
 
 @pytest.fixture
 def fake_server() -> Iterator[FakeServer]:
+    with running_server() as state:
+        yield state
+
+
+@pytest.fixture
+def other_server() -> Iterator[FakeServer]:
+    with running_server() as state:
+        yield state
+
+
+@contextmanager
+def running_server() -> Iterator[FakeServer]:
     state = FakeServer()
     config = uvicorn.Config(application(state), port=0, log_level="warning")
     server = uvicorn.Server(config)

@@ -1,0 +1,156 @@
+"""`saccade bench serve --versus stock`: Saccade and stock vLLM under the same load, by turns."""
+
+import argparse
+import asyncio
+import statistics
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from saccade.benchmarks.figures import Figures, find_problems, summarise
+from saccade.benchmarks.load import Load, run_load
+from saccade.benchmarks.report import problem_list, write_report
+from saccade.benchmarks.stock import StockServer
+from saccade.benchmarks.workloads import Request, Workload
+from saccade.demo.checkpoint import bundled_checkpoint
+from saccade.demo.server_process import ServerProcess
+
+VERSUS_SIZES = ((448, 448), (1024, 768))
+_ROUNDS = 4  # of each size, which share its requests
+_MODEL = "demo"
+# Both round to bfloat16, but not at the same places: where two tokens are equally likely to the
+# last bit, answers part.
+_LEAST_EQUAL = 0.9
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of one size said."""
+
+    figures: Mapping[str, Figures]  # by server
+    different: list[str]  # answers that differ
+
+
+def run_versus(args: argparse.Namespace) -> int:
+    """Run the benchmark; returns the exit code.
+
+    Raises:
+        ServerError: a server did not start, or died.
+        NoStock: stock vLLM cannot run here.
+    """
+    checkpoint = str(bundled_checkpoint())
+    servers = {"ours": ServerProcess(_MODEL), "stock": StockServer(checkpoint)}
+    with ExitStack() as stack:
+        for name, server in servers.items():
+            print(f"starting: {name}", file=sys.stderr, flush=True)
+            stack.enter_context(server)
+            server.wait_ready(args.timeout)
+        return compare(args, {name: server.url for name, server in servers.items()})
+
+
+def compare(args: argparse.Namespace, urls: Mapping[str, str]) -> int:
+    """Put both servers under load; returns the exit code.
+
+    Args:
+        urls: of ``ours`` and ``stock``.
+    """
+    rounds, problems = _measure(args, urls)
+    asked = sum(round.figures["ours"].requests for of_size in rounds.values() for round in of_size)
+    different = [
+        text for of_size in rounds.values() for round in of_size for text in round.different
+    ]
+    if asked and len(different) > (1 - _LEAST_EQUAL) * asked:
+        problems.append(f"{len(different)} of {asked} answers differ: {different[0]}")
+    result = None if problems else _result(rounds)
+    if result is None:
+        print("no figures:", problem_list(problems), sep="\n")
+        print("RESULT correct=0")
+    else:
+        print(f"{asked - len(different)} of {asked} answers are equal")
+        print(*different, _table(rounds), sep="\n")
+        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
+    if args.json is not None:
+        figures = {
+            f"{width}x{height}": [
+                {name: one.flat() for name, one in round.figures.items()} for round in of_size
+            ]
+            for (width, height), of_size in rounds.items()
+        }
+        report = {"benchmark": "serve --versus stock", "result": result, "problems": problems}
+        kept = figures if result else None
+        write_report(args.json, {**report, "rounds": kept, "different": different})
+    return 1 if problems else 0
+
+
+Rounds = dict[tuple[int, int], list[Round]]
+
+
+def _measure(args: argparse.Namespace, urls: Mapping[str, str]) -> tuple[Rounds, list[str]]:
+    rounds: Rounds = {}
+    problems: list[str] = []
+    for size in args.size:
+        workload = Workload(args.workload, (size,), args.max_tokens, args.seed, args.seconds)
+        text_tokens = {}
+        for name, url in urls.items():
+            (plain,) = _load(args, url, [workload.text_only(_MODEL)], 1).outcomes
+            text_tokens[name] = plain.prompt_tokens or 0
+        rounds[size] = []
+        count = max(args.concurrency, args.requests // _ROUNDS)
+        for number in range(_ROUNDS + 1):
+            made = workload.requests(range(number * count, (number + 1) * count), _MODEL)
+            print(f"{size[0]}x{size[1]}, round {number}", file=sys.stderr, flush=True)
+            names = list(urls)[:: 1 if number % 2 else -1]
+            loads = {name: _load(args, urls[name], made, args.concurrency) for name in names}
+            if number == 0:  # warms up
+                continue
+            found = [
+                f"{name}, {problem}"
+                for name, load in loads.items()
+                for problem in find_problems(made, load.outcomes, text_tokens[name])
+            ]
+            problems += found
+            if not found:
+                figures = {name: summarise(made, load) for name, load in loads.items()}
+                rounds[size].append(Round(figures, _different(loads)))
+    return rounds, problems
+
+
+def _load(args: argparse.Namespace, url: str, requests: list[Request], concurrency: int) -> Load:
+    return asyncio.run(run_load(url, requests, concurrency, args.timeout))
+
+
+def _different(loads: Mapping[str, Load]) -> list[str]:
+    pairs = zip(loads["ours"].outcomes, loads["stock"].outcomes, strict=True)
+    return [
+        f"request {ours.index}: {ours.text!r}, stock {stock.text!r}"
+        for ours, stock in pairs
+        if ours.text != stock.text
+    ]
+
+
+def _result(rounds: Rounds) -> dict[str, float]:
+    """Medians over the rounds of ours over stock's."""
+    result = {}
+    for (width, _), of_size in rounds.items():
+        pairs = [(round.figures["ours"], round.figures["stock"]) for round in of_size]
+        result[f"rps_ratio_{width}"] = statistics.median(
+            ours.requests_per_second / stock.requests_per_second for ours, stock in pairs
+        )
+        result[f"ttft_p99_ratio_{width}"] = statistics.median(
+            ours.ttft_ms.p99 / stock.ttft_ms.p99 for ours, stock in pairs
+        )
+    return result
+
+
+def _table(rounds: Rounds) -> str:
+    """For a terminal."""
+    lines = [f"{'':<20}{'requests/s':>12}{'TTFT p50 ms':>14}{'TTFT p99 ms':>14}"]
+    for (width, height), of_size in rounds.items():
+        for name in of_size[0].figures:
+            figures = [round.figures[name] for round in of_size]
+            rate = statistics.median(one.requests_per_second for one in figures)
+            p50 = statistics.median(one.ttft_ms.p50 for one in figures)
+            p99 = statistics.median(one.ttft_ms.p99 for one in figures)
+            lines.append(f"{f'{width}x{height}, {name}':<20}{rate:>12.2f}{p50:>14.0f}{p99:>14.0f}")
+    return "\n".join(lines)
