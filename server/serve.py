@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
+from typing import Any
 
 import uvloop
 
@@ -14,6 +16,7 @@ from saccade.server.app import build_app
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.metrics import observe_stage
+from saccade.server.processes import serve_in_processes
 from saccade.server.routes import Services
 from saccade.server.settings import (
     SettingError,
@@ -63,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
         return _fail(str(error), 2)
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
     try:
+        if (args.api_server_count or 1) > 1:
+            serve_in_processes(args, partial(_work, settings), settings.drain_timeout)
+            return 0
         with vllm_adapter.bound_socket(args) as sock:
             return uvloop.run(_serve(args, settings, sock))
     except KeyboardInterrupt:
@@ -75,10 +81,28 @@ def run(args: argparse.Namespace) -> int:
         return _fail(f"the server did not start: {error}", 1)
 
 
-async def _serve(args: argparse.Namespace, settings: Settings, sock: object) -> int:
+def _work(
+    settings: Settings, _: str, sock: object, args: argparse.Namespace, shared: dict[str, Any]
+) -> None:
+    """One of several API processes."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    vllm_adapter.configure_logging(args)
+    try:
+        sys.exit(uvloop.run(_serve(args, settings, sock, shared)))
+    except KeyboardInterrupt:
+        sys.exit(0)  # the first process knows
+
+
+async def _serve(
+    args: argparse.Namespace,
+    settings: Settings,
+    sock: object,
+    shared: dict[str, Any] | None = None,
+) -> int:
+    loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
     handles = MediaHandles()
     vllm_adapter.register_connector(handles)
-    async with vllm_adapter.running_engine(args) as engine:
+    async with vllm_adapter.running_engine(args, shared) as engine:
         loader = MediaLoader(
             engine.geometry,
             engine.pixel_limits,
@@ -94,7 +118,7 @@ async def _serve(args: argparse.Namespace, settings: Settings, sock: object) -> 
         if settings.warm_up:
             await engine.warm_up()
         try:
-            await vllm_adapter.serve_until_stopped(app, args, sock)
+            await vllm_adapter.serve_until_stopped(app, args, sock, loads)
         finally:
             await loader.close()
         return 0 if await engine.is_alive() else 1

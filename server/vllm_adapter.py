@@ -1,4 +1,4 @@
-"""The only file of the server that knows vLLM's inside. Checked on vLLM 0.32.0.
+"""With `processes` the only file of the server that knows vLLM's inside. Checked on vLLM 0.32.0.
 
 vLLM's serving classes do everything that is OpenAI's: sampling, streaming, tools, structured
 output, logprobs. This file starts them, feeds them and translates their errors.
@@ -112,8 +112,6 @@ def prepare_arguments(arguments: Namespace) -> None:
     for name, why in _REFUSED.items():
         if getattr(arguments, name, None):
             raise ValueError(f"--{name.replace('_', '-')} is not supported: {why}")
-    if (arguments.api_server_count or 1) != 1:
-        raise ValueError("--api-server-count is not supported: start independent servers")
     # Our own flag of this name has replaced vLLM's; its check is the media loader's.
     arguments.allowed_media_domains = None
     try:
@@ -125,6 +123,11 @@ def prepare_arguments(arguments: Namespace) -> None:
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     # vLLM reports its use to its makers unless told not to.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    configure_logging(arguments)
+
+
+def configure_logging(arguments: Namespace) -> None:
+    """Lets our log lines look like vLLM's, and both as the flags say. Once in every process."""
     configure_logging_from_args(arguments)
     ours, theirs = logging.getLogger("saccade"), logging.getLogger("vllm")
     ours.handlers, ours.level, ours.propagate = theirs.handlers, theirs.level, False
@@ -270,9 +273,15 @@ class Engine:
 
 
 @asynccontextmanager
-async def running_engine(arguments: Namespace) -> AsyncIterator[Engine]:
-    """Starts the engine's processes; ends them on leaving."""
-    async with build_async_engine_client(arguments) as client:
+async def running_engine(
+    arguments: Namespace, shared: dict[str, Any] | None = None
+) -> AsyncIterator[Engine]:
+    """Starts the engine's processes and ends them on leaving; or joins one that others share.
+
+    Args:
+        shared: vLLM's ``client_config`` of this process (see `processes`).
+    """
+    async with build_async_engine_client(arguments, client_config=shared) as client:
         yield Engine(client, arguments)
 
 
@@ -286,8 +295,14 @@ def bound_socket(arguments: Namespace) -> Iterator[Any]:
         sock.close()
 
 
-async def serve_until_stopped(app: FastAPI, arguments: Namespace, sock: Any) -> None:
-    """Serves HTTP until ``app.state.server`` is told to exit or the engine dies."""
+async def serve_until_stopped(
+    app: FastAPI, arguments: Namespace, sock: Any, loads: Any = None
+) -> None:
+    """Serves HTTP until ``app.state.server`` is told to exit or the engine dies.
+
+    Args:
+        loads: connections of each process on the socket, and which of them is this one.
+    """
     extra: dict[str, Any] = {}
     if (log_config := get_uvicorn_log_config(arguments)) is not None:
         extra["log_config"] = log_config
@@ -295,6 +310,7 @@ async def serve_until_stopped(app: FastAPI, arguments: Namespace, sock: Any) -> 
         app,
         sock=sock,
         enable_ssl_refresh=arguments.enable_ssl_refresh,
+        peer_loads=loads,
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,

@@ -170,7 +170,6 @@ def serving_arguments(*flags):
         ["--trust-request-mm-kwargs"],
         ["--enable-prompt-embeds"],
         ["--allowed-local-media-path=/"],
-        ["--api-server-count=2"],
         ["--middleware=os.path"],
     ],
 )

@@ -1,0 +1,92 @@
+"""Several API processes before one engine (`--api-server-count`).
+
+vLLM starts the engine and watches the processes; in each runs our server. Like `vllm_adapter`,
+this file knows vLLM's inside. Checked on vLLM 0.32.0.
+"""
+
+import signal
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from vllm import AsyncEngineArgs
+from vllm.entrypoints.launchers.launcher import setup_server
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
+from vllm.v1.executor import Executor
+from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
+from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
+
+Worker = Callable[[str, Any, Namespace, dict[str, Any]], None]
+"""What each process runs: address, socket, arguments, and vLLM's ``client_config``."""
+
+# Beyond the drain timeout, for a process to close its connections and end.
+_LEAVE_SECONDS = 10
+
+
+def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: float) -> None:
+    """Starts the engine and the API processes; returns once a signal has ended them.
+
+    The socket is shared: a connection goes to the process with the fewest.
+
+    Args:
+        worker: a function of a module, or a `functools.partial` of one.
+        drain_timeout: seconds that the processes may take to finish their requests.
+
+    Raises:
+        RuntimeError: the engine or a process died; the others have been ended.
+        OSError: the address cannot be listened on.
+    """
+    count = arguments.api_server_count
+    setup_multiprocess_prometheus()
+    address, sock = setup_server(arguments, reuse_port=True)
+    engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
+    engine_arguments._api_process_count = count
+    engine_arguments._api_process_rank = -1
+    config = engine_arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    listeners = bind_engine_zmq_listeners(config, count)
+    log_stats = not engine_arguments.disable_log_stats
+    executor = Executor.get_class(config)
+    manager = engines = coordinator = None
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
+            engines, coordinator = launch.engine_manager, launch.coordinator
+            manager = APIServerProcessManager(
+                address,
+                sock,
+                arguments,
+                count,
+                listeners.inputs,
+                listeners.outputs,
+                worker,
+                coordinator.get_stats_publish_address() if coordinator else None,
+                launch.tensor_queue,
+            )
+            launch.watched_frontend_processes = manager.processes
+        wait_for_completion_or_failure(manager, engines, coordinator)
+    except _Leaving:
+        # Another signal reaches the processes through us, and they stop at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _end(manager))
+        if manager is not None:
+            manager.shutdown(timeout=drain_timeout + _LEAVE_SECONDS)
+    finally:
+        for part in (manager, engines, coordinator):
+            if part is not None:
+                part.shutdown(timeout=config.shutdown_timeout)
+        sock.close()
+
+
+class _Leaving(BaseException):
+    """A signal asked the server to end."""
+
+
+def _leave(*_: object) -> None:
+    raise _Leaving
+
+
+def _end(manager: APIServerProcessManager | None) -> None:
+    for process in manager.processes if manager is not None else ():
+        process.terminate()
