@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from saccade.benchmarks.arguments import positive
 from saccade.benchmarks.host_path_children import WAYS, PathError, PathProcess, Way
-from saccade.benchmarks.report import write_report
+from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.stock import NoStock
 from saccade.benchmarks.workloads import encode_mp4, pan, repeated
 from saccade.demo.training_batch import patchify
@@ -85,17 +85,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
     result = None if problems else _result(figures)
-    if result is None:
-        print("no figures", *problems, sep="\n  ")
-        print("RESULT correct=0")
-    else:
-        print(_table(figures))
-        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
-    if args.json is not None:
-        report = {"benchmark": "clip-path", "arguments": {"rounds": args.rounds}, "result": result}
-        measured = figures if result else None
-        write_report(args.json, {**report, "clips": measured, "problems": problems})
-    return 1 if problems else 0
+    more = {"arguments": {"rounds": args.rounds}, "clips": figures if result else None}
+    return conclude("clip-path", result, problems, _table(figures), args.json, more)
 
 
 Figures = dict[str, dict[str, float]]
@@ -105,11 +96,11 @@ Children = Mapping[Way, PathProcess]
 def _measure(place: Path, rounds: int) -> tuple[Figures, list[str]]:
     sizes = {}
     for name, clip in {**CLIPS, "short": _SHORT}.items():
-        _say(f"making {clip.width}x{clip.height}, {clip.seconds} s")
+        say(f"making {clip.width}x{clip.height}, {clip.seconds} s")
         data = clip.encoded()
         (place / f"{name}.mp4").write_bytes(data)
         sizes[name] = len(data)
-    _say("starting both media paths")
+    say("starting both media paths")
     stock_options = (*_STOCK, f"--allowed-local-media-path={place}")
     with (
         PathProcess("ours", media_root=place) as ours,
@@ -119,7 +110,7 @@ def _measure(place: Path, rounds: int) -> tuple[Figures, list[str]]:
         figures: Figures = {}
         problems = []
         for name in CLIPS:
-            _say(name)
+            say(name)
             files = [_body(place, name)]
             frames, found = _differences(children, files, (place / f"{name}.mp4").read_bytes())
             problems += [f"{name}: {problem}" for problem in found]
@@ -199,7 +190,3 @@ def _table(figures: Figures) -> str:
         memory = "".join(f"{one[key] / 1e6:>10.1f}" for key in ("bytes", "peak", "file"))
         lines.append(f"{name:<20}{one['cpu']:>10.2f}{one['wall']:>10.2f}{memory}")
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from saccade.benchmarks.arguments import positive
 from saccade.benchmarks.host_path_children import WAYS, PathError, PathProcess, Way
-from saccade.benchmarks.report import write_report
+from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.stock import NoStock
 from saccade.benchmarks.workloads import encode_jpeg, picture
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             files = _write_bodies(Path(folder), args.requests, args.seed)
-            _say("starting the four media paths")
+            say("starting the four media paths")
             children = {
                 (way, cores): PathProcess(way, cores) for cores in (None, 1) for way in WAYS
             }
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 stack.enter_context(child)
             measured, problems = {}, []
             for case in CASES:
-                _say(case.name)
+                say(case.name)
                 problems += _differences(case, children, files[case])
                 measured[case] = _measure(case, children, files[case], args.rounds)
             sent = _sent(children, files[_MIDDLE][:1])
@@ -104,18 +104,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
     result = None if problems else _result(measured, sent)
-    if result is None:
-        print(f"no figures: {len(problems)} pictures differ", *problems[:10], sep="\n  ")
-        print("RESULT correct=0")
-    else:
-        print(_table(measured))
-        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
-    if args.json is not None:
-        cases = {case.name: figures for case, figures in measured.items()} if result else None
-        arguments = {"requests": args.requests, "rounds": args.rounds, "seed": args.seed}
-        report = {"benchmark": "host-path", "arguments": arguments, "result": result}
-        write_report(args.json, {**report, "cases": cases, "problems": problems})
-    return 1 if problems else 0
+    cases = {case.name: figures for case, figures in measured.items()} if result else None
+    arguments = {"requests": args.requests, "rounds": args.rounds, "seed": args.seed}
+    more = {"arguments": arguments, "cases": cases}
+    return conclude("host-path", result, problems, _table(measured), args.json, more)
 
 
 Children = Mapping[tuple[Way, int | None], PathProcess]
@@ -205,7 +197,3 @@ def _table(measured: Mapping[Case, Figures]) -> str:
                 f"{1 / one['wall']:>12.1f}{''.join(memory)}"
             )
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ import httpx
 from saccade.benchmarks.arguments import positive
 from saccade.benchmarks.figures import percentiles
 from saccade.benchmarks.load import run_load
-from saccade.benchmarks.report import write_report
+from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.workloads import Request, encode_jpeg, picture
 from saccade.demo.server_process import ServerError, ServerProcess
 from saccade.media.controls import ImageControls
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if args.url is not None:
             return _measure(args, args.url.rstrip("/").removesuffix("/v1"))
         with ServerProcess("demo") as server:
-            print("starting: saccade serve demo", file=sys.stderr, flush=True)
+            say("starting: saccade serve demo")
             server.wait_ready(600)
             return _measure(args, server.url)
     except (ServerError, httpx.HTTPError) as error:
@@ -97,18 +97,9 @@ def _measure(args: argparse.Namespace, url: str) -> int:
         if outcome.error is None and outcome.visual_tokens != shown
     ]
     problems += quiet.failures + busy.failures
-    result = None
-    if not problems:
-        result = _result(quiet.times, busy.times)
-        print(f"{len(load.outcomes)} pictures in {load.seconds:.1f} s; /health {len(busy.times)} x")
-        print("RESULT " + " ".join(f"{name}={value:.2f}" for name, value in result.items()))
-    else:
-        print(f"no figures: {len(problems)} answers are wrong", *problems[:10], sep="\n  ")
-        print("RESULT correct=0")
-    if args.json is not None:
-        report = {"benchmark": "liveliness", "result": result, "problems": problems}
-        write_report(args.json, report)
-    return 1 if problems else 0
+    result = None if problems else _result(quiet.times, busy.times)
+    told = f"{len(load.outcomes)} pictures in {load.seconds:.1f} s; /health {len(busy.times)} x"
+    return conclude("liveliness", result, problems, told, args.json, {})
 
 
 def _result(quiet: list[float], busy: list[float]) -> dict[str, float]:
@@ -142,7 +133,7 @@ def _requests(count: int, model: str) -> list[Request]:
         }
         return Request(index, json.dumps(body).encode(), "image", plan.tokens)
 
-    print(f"making {count + 1} pictures", file=sys.stderr, flush=True)
+    say(f"making {count + 1} pictures")
     with ThreadPoolExecutor() as pool:
         return list(pool.map(make, range(count + 1)))
 

@@ -1,6 +1,7 @@
 """What a benchmark says: JSON for machines, a table for people, one RESULT line for both."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,37 @@ def write_report(path: Path, report: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**report, **environment()}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def conclude(
+    benchmark: str,
+    result: Mapping[str, float] | None,
+    problems: Sequence[str],
+    table: str,
+    file: Path | None,
+    more: Mapping[str, object],
+) -> int:
+    """Print the end of a comparison, write its report; returns the exit code.
+
+    Args:
+        result: the numbers of the last line; None if there are problems.
+        table: for people, printed before it.
+        file: where the JSON goes, if anywhere, with ``more`` in it.
+    """
+    if result is None:
+        print("no figures:", problem_list(problems), "RESULT correct=0", sep="\n")
+    else:
+        print(table)
+        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
+    if file is not None:
+        report = {"benchmark": benchmark, "result": result, "problems": list(problems)}
+        write_report(file, {**report, **more})
+    return 1 if result is None else 0
+
+
+def say(text: str) -> None:
+    """Tell how far the benchmark is, without touching its output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(figures: Figures) -> str:

@@ -15,7 +15,7 @@ import httpx
 from saccade.benchmarks.arguments import natural, positive, sizes
 from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.load import Load, Outcome, run_load
-from saccade.benchmarks.report import problem_list, result_line, table, write_json
+from saccade.benchmarks.report import problem_list, result_line, say, table, write_json
 from saccade.benchmarks.stock import NoStock
 from saccade.benchmarks.versus import VERSUS_SIZES, run_versus
 from saccade.benchmarks.workloads import KINDS, Request, Workload
@@ -143,7 +143,7 @@ def _server(args: argparse.Namespace) -> Iterator[str]:
         yield args.url.rstrip("/").removesuffix("/v1")
         return
     with ServerProcess(args.model or "demo") as server:
-        _say(f"starting: saccade serve {args.model or 'demo'}")
+        say(f"starting: saccade serve {args.model or 'demo'}")
         server.wait_ready(args.timeout)
         yield server.url
         if not server.alive():
@@ -162,7 +162,7 @@ def _measure(args: argparse.Namespace, url: str) -> int:
         ignore_eos=args.ignore_eos,
     )
     warm_up = args.warm_up or args.concurrency
-    _say(f"making {warm_up + args.requests} requests")
+    say(f"making {warm_up + args.requests} requests")
     made = workload.requests(range(warm_up + args.requests), about["model"])
 
     def load(requests: list[Request], concurrency: int) -> Load:
@@ -170,10 +170,10 @@ def _measure(args: argparse.Namespace, url: str) -> int:
 
     (plain,) = load([workload.text_only(about["model"])], 1).outcomes
     text_tokens = _text_tokens(plain)
-    _say(f"warming up: {warm_up} requests")
+    say(f"warming up: {warm_up} requests")
     load(made[:warm_up], args.concurrency)
     measured = made[warm_up:]
-    _say(f"measuring: {len(measured)} requests, {args.concurrency} at a time")
+    say(f"measuring: {len(measured)} requests, {args.concurrency} at a time")
     result = load(measured, args.concurrency)
 
     problems = find_problems(measured, result.outcomes, text_tokens)
@@ -222,7 +222,3 @@ def _arguments(args: argparse.Namespace, warm_up: int) -> dict[str, object]:
     names = ("workload", "seconds", "concurrency", "requests", "max_tokens", "ignore_eos", "seed")
     shown = [f"{width}x{height}" for width, height in args.size]
     return {"size": shown, "warm_up": warm_up, **{name: getattr(args, name) for name in names}}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

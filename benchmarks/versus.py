@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import statistics
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from saccade.benchmarks.figures import Figures, find_problems, summarise
 from saccade.benchmarks.load import Load, run_load
-from saccade.benchmarks.report import problem_list, write_report
+from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.stock import StockServer
 from saccade.benchmarks.workloads import Request, Workload
 from saccade.demo.checkpoint import bundled_checkpoint
@@ -43,7 +42,7 @@ def run_versus(args: argparse.Namespace) -> int:
     servers = {"ours": ServerProcess(_MODEL), "stock": StockServer(checkpoint)}
     with ExitStack() as stack:
         for name, server in servers.items():
-            print(f"starting: {name}", file=sys.stderr, flush=True)
+            say(f"starting: {name}")
             stack.enter_context(server)
             server.wait_ready(args.timeout)
         return compare(args, {name: server.url for name, server in servers.items()})
@@ -63,24 +62,17 @@ def compare(args: argparse.Namespace, urls: Mapping[str, str]) -> int:
     if asked and len(different) > (1 - _LEAST_EQUAL) * asked:
         problems.append(f"{len(different)} of {asked} answers differ: {different[0]}")
     result = None if problems else _result(rounds)
-    if result is None:
-        print("no figures:", problem_list(problems), sep="\n")
-        print("RESULT correct=0")
-    else:
-        print(f"{asked - len(different)} of {asked} answers are equal")
-        print(*different, _table(rounds), sep="\n")
-        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
-    if args.json is not None:
-        figures = {
-            f"{width}x{height}": [
-                {name: one.flat() for name, one in round.figures.items()} for round in of_size
-            ]
-            for (width, height), of_size in rounds.items()
-        }
-        report = {"benchmark": "serve --versus stock", "result": result, "problems": problems}
-        kept = figures if result else None
-        write_report(args.json, {**report, "rounds": kept, "different": different})
-    return 1 if problems else 0
+    shown = "" if result is None else _table(rounds)
+    equal = f"{asked - len(different)} of {asked} answers are equal"
+    figures = {
+        f"{width}x{height}": [
+            {name: one.flat() for name, one in round.figures.items()} for round in of_size
+        ]
+        for (width, height), of_size in rounds.items()
+    }
+    more = {"rounds": figures if result else None, "different": different}
+    table = "\n".join((equal, *different, shown))
+    return conclude("serve --versus stock", result, problems, table, args.json, more)
 
 
 Rounds = dict[tuple[int, int], list[Round]]
@@ -99,7 +91,7 @@ def _measure(args: argparse.Namespace, urls: Mapping[str, str]) -> tuple[Rounds,
         count = max(args.concurrency, args.requests // _ROUNDS)
         for number in range(_ROUNDS + 1):
             made = workload.requests(range(number * count, (number + 1) * count), _MODEL)
-            print(f"{size[0]}x{size[1]}, round {number}", file=sys.stderr, flush=True)
+            say(f"{size[0]}x{size[1]}, round {number}")
             names = list(urls)[:: 1 if number % 2 else -1]
             loads = {name: _load(args, urls[name], made, args.concurrency) for name in names}
             if number == 0:  # warms up

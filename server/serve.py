@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds vLLM's flags and Saccade's."""
     parser.description = (
         "Serves a Qwen2.5-VL model: a Hugging Face id, a local folder, or 'demo' for the "
-        "bundled checkpoint with random weights."
+        "bundled checkpoint."
     )
     parser.epilog = _EPILOG
     vllm_adapter.add_engine_arguments(parser)

@@ -42,7 +42,7 @@ def test_no_figures_while_an_answer_is_wrong(fake_server, wrong: str, capsys):
     assert bench(f"--url={fake_server.url}", "--requests=2") == 1
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == "RESULT correct=0"
-    assert "1 answers are wrong" in output
+    assert output.startswith("no figures:\n  request 1: ")
 
 
 def test_no_figures_without_health(fake_server, capsys):
