@@ -15,6 +15,7 @@ _EPILOG = """examples:
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
   saccade bench host-path
+  saccade bench clip-path --rounds 1
   saccade bench liveliness
   saccade bench serve --help
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -94,12 +95,14 @@ def run(args: argparse.Namespace) -> int:
             }
             for child in children.values():
                 stack.enter_context(child)
-            measured, problems = {}, []
+            measured, problems, sent = {}, [], {}
             for case in CASES:
                 say(case.name)
-                problems += _differences(case, children, files[case])
+                seen = {way: children[way, None].ask("check", files[case]) for way in WAYS}
+                problems += _differences(case, seen)
+                if case is _MIDDLE:
+                    sent = {way: sum(one["sent"] for one in seen[way]) for way in WAYS}
                 measured[case] = _measure(case, children, files[case], args.rounds)
-            sent = _sent(children, files[_MIDDLE][:1])
     except (NoStock, PathError) as error:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
@@ -128,18 +131,12 @@ def _write_bodies(folder: Path, requests: int, seed: int) -> dict[Case, list[str
         }
 
 
-def _differences(case: Case, children: Children, files: list[str]) -> list[str]:
-    seen = {way: children[way, None].ask("check", files) for way in WAYS}
+def _differences(case: Case, seen: Mapping[Way, list[dict[str, Any]]]) -> list[str]:
     return [
         f"{case.name}, picture {number}: {ours['grid']} and {stock['grid']} patches"
         for number, (ours, stock) in enumerate(zip(seen["ours"], seen["stock"], strict=True))
         if (ours["grid"], ours["digest"]) != (stock["grid"], stock["digest"])
     ]
-
-
-def _sent(children: Children, files: list[str]) -> dict[str, int]:
-    """Bytes of the pixels that go to the engine."""
-    return {way: children[way, None].ask("check", files)[0]["sent"] for way in WAYS}
 
 
 def _measure(case: Case, children: Children, files: list[str], rounds: int) -> Figures:
@@ -168,7 +165,7 @@ def _measure(case: Case, children: Children, files: list[str], rounds: int) -> F
     return medians
 
 
-def _result(measured: Mapping[Case, Figures], sent: Mapping[str, int]) -> dict[str, float]:
+def _result(measured: Mapping[Case, Figures], sent: Mapping[Way, int]) -> dict[str, float]:
     def ratio(case: Case, key: str, over: str, under: str) -> float:
         return measured[case][over][key] / measured[case][under][key]
 

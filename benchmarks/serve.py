@@ -116,11 +116,9 @@ def run(args: argparse.Namespace) -> int:
     if args.workload == "video" and any(side % 2 for size in args.size for side in size):
         print("saccade bench: error: --size: clips need even sides", file=sys.stderr)
         return 2
-    if args.versus and (args.url or args.model):
-        print(
-            "saccade bench: error: --versus starts both servers: no --url, no --model",
-            file=sys.stderr,
-        )
+    if args.versus and (args.url or args.model or args.warm_up):
+        told = "--versus starts both servers and warms them up: no --url, --model, --warm-up"
+        print(f"saccade bench: error: {told}", file=sys.stderr)
         return 2
     try:
         if args.versus:

@@ -55,22 +55,21 @@ def compare(args: argparse.Namespace, urls: Mapping[str, str]) -> int:
         urls: of ``ours`` and ``stock``.
     """
     rounds, problems = _measure(args, urls)
-    asked = sum(round.figures["ours"].requests for of_size in rounds.values() for round in of_size)
-    different = [
-        text for of_size in rounds.values() for round in of_size for text in round.different
-    ]
+    every = [one for of_size in rounds.values() for one in of_size]
+    asked = sum(one.figures["ours"].requests for one in every)
+    different = [text for one in every for text in one.different]
     if asked and len(different) > (1 - _LEAST_EQUAL) * asked:
         problems.append(f"{len(different)} of {asked} answers differ: {different[0]}")
     result = None if problems else _result(rounds)
     shown = "" if result is None else _table(rounds)
     equal = f"{asked - len(different)} of {asked} answers are equal"
-    figures = {
+    flat = {
         f"{width}x{height}": [
-            {name: one.flat() for name, one in round.figures.items()} for round in of_size
+            {name: figures.flat() for name, figures in one.figures.items()} for one in of_size
         ]
         for (width, height), of_size in rounds.items()
     }
-    more = {"rounds": figures if result else None, "different": different}
+    more = {"rounds": flat if result else None, "different": different}
     table = "\n".join((equal, *different, shown))
     return conclude("serve --versus stock", result, problems, table, args.json, more)
 
@@ -82,7 +81,14 @@ def _measure(args: argparse.Namespace, urls: Mapping[str, str]) -> tuple[Rounds,
     rounds: Rounds = {}
     problems: list[str] = []
     for size in args.size:
-        workload = Workload(args.workload, (size,), args.max_tokens, args.seed, args.seconds)
+        workload = Workload(
+            kind=args.workload,
+            sizes=(size,),
+            max_tokens=args.max_tokens,
+            seed=args.seed,
+            seconds=args.seconds,
+            ignore_eos=args.ignore_eos,
+        )
         text_tokens = {}
         for name, url in urls.items():
             (plain,) = _load(args, url, [workload.text_only(_MODEL)], 1).outcomes
@@ -125,7 +131,7 @@ def _result(rounds: Rounds) -> dict[str, float]:
     """Medians over the rounds of ours over stock's."""
     result = {}
     for (width, _), of_size in rounds.items():
-        pairs = [(round.figures["ours"], round.figures["stock"]) for round in of_size]
+        pairs = [(one.figures["ours"], one.figures["stock"]) for one in of_size]
         result[f"rps_ratio_{width}"] = statistics.median(
             ours.requests_per_second / stock.requests_per_second for ours, stock in pairs
         )
@@ -140,7 +146,7 @@ def _table(rounds: Rounds) -> str:
     lines = [f"{'':<20}{'requests/s':>12}{'TTFT p50 ms':>14}{'TTFT p99 ms':>14}"]
     for (width, height), of_size in rounds.items():
         for name in of_size[0].figures:
-            figures = [round.figures[name] for round in of_size]
+            figures = [one.figures[name] for one in of_size]
             rate = statistics.median(one.requests_per_second for one in figures)
             p50 = statistics.median(one.ttft_ms.p50 for one in figures)
             p99 = statistics.median(one.ttft_ms.p99 for one in figures)

@@ -43,7 +43,7 @@ Arguments = TypeVarTuple("Arguments")
 
 _FETCHES_AT_ONCE = 8  # of one list of frames
 _CHANNELS = 3  # bytes a pixel
-_MOST_DECODER_THREADS = 4  # of one clip: each holds a frame, and more speed up little
+_MOST_DECODER_THREADS = 4  # of one clip: each of them holds a frame
 _FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
 _PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
 _RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice

@@ -35,6 +35,7 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
 
     Raises:
         RuntimeError: the engine or a process died; the others have been ended.
+        KeyboardInterrupt: a signal came before the engine was up; likewise.
         OSError: the address cannot be listened on.
     """
     count = arguments.api_server_count
@@ -48,8 +49,6 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
     log_stats = not engine_arguments.disable_log_stats
     executor = Executor.get_class(config)
     manager = engines = coordinator = None
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
     try:
         with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
             engines, coordinator = launch.engine_manager, launch.coordinator
@@ -65,6 +64,9 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
                 launch.tensor_queue,
             )
             launch.watched_frontend_processes = manager.processes
+        # Until here a signal is KeyboardInterrupt, which vLLM's waiting would take for the end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
         wait_for_completion_or_failure(manager, engines, coordinator)
     except _Leaving:
         # Another signal reaches the processes through us, and they stop at once.

@@ -55,7 +55,7 @@ def test_no_ratios_while_answers_are_wrong_or_differ(
     assert len(report["problems"]) == 1
 
 
-@pytest.mark.parametrize("other", ["--url=http://127.0.0.1:9", "--model=demo"])
+@pytest.mark.parametrize("other", ["--url=http://127.0.0.1:9", "--model=demo", "--warm-up=3"])
 def test_both_servers_are_started_here(other, capsys):
     assert cli.run(arguments(other)) == 2
     assert "--versus" in capsys.readouterr().err

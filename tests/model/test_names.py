@@ -5,15 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import layer_names
 import pytest
 
+from saccade.benchmarks.stock import stock_environment
 from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(CheckpointSpec(), tmp_path_factory.mktemp("names"))
 
 
-def names(checkpoint: Path, *folders: Path, **environment: str) -> Any:
-    """What the script prints, with more folders to import from."""
-    path = os.pathsep.join(map(str, folders))
+def names(checkpoint: Path, environment: Mapping[str, str] = os.environ) -> Any:
+    """What the script prints."""
     out = subprocess.run(
         [sys.executable, layer_names.__file__, str(checkpoint)],
-        env=os.environ | {"PYTHONPATH": path} | environment,
+        env=environment,
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -36,7 +35,7 @@ def names(checkpoint: Path, *folders: Path, **environment: str) -> Any:
 
 def test_same_names_as_vllm(checkpoint: Path) -> None:
     ours = names(checkpoint)
-    stock = names(checkpoint, ROOT / ".oracle", ROOT / "tests" / "oracle", SACCADE_PLUGIN="0")
+    stock = names(checkpoint, stock_environment())
     assert ours["class"] == "saccade.model.qwen2_5_vl"
     assert stock["class"] == "vllm.model_executor.models.qwen2_5_vl"
     assert ours["layers"] == stock["layers"]
