@@ -1,0 +1,259 @@
+"""Triton's interpreter made fit for proofs: right in bfloat16, strict about bounds, counting bytes.
+
+Triton 3.9 keeps bfloat16 as bit patterns in uint16. As shipped, its dots multiply these patterns
+as if they were integers, and its casts cut digits off instead of rounding.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+from triton.runtime.errors import InterpreterError
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+_COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+_BITWISE = {np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift}
+_MENDED_NAMES = (
+    "cast_impl",
+    "create_fp_to_fp",
+    "binary_op",
+    "unary_op",
+    "create_dot",
+    "create_fma",
+)
+_SHIPPED = {name: getattr(InterpreterBuilder, name) for name in _MENDED_NAMES}
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Bit patterns in uint16 to float32, which is exact."""
+    return (np.asarray(bits).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 to the bit patterns of the nearest bfloat16, ties to even; NaN stays NaN."""
+    values = np.asarray(values, dtype=np.float32)
+    bits = values.view(np.uint32).astype(np.uint64)
+    bits += np.uint64(0x7FFF) + ((bits >> np.uint64(16)) & np.uint64(1))
+    rounded = (bits >> np.uint64(16)).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def mend_bfloat16() -> None:
+    """Make bfloat16 right in the interpreter, for the rest of the process. May be called twice."""
+    for name, method in _MENDED.items():
+        setattr(InterpreterBuilder, name, method)
+
+
+@contextmanager
+def shipped_bfloat16() -> Iterator[None]:
+    """The interpreter as it is shipped, to show what is wrong with it."""
+    before = {name: getattr(InterpreterBuilder, name) for name in _MENDED_NAMES}
+    try:
+        for name, method in _SHIPPED.items():
+            setattr(InterpreterBuilder, name, method)
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(InterpreterBuilder, name, method)
+
+
+def _is_bfloat16(handle: TensorHandle) -> bool:
+    return not isinstance(handle.dtype, tl.pointer_type) and handle.dtype.scalar == tl.bfloat16
+
+
+def _wide(handle: TensorHandle) -> TensorHandle:
+    if not _is_bfloat16(handle):
+        return handle
+    return TensorHandle(widen_bfloat16(handle.data), tl.float32)
+
+
+def _narrow(values: np.ndarray) -> TensorHandle:
+    return TensorHandle(round_to_bfloat16(values), tl.bfloat16)
+
+
+def _cast(self: InterpreterBuilder, source: TensorHandle, target: tl.dtype) -> TensorHandle:
+    if target.scalar == tl.bfloat16:
+        if _is_bfloat16(source):
+            return source
+        if source.dtype.scalar == tl.float64:
+            raise NotImplementedError("float64 to bfloat16 would be rounded twice")
+        return _narrow(source.data.astype(np.float32))
+    source = _wide(source)
+    if source.dtype.scalar == target.scalar == tl.float32:
+        return source
+    return _SHIPPED["cast_impl"](self, source, target)
+
+
+def _convert(
+    self: InterpreterBuilder, source: TensorHandle, target: tl.dtype, rounding: Any
+) -> TensorHandle:
+    to_nearest = rounding in (None, interpreter._ir.ROUNDING_MODE.RTNE)
+    if to_nearest and tl.bfloat16 in (source.dtype.scalar, target.scalar):
+        return _cast(self, source, target)
+    return _SHIPPED["create_fp_to_fp"](self, source, target, rounding)
+
+
+def _binary(
+    self: InterpreterBuilder, left: TensorHandle, right: TensorHandle, operation: Callable[..., Any]
+) -> TensorHandle:
+    if not _is_bfloat16(left) or operation in _BITWISE:
+        return _SHIPPED["binary_op"](self, left, right, operation)
+    # float32 has more than twice the digits of bfloat16: rounding a sum, product or quotient to
+    # the one and then to the other equals rounding it once.
+    result = operation(_wide(left).data, _wide(right).data)
+    return TensorHandle(result, tl.int1) if operation in _COMPARISONS else _narrow(result)
+
+
+def _unary(
+    self: InterpreterBuilder, argument: TensorHandle, operation: Callable[..., Any]
+) -> TensorHandle:
+    if _is_bfloat16(argument):
+        return _narrow(operation(_wide(argument).data))
+    return _SHIPPED["unary_op"](self, argument, operation)
+
+
+def _dot(
+    self: InterpreterBuilder, left: TensorHandle, right: TensorHandle, *rest: Any
+) -> TensorHandle:
+    return _SHIPPED["create_dot"](self, _wide(left), _wide(right), *rest)
+
+
+def _fma(
+    self: InterpreterBuilder, left: TensorHandle, right: TensorHandle, addend: TensorHandle
+) -> TensorHandle:
+    if _is_bfloat16(addend):
+        raise NotImplementedError("a fused multiply-add of bfloat16 would be rounded twice")
+    return _SHIPPED["create_fma"](self, left, right, addend)
+
+
+_MENDED = dict(zip(_MENDED_NAMES, (_cast, _convert, _binary, _unary, _dot, _fma), strict=True))
+
+
+class OutOfBounds(Exception):
+    """A kernel touched memory that belongs to none of the registered tensors."""
+
+
+@dataclass
+class Region:
+    """The memory of one tensor, byte by byte, and what a kernel did to it."""
+
+    start: int  # address of the first byte
+    inside: np.ndarray  # bool [extent]: the byte belongs to the tensor (rows may lie apart)
+    loaded: np.ndarray  # bool [extent]
+    stored: np.ndarray  # bool [extent]
+    requested: dict[str, int] = field(default_factory=lambda: {"load": 0, "store": 0})
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "Region":
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        extent = 1 + sum((size - 1) * stride for size, stride in steps)
+        inside = torch.zeros(extent, dtype=torch.bool)
+        inside.as_strided(tensor.shape, tensor.stride()).fill_(True)
+        inside_bytes = inside.numpy().repeat(tensor.element_size())
+        empty = np.zeros_like(inside_bytes)
+        return cls(tensor.data_ptr(), inside_bytes, empty, empty.copy())
+
+    def owns(self, places: np.ndarray) -> np.ndarray:
+        """Which accesses lie in the tensor whole: ``places`` int64 ``[accesses, bytes]``."""
+        offsets = places - self.start
+        near = (offsets >= 0) & (offsets < len(self.inside))
+        return (near & self.inside[np.where(near, offsets, 0)]).all(1)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Bytes of one kind of access to one tensor."""
+
+    requested: int  # by all programs together; what is read twice counts twice
+    unique: int  # different bytes: what memory must move if the caches hold the rest
+
+
+class Traffic:
+    """What kernels did to the registered tensors."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._regions = {name: Region.of(tensor) for name, tensor in tensors.items()}
+
+    def loaded(self, name: str) -> Count:
+        region = self._regions[name]
+        return Count(region.requested["load"], int(region.loaded.sum()))
+
+    def stored(self, name: str) -> Count:
+        region = self._regions[name]
+        return Count(region.requested["store"], int(region.stored.sum()))
+
+    @property
+    def unique(self) -> int:
+        """Different bytes loaded, and different bytes stored, of all tensors."""
+        return sum(self.loaded(name).unique + self.stored(name).unique for name in self._regions)
+
+    def note(self, kind: str, pointers: TensorHandle, mask: TensorHandle) -> None:
+        """Count an access, ``load`` or ``store``; raises `OutOfBounds`."""
+        addresses, active = np.broadcast_arrays(pointers.data, mask.data)
+        size = interpreter._get_np_dtype(pointers.get_element_ty()).itemsize
+        places = addresses[active].astype(np.int64).reshape(-1, 1) + np.arange(size)
+        for region in self._regions.values():
+            owned = region.owns(places)
+            region.requested[kind] += int(owned.sum()) * size
+            (region.loaded if kind == "load" else region.stored)[places[owned] - region.start] = (
+                True
+            )
+            places = places[~owned]
+        if len(places):
+            raise OutOfBounds(f"{kind} of {size} bytes: {self._locate(int(places[0, 0]))}")
+
+    def _locate(self, address: int) -> str:
+        def distance(name: str) -> int:
+            region = self._regions[name]
+            return max(region.start - address, address - region.start - len(region.inside), 0)
+
+        name = min(self._regions, key=distance)
+        region = self._regions[name]
+        return f"at byte {address - region.start} of {name}, which has {len(region.inside)}"
+
+
+@contextmanager
+def traced(**tensors: torch.Tensor) -> Iterator[Traffic]:
+    """Count what kernels load from and store to these tensors, and refuse all other accesses.
+
+    Raises:
+        OutOfBounds: a kernel left the tensors. Gaps between rows of a view are not part of it.
+    """
+    traffic = Traffic(tensors)
+    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+    atomics = {
+        name: getattr(InterpreterBuilder, name)
+        for name in ("create_atomic_cas", "create_atomic_rmw")
+    }
+
+    def traced_load(self, pointers, mask, *rest):
+        traffic.note("load", pointers, mask)
+        return load(self, pointers, mask, *rest)
+
+    def traced_store(self, pointers, value, mask, *rest):
+        traffic.note("store", pointers, mask)
+        return store(self, pointers, value, mask, *rest)
+
+    def refused(self, *arguments, **options):
+        raise NotImplementedError("atomic operations are not traced")
+
+    try:
+        InterpreterBuilder.create_masked_load = traced_load
+        InterpreterBuilder.create_masked_store = traced_store
+        for name in atomics:
+            setattr(InterpreterBuilder, name, refused)
+        yield traffic
+    except InterpreterError as error:  # Triton wraps whatever a kernel raises
+        if isinstance(error.__cause__, OutOfBounds):
+            raise error.__cause__ from None
+        raise
+    finally:
+        InterpreterBuilder.create_masked_load = load
+        InterpreterBuilder.create_masked_store = store
+        for name, method in atomics.items():
+            setattr(InterpreterBuilder, name, method)
