@@ -108,6 +108,9 @@ def application(server: FakeServer) -> fastapi.FastAPI:
             error = {"error": {"message": "too busy"}}
             return JSONResponse(error, int(behaviour.removeprefix("http_")))
 
+        if not body.get("stream"):
+            return {"choices": [{"message": {"content": "".join(PIECES)}, "logprobs": None}]}
+
         async def counted() -> AsyncIterator[str]:
             server.active += 1
             server.most_active = max(server.most_active, server.active)

@@ -1,0 +1,63 @@
+"""Whether two different answers part at a near tie: at a token that is as likely as another.
+
+Two correct servers that round at different places may choose either of such tokens, and what
+follows differs. The server that gave one of the answers is asked how likely it finds the other.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import httpx
+
+# A token counts as nearly as likely as the best down to this share of its probability.
+_LEAST_SHARE = 0.6
+_ALTERNATIVES = 5
+_SPECIAL = re.compile(rb"<\|\w+\|>")
+
+
+def is_near_tie(url: str, body: bytes, other: str, timeout_seconds: float) -> bool:
+    """Whether the server at ``url`` finds the answer ``other`` nearly as likely as its own.
+
+    Up to the first token at which they part; what follows hangs on that token.
+
+    Args:
+        body: of the chat completion request that both answered, streamed or not.
+    """
+    asked = {**json.loads(body), "stream": False, "logprobs": True, "top_logprobs": _ALTERNATIVES}
+    asked.pop("stream_options", None)
+    response = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=timeout_seconds)
+    response.raise_for_status()
+    logprobs = response.json()["choices"][0].get("logprobs") or {}
+    return parts_at_near_tie(logprobs.get("content") or [], other)
+
+
+def parts_at_near_tie(tokens: list[dict[str, Any]], other: str) -> bool:
+    """As `is_near_tie`, from the tokens of an answer as the API gives them."""
+    rest = other.encode()
+    for token in tokens:
+        text = _text(token)
+        if text and rest.startswith(text):
+            rest = rest[len(text) :]
+            continue
+        if not text and not rest:
+            return True
+        least = token["logprob"] + math.log(_LEAST_SHARE)
+        return any(
+            entry["logprob"] >= least and _continues(rest, _text(entry))
+            for entry in token["top_logprobs"]
+            if _text(entry) != text
+        )
+    return not rest
+
+
+def _text(token: dict[str, Any]) -> bytes:
+    """What a token adds to the answer: tokens that end it add nothing."""
+    text = bytes(token["bytes"] or ())
+    return b"" if _SPECIAL.fullmatch(text) else text
+
+
+def _continues(rest: bytes, text: bytes) -> bool:
+    """Whether an answer of which ``rest`` is left can go on with a token of this text."""
+    return rest.startswith(text) if text else not rest
