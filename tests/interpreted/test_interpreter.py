@@ -5,7 +5,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from interpreter import OutOfBounds, mend_bfloat16, shipped_bfloat16, traced
+from interpreter import mend_bfloat16, shipped_bfloat16, traced
+from touched_memory import OutOfBounds
 
 
 @triton.jit
@@ -139,7 +140,7 @@ class TestTraced:
     def test_one_element_too_far(self):
         source, target = torch.rand(18), torch.empty(18)
         with (
-            pytest.raises(OutOfBounds, match="load of 4 bytes: at byte 72 of source"),
+            pytest.raises(OutOfBounds, match="load of 4 bytes at byte 72 of source"),
             traced(source=source, target=target),
         ):
             copy_kernel[(3,)](source, target, 6, 1, 8)

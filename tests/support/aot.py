@@ -34,6 +34,10 @@ def compile_kernel(specialisation: Specialisation, architecture: str) -> Compile
     unpinned = {"num_warps", "num_stages", "enable_fp_fusion"} - specialisation.options.keys()
     if unpinned:
         raise ValueError(f"{specialisation.name} leaves {sorted(unpinned)} to Triton's defaults")
+    missing = set(function.arg_names) - specialisation.signature.keys()
+    missing -= specialisation.constants.keys()
+    if missing:
+        raise ValueError(f"{specialisation.name} says nothing of {sorted(missing)}")
     signature = {
         name: specialisation.signature.get(name, "constexpr") for name in function.arg_names
     }

@@ -6,12 +6,12 @@ as if they were integers, and its casts cut digits off instead of rounding.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 import triton.language as tl
+from touched_memory import OutOfBounds, Traffic
 from triton.runtime import interpreter
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
@@ -134,89 +134,6 @@ def _fma(
 _MENDED = dict(zip(_MENDED_NAMES, (_cast, _convert, _binary, _unary, _dot, _fma), strict=True))
 
 
-class OutOfBounds(Exception):
-    """A kernel touched memory that belongs to none of the registered tensors."""
-
-
-@dataclass
-class Region:
-    """The memory of one tensor, byte by byte, and what a kernel did to it."""
-
-    start: int  # address of the first byte
-    inside: np.ndarray  # bool [extent]: the byte belongs to the tensor (rows may lie apart)
-    loaded: np.ndarray  # bool [extent]
-    stored: np.ndarray  # bool [extent]
-    requested: dict[str, int] = field(default_factory=lambda: {"load": 0, "store": 0})
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> "Region":
-        steps = zip(tensor.shape, tensor.stride(), strict=True)
-        extent = 1 + sum((size - 1) * stride for size, stride in steps)
-        inside = torch.zeros(extent, dtype=torch.bool)
-        inside.as_strided(tensor.shape, tensor.stride()).fill_(True)
-        inside_bytes = inside.numpy().repeat(tensor.element_size())
-        empty = np.zeros_like(inside_bytes)
-        return cls(tensor.data_ptr(), inside_bytes, empty, empty.copy())
-
-    def owns(self, places: np.ndarray) -> np.ndarray:
-        """Which accesses lie in the tensor whole: ``places`` int64 ``[accesses, bytes]``."""
-        offsets = places - self.start
-        near = (offsets >= 0) & (offsets < len(self.inside))
-        return (near & self.inside[np.where(near, offsets, 0)]).all(1)
-
-
-@dataclass(frozen=True)
-class Count:
-    """Bytes of one kind of access to one tensor."""
-
-    requested: int  # by all programs together; what is read twice counts twice
-    unique: int  # different bytes: what memory must move if the caches hold the rest
-
-
-class Traffic:
-    """What kernels did to the registered tensors."""
-
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        self._regions = {name: Region.of(tensor) for name, tensor in tensors.items()}
-
-    def loaded(self, name: str) -> Count:
-        region = self._regions[name]
-        return Count(region.requested["load"], int(region.loaded.sum()))
-
-    def stored(self, name: str) -> Count:
-        region = self._regions[name]
-        return Count(region.requested["store"], int(region.stored.sum()))
-
-    @property
-    def unique(self) -> int:
-        """Different bytes loaded, and different bytes stored, of all tensors."""
-        return sum(self.loaded(name).unique + self.stored(name).unique for name in self._regions)
-
-    def note(self, kind: str, pointers: TensorHandle, mask: TensorHandle) -> None:
-        """Count an access, ``load`` or ``store``; raises `OutOfBounds`."""
-        addresses, active = np.broadcast_arrays(pointers.data, mask.data)
-        size = interpreter._get_np_dtype(pointers.get_element_ty()).itemsize
-        places = addresses[active].astype(np.int64).reshape(-1, 1) + np.arange(size)
-        for region in self._regions.values():
-            owned = region.owns(places)
-            region.requested[kind] += int(owned.sum()) * size
-            (region.loaded if kind == "load" else region.stored)[places[owned] - region.start] = (
-                True
-            )
-            places = places[~owned]
-        if len(places):
-            raise OutOfBounds(f"{kind} of {size} bytes: {self._locate(int(places[0, 0]))}")
-
-    def _locate(self, address: int) -> str:
-        def distance(name: str) -> int:
-            region = self._regions[name]
-            return max(region.start - address, address - region.start - len(region.inside), 0)
-
-        name = min(self._regions, key=distance)
-        region = self._regions[name]
-        return f"at byte {address - region.start} of {name}, which has {len(region.inside)}"
-
-
 @contextmanager
 def traced(**tensors: torch.Tensor) -> Iterator[Traffic]:
     """Count what kernels load from and store to these tensors, and refuse all other accesses.
@@ -232,11 +149,11 @@ def traced(**tensors: torch.Tensor) -> Iterator[Traffic]:
     }
 
     def traced_load(self, pointers, mask, *rest):
-        traffic.note("load", pointers, mask)
+        _note(traffic, "load", pointers, mask)
         return load(self, pointers, mask, *rest)
 
     def traced_store(self, pointers, value, mask, *rest):
-        traffic.note("store", pointers, mask)
+        _note(traffic, "store", pointers, mask)
         return store(self, pointers, value, mask, *rest)
 
     def refused(self, *arguments, **options):
@@ -257,3 +174,10 @@ def traced(**tensors: torch.Tensor) -> Iterator[Traffic]:
         InterpreterBuilder.create_masked_store = store
         for name, method in atomics.items():
             setattr(InterpreterBuilder, name, method)
+
+
+def _note(traffic: Traffic, kind: str, pointers: TensorHandle, mask: TensorHandle) -> None:
+    addresses, active = np.broadcast_arrays(pointers.data, mask.data)
+    size = interpreter._get_np_dtype(pointers.get_element_ty()).itemsize
+    for _ in traffic.touch(kind, addresses[active], size):
+        pass
