@@ -7,13 +7,197 @@ same pixels, so the slots' weights add up and half of the input is never needed.
 
 Pixels enter the product centred, as ``(x - 128) / 128``: every such value is exact in bfloat16
 and float16, the scaled weights keep their magnitude, and the bias stays small.
+
+The kernel. A patch's row is 42 bytes of a raster's row, so every second one begins at an address
+that only divides by 2: two bytes are the most that can be read at once everywhere. What is
+written is without gaps, and a program writes a run of it: 16 bytes a lane.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# (what Triton compiles has no Python types)
+
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+import triton
+import triton.language as tl
+
+from . import dispatch
+from .arguments import (
+    check_beside,
+    check_contiguous,
+    check_dtype,
+    check_shape,
+)
+from .tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 
 CENTRE = 128.0
+CHANNELS = 3
+
+
+@triton.jit
+def patch_input_kernel(
+    pixel_pairs, corners, row_bytes, frame_bytes, out,
+    frames: tl.constexpr, patch_size: tl.constexpr, merge_size: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """Program (unit of the sequence, block of its values).
+
+    Args:
+        pixel_pairs: uint16, two bytes of the rasters each; the first byte is the low one.
+        corners: As of `reference.patch_input`, with ``row_bytes`` and ``frame_bytes``.
+        out: ``[units, merge_size**2, frames, patch_size, 3 * patch_size]``.
+        block: Pairs of values that a program writes.
+    """
+    step: tl.constexpr = 3 * patch_size // 2  # pairs of a row of a patch
+    patch_pairs: tl.constexpr = frames * patch_size * step
+    unit_pairs: tl.constexpr = merge_size * merge_size * patch_pairs
+    unit = tl.program_id(0).to(tl.int64)
+    pair = tl.program_id(1) * block + tl.arange(0, block)
+    exists = pair < unit_pairs
+    # Of the unit: which patch; of the patch: which frame, row of pixels and pair in the row.
+    patch, in_patch = pair // patch_pairs, pair % patch_pairs
+    frame, in_frame = in_patch // (patch_size * step), in_patch % (patch_size * step)
+    row = patch // merge_size * patch_size + in_frame // step
+    column = patch % merge_size * step + in_frame % step
+
+    corner = pixel_pairs + tl.load(corners + unit) // 2
+    row_pairs = tl.load(row_bytes + unit) // 2
+    frame_pairs = tl.load(frame_bytes + unit) // 2
+    places = corner + frame * frame_pairs + row * row_pairs + column
+    both = tl.load(places, mask=exists, other=0).to(tl.int32)
+    values = tl.interleave(both & 0xFF, both >> 8)
+    centred = (values - 128).to(tl.float32) * (1.0 / 128.0)
+
+    value = tl.program_id(1) * (2 * block) + tl.arange(0, 2 * block)
+    run = out + unit * (2 * unit_pairs) + value
+    tl.store(run, centred.to(out.dtype.element_ty), mask=value < 2 * unit_pairs)
+
+
+def launch_patch_input(
+    pixels: torch.Tensor,
+    corners: torch.Tensor,
+    row_bytes: torch.Tensor,
+    frame_bytes: torch.Tensor,
+    patch_size: int,
+    merge_size: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """`reference.patch_input` by Triton.
+
+    Raises:
+        TypeError: a dtype is another than the kernel knows.
+        ValueError: a shape, stride, device or address does not fit, or ``patch_size`` is odd.
+    """
+    _check_patch_input(pixels, corners, row_bytes, frame_bytes, patch_size, merge_size, dtype)
+    out = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
+    if len(corners):
+        frames = pixels.shape[1] // (CHANNELS * patch_size**2)
+        constants = _patch_input_constants(frames, patch_size, merge_size)
+        unit_pairs = merge_size**2 * pixels.shape[1] // 2
+        grid = (len(corners), triton.cdiv(unit_pairs, PATCH_INPUT.columns))
+        patch_input_kernel[grid](
+            pixels.view(torch.uint16), corners, row_bytes, frame_bytes, out,
+            **constants, **PATCH_INPUT.options,
+        )  # fmt: skip
+    return out
+
+
+def specialisations(_architecture: str) -> list[Specialisation]:
+    """The shipped forms: still images and clips of Qwen2.5-VL in bfloat16."""
+    number = TYPE_NAMES[torch.bfloat16]
+    return [
+        Specialisation(
+            name=f"patch_input {kind}, patches of 14, units of 2x2, {number}",
+            function=patch_input_kernel,
+            signature={
+                "pixel_pairs": "*u16",
+                "corners": "*i64",
+                "row_bytes": "*i64",
+                "frame_bytes": "*i64",
+                "out": f"*{number}",
+            },
+            constants=_patch_input_constants(frames, 14, 2),
+            divisible=("pixel_pairs", "corners", "row_bytes", "frame_bytes", "out"),
+            options=PATCH_INPUT.options,
+        )
+        for kind, frames in (("still", 1), ("clip", 2))
+    ]
+
+
+def _patch_input_constants(frames: int, patch_size: int, merge_size: int) -> dict[str, Any]:
+    return {
+        "frames": frames,
+        "patch_size": patch_size,
+        "merge_size": merge_size,
+        "block": PATCH_INPUT.columns,
+    }
+
+
+def _check_patch_input(
+    pixels: torch.Tensor,
+    corners: torch.Tensor,
+    row_bytes: torch.Tensor,
+    frame_bytes: torch.Tensor,
+    patch_size: int,
+    merge_size: int,
+    dtype: torch.dtype,
+) -> None:
+    if dtype not in TYPE_NAMES:
+        raise TypeError(f"dtype is {dtype}; it must be a format that kernels compute with")
+    if patch_size < 2 or patch_size % 2:
+        raise ValueError(f"patch_size is {patch_size}; pixels are read in pairs: it must be even")
+    if merge_size < 1:
+        raise ValueError(f"merge_size is {merge_size}; it must be at least one patch")
+    check_dtype("pixels", pixels, [torch.uint8])
+    check_shape("corners", corners, "[units]", (None,))
+    units, frame = len(corners), CHANNELS * patch_size**2
+    check_shape("pixels", pixels, "[patches, K]", (units * merge_size**2, None))
+    if pixels.shape[1] == 0 or pixels.shape[1] % frame:
+        raise ValueError(f"pixels has rows of {pixels.shape[1]}: not whole frames of {frame}")
+    check_contiguous("pixels", pixels)
+    if pixels.data_ptr() % 2:
+        raise ValueError("pixels begins at an odd address; pixels are read in pairs")
+    for name, tensor in (
+        ("corners", corners),
+        ("row_bytes", row_bytes),
+        ("frame_bytes", frame_bytes),
+    ):
+        check_dtype(name, tensor, [torch.int64])
+        check_shape(name, tensor, "[units]", (units,))
+        check_contiguous(name, tensor)
+        check_beside(name, tensor, "pixels", pixels)
+
+
+@torch.library.custom_op("saccade::patch_input", mutates_args=())
+def patch_input(
+    pixels: torch.Tensor,
+    corners: torch.Tensor,
+    row_bytes: torch.Tensor,
+    frame_bytes: torch.Tensor,
+    patch_size: int,
+    merge_size: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """The registered operation: `reference.patch_input` in the form that `dispatch` chooses."""
+    run = dispatch.implementation("patch_input", pixels.device.type)
+    result: torch.Tensor = run(
+        pixels, corners, row_bytes, frame_bytes, patch_size, merge_size, dtype
+    )
+    return result
+
+
+@patch_input.register_fake
+def _(
+    pixels: torch.Tensor,
+    corners: torch.Tensor,
+    row_bytes: torch.Tensor,
+    frame_bytes: torch.Tensor,
+    patch_size: int,
+    merge_size: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    return pixels.new_empty(pixels.shape, dtype=dtype)
 
 
 def raster_to_patches(

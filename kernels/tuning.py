@@ -58,3 +58,20 @@ def _cuda_architecture(index: int | None) -> str:
         return name.split(":")[0]
     major, minor = torch.cuda.get_device_capability(index)
     return f"sm_{major}{minor}"
+
+
+def mrope_launch(heads: int) -> Launch:
+    """By the heads that a program rotates, of queries and keys together.
+
+    A warp takes up to 32 heads, which no form needs more than 72 registers for. The 64 + 8 of the
+    72B model take two warps, so that a multiprocessor holds more of them.
+    """
+    return Launch(warps=1 if heads <= 32 else 2)
+
+
+# A program writes ``columns`` pairs of values: 4 pairs a lane, 16 bytes in a 16-bit format.
+PATCH_INPUT = Launch(warps=4, columns=512)
+
+# A program owns a patch: the 1280 values of Qwen2.5-VL in vectors of 8 leave no lane with more
+# than two of them.
+MERGE_INPUT = Launch(warps=4)

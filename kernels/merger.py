@@ -1,0 +1,134 @@
+"""The input stage of the merger: RMSNorm of patches, and their units put back in raster order.
+
+One program a patch: it reads the patch once, and writes it where its unit belongs. Sums and
+products are float32, rounded to the format of the patches once.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# (what Triton compiles has no Python types)
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from . import dispatch
+from .arguments import (
+    check_beside,
+    check_contiguous,
+    check_dtype,
+    check_number,
+    check_rows,
+    check_shape,
+)
+from .tuning import MERGE_INPUT, TYPE_NAMES, Specialisation
+
+LARGEST = 8192  # values of a patch; beyond, a program's registers do not hold it
+
+
+@triton.jit
+def merge_input_kernel(
+    x, weight, order, out, stride, eps,
+    hidden: tl.constexpr, unit: tl.constexpr, padded_hidden: tl.constexpr,
+):  # fmt: skip
+    """Program (patch of the sequence).
+
+    Args:
+        x: ``[patches, hidden]``, rows ``stride`` apart.
+        order: int64 ``[units]``, the place in ``out`` of each unit of ``x``.
+        out: ``[units * unit, hidden]``.
+        padded_hidden: The power of two from ``hidden`` on.
+    """
+    patch = tl.program_id(0)
+    columns = tl.arange(0, padded_hidden)
+    exists = columns < hidden
+    place = tl.load(order + patch // unit) * unit + patch % unit
+    row = x + patch.to(tl.int64) * stride
+    values = tl.load(row + columns, mask=exists, other=0.0).to(tl.float32)
+    weights = tl.load(weight + columns, mask=exists, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(values * values, 0) / hidden + eps)
+    normed = values * scale * weights
+    tl.store(out + place * hidden + columns, normed.to(out.dtype.element_ty), mask=exists)
+
+
+def launch_merge_input(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+) -> torch.Tensor:
+    """`reference.merge_input` by Triton; rows of ``x`` may be apart.
+
+    Raises:
+        TypeError: a dtype is another than the kernel knows.
+        ValueError: a shape, stride or device does not fit.
+    """
+    _check(x, weight, order, unit)
+    patches, hidden = x.shape
+    out = x.new_empty(len(order), unit * hidden)
+    if patches:
+        constants = _constants(hidden, unit)
+        merge_input_kernel[(patches,)](
+            x, weight, order, out, x.stride(0), eps, **constants, **MERGE_INPUT.options
+        )
+    return out
+
+
+def specialisations(_architecture: str) -> list[Specialisation]:
+    """The shipped form: Qwen2.5-VL's tower in bfloat16."""
+    number = TYPE_NAMES[torch.bfloat16]
+    return [
+        Specialisation(
+            name=f"merge_input hidden 1280, units of 4, {number}",
+            function=merge_input_kernel,
+            signature={
+                "x": f"*{number}",
+                "weight": f"*{number}",
+                "order": "*i64",
+                "out": f"*{number}",
+                "stride": "i32",
+                "eps": "fp32",
+            },
+            constants=_constants(1280, 4),
+            divisible=("x", "weight", "order", "out", "stride"),
+            options=MERGE_INPUT.options,
+        )
+    ]
+
+
+def _constants(hidden: int, unit: int) -> dict[str, Any]:
+    return {"hidden": hidden, "unit": unit, "padded_hidden": triton.next_power_of_2(hidden)}
+
+
+def _check(x: torch.Tensor, weight: torch.Tensor, order: torch.Tensor, unit: int) -> None:
+    check_number("x", x)
+    check_number("weight", weight)
+    check_dtype("order", order, [torch.int64])
+    check_shape("order", order, "[units]", (None,))
+    if unit < 1:
+        raise ValueError(f"unit is {unit}; it must be at least one patch")
+    check_shape("x", x, "[units * unit, hidden]", (len(order) * unit, None))
+    hidden = x.shape[1]
+    if not 1 <= hidden <= LARGEST:
+        raise ValueError(f"x has patches of {hidden} values; they must have 1 to {LARGEST}")
+    check_shape("weight", weight, "[hidden]", (hidden,))
+    check_rows("x", x)
+    check_contiguous("weight", weight)
+    check_contiguous("order", order)
+    check_beside("weight", weight, "x", x)
+    check_beside("order", order, "x", x)
+
+
+@torch.library.custom_op("saccade::merge_input", mutates_args=())
+def merge_input(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+) -> torch.Tensor:
+    """The registered operation: `reference.merge_input` in the form that `dispatch` chooses."""
+    run = dispatch.implementation("merge_input", x.device.type)
+    result: torch.Tensor = run(x, weight, eps, order, unit)
+    return result
+
+
+@merge_input.register_fake
+def _(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+) -> torch.Tensor:
+    return x.new_empty(order.shape[0], unit * x.shape[1])
