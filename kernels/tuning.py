@@ -5,11 +5,12 @@ The numbers come from compiled code (registers, shared memory, spills), which ne
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import triton
 
 # The names that Triton gives these formats in a signature.
 TYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -42,10 +43,6 @@ class Specialisation:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Yields the shipped forms of a file's kernels for an architecture.
-Specialisations = Callable[[str], "list[Specialisation]"]
-
-
 def architecture(device: torch.device) -> str:
     """``sm_90`` for NVIDIA, ``gfx942`` for AMD; ``cpu`` where Triton interprets."""
     return _cuda_architecture(device.index) if device.type == "cuda" else device.type
@@ -75,3 +72,38 @@ PATCH_INPUT = Launch(warps=4, columns=512)
 # A program owns a patch: the 1280 values of Qwen2.5-VL in vectors of 8 leave no lane with more
 # than two of them.
 MERGE_INPUT = Launch(warps=4)
+
+
+# Tokens. The scores of a tile of 64 fit in registers on every architecture; those of 128 spill on
+# sm_8x (0.7 kB a thread) and not on sm_90 and sm_100; those of 256 spill on all.
+LONGEST_WINDOW = 128
+
+
+def window_attention_launch(target: str, dtype: torch.dtype, longest: int) -> Launch:
+    """A tile of ``rows`` queries and as many keys, the least power of two that holds a window.
+
+    A warp takes 16 rows, which is what a tensor core takes: with more warps sm_80 would do each
+    product twice, with fewer they spill. float32, which has no tensor core, is spread further.
+    """
+    rows = max(16, triton.next_power_of_2(longest))
+    warps = 8 if dtype == torch.float32 else min(8, rows // 16)
+    return Launch(warps=warps, rows=rows, columns=rows)
+
+
+def full_attention_launch(target: str, dtype: torch.dtype, head_dim: int) -> Launch:
+    """Blocks of queries and keys. 128 queries on 8 warps read keys half as often as 64 on 4.
+
+    Heads of 128 take 97 KiB of shared memory on sm_90 and sm_100, of the 99 that every
+    architecture has.
+    """
+    if dtype == torch.float32:
+        return Launch(warps=8, rows=64 if head_dim <= 80 else 32, columns=32)
+    return Launch(warps=8, stages=2, rows=128, columns=64)
+
+
+def rotate_packed_launch() -> Launch:
+    """A warp takes 256 pairs, 8 a lane: 16 bytes of each half in a 16-bit format.
+
+    The 1280 pairs of Qwen2.5-VL's 16 heads of 80 are 5 such blocks.
+    """
+    return Launch(warps=1, columns=256)

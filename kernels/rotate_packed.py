@@ -1,0 +1,84 @@
+"""Rotary embedding of packed queries and keys, in place.
+
+It reads and writes each number of q and k once: 4 words a token and channel. Copies of q and k
+that are then rotated into further copies, as unfused code makes them, move 8.
+
+Products and sums are float32, and results are rounded once to the format of ``qkv``.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# (what Triton compiles has no Python types)
+
+import torch
+import triton
+import triton.language as tl
+
+from .attention_arguments import check_angles, check_packed
+from .tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
+
+
+@triton.jit
+def rotate_packed_kernel(
+    qkv, cos, sin, heads: tl.constexpr, head_dim: tl.constexpr, block: tl.constexpr
+):
+    """Program (token, block of pairs): rotates pairs of all heads of q and k in place.
+
+    Args:
+        qkv: ``[tokens, 3, heads, head_dim]``.
+        cos: float32 ``[tokens, head_dim // 2]``; ``sin`` alike.
+        block: Pairs of a program.
+    """
+    half: tl.constexpr = head_dim // 2
+    token = tl.program_id(0).to(tl.int64)
+    pairs = tl.program_id(1) * block + tl.arange(0, block)
+    mask = pairs < 2 * heads * half
+    angle = token * half + pairs % half
+    turn_cos = tl.load(cos + angle, mask=mask, other=0.0)
+    turn_sin = tl.load(sin + angle, mask=mask, other=0.0)
+    # The heads of k follow those of q without a gap.
+    first = qkv + token * (3 * heads * head_dim) + pairs // half * head_dim + pairs % half
+    lower = tl.load(first, mask=mask, other=0.0).to(tl.float32)
+    upper = tl.load(first + half, mask=mask, other=0.0).to(tl.float32)
+    number: tl.constexpr = qkv.dtype.element_ty
+    tl.store(first, (lower * turn_cos - upper * turn_sin).to(number), mask=mask)
+    tl.store(first + half, (upper * turn_cos + lower * turn_sin).to(number), mask=mask)
+
+
+def launch_rotate_packed(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """Rotate q and k in place; arguments as of `reference.full_attention`.
+
+    Raises:
+        TypeError: a dtype is another than the kernel knows.
+        ValueError: a shape, stride or device does not fit.
+    """
+    check_packed(qkv)
+    check_angles(cos, sin, qkv)
+    tokens, _, heads, head_dim = qkv.shape
+    if tokens:
+        launch = rotate_packed_launch()
+        pairs = heads * head_dim  # of q and of k together
+        rotate_packed_kernel[(tokens, triton.cdiv(pairs, launch.columns))](
+            qkv, cos, sin,
+            heads=heads, head_dim=head_dim, block=launch.columns, **launch.options,
+        )  # fmt: skip
+
+
+def specialisations(target: str) -> list[Specialisation]:
+    """The shipped forms: bfloat16, whole towers and tensor-parallel shares.
+
+    Args:
+        target: Architecture, as `tuning.architecture` names it.
+    """
+    number = TYPE_NAMES[torch.bfloat16]
+    launch = rotate_packed_launch()
+    return [
+        Specialisation(
+            name=f"rotate_packed {heads} heads of {head_dim}, {number}",
+            function=rotate_packed_kernel,
+            signature={"qkv": f"*{number}", "cos": "*fp32", "sin": "*fp32"},
+            constants={"heads": heads, "head_dim": head_dim, "block": launch.columns},
+            divisible=("qkv", "cos", "sin"),
+            options=launch.options,
+        )
+        for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))
+    ]
