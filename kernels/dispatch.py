@@ -24,7 +24,10 @@ _PLACES = {
         "cpu": "cpu:full_attention",
     },
     "mrope": {"triton": "mrope:launch_mrope"},
-    "patch_input": {"triton": "patch_embed:launch_patch_input"},
+    "patch_input": {
+        "triton": "patch_embed:launch_patch_input",
+        "cpu": "cpu_patch_input:patch_input",
+    },
     "merge_input": {"triton": "merger:launch_merge_input"},
 }
 OPERATIONS = tuple(_PLACES)
@@ -54,9 +57,7 @@ def choose(operation: str, device_type: str) -> Choice:
     if wanted == "cpu" and device_type != "cpu":
         raise ValueError(f"{SWITCH}=cpu cannot run on {device_type}")
     if wanted == "triton" and device_type != "cuda" and not _is_interpreted():
-        raise ValueError(
-            f"{SWITCH}=triton cannot run on {device_type} without TRITON_INTERPRET=1"
-        )
+        raise ValueError(f"{SWITCH}=triton cannot run on {device_type} without TRITON_INTERPRET=1")
     if wanted != "reference" and wanted not in _PLACES[operation]:
         return Choice("reference", f"{SWITCH}={wanted}, which this operation does not have")
     return Choice(wanted, f"{SWITCH}={wanted}")
