@@ -142,8 +142,8 @@ def launch_attention_packed(qkv: torch.Tensor, borders: torch.Tensor, longest: i
 
 
 @functools.cache
-def find_flash_attention(device_type: str) -> Callable[..., Any] | None:
-    """vLLM's FlashAttention with the version it wants on this machine, where there is one."""
+def find_flash_attention(device_type: str, head_dim: int) -> Callable[..., Any] | None:
+    """vLLM's FlashAttention in the version that vLLM itself would take here, or None."""
     if device_type != "cuda" or torch.version.hip:
         return None
     try:
@@ -151,8 +151,10 @@ def find_flash_attention(device_type: str) -> Callable[..., Any] | None:
         from vllm.vllm_flash_attn import flash_attn_varlen_func
     except ImportError:
         return None
-    version = get_flash_attn_version()
-    return version and functools.partial(flash_attn_varlen_func, fa_version=version)
+    version = get_flash_attn_version(head_size=head_dim)
+    if version is None:
+        return None
+    return functools.partial(flash_attn_varlen_func, fa_version=version)
 
 
 def attend(
@@ -161,7 +163,7 @@ def attend(
     longest: int,
     flash_attention: Callable[..., Any] | None,
 ) -> torch.Tensor:
-    """Attention of rotated q and k: FlashAttention if given one that takes the format, else ours.
+    """Attention of rotated q and k: FlashAttention if given and if it takes such heads, else ours.
 
     Args:
         flash_attention: Called as `vllm.vllm_flash_attn.flash_attn_varlen_func`, on views.
@@ -169,7 +171,9 @@ def attend(
     Returns:
         ``[tokens, heads * head_dim]``.
     """
-    if flash_attention is None or qkv.dtype == torch.float32 or not len(qkv):
+    tokens, _, _, head_dim = qkv.shape
+    taken = qkv.dtype != torch.float32 and head_dim % 8 == 0 and head_dim <= 256
+    if flash_attention is None or not taken or not tokens:
         return launch_attention_packed(qkv, borders, longest)
     query, key, value = qkv.unbind(1)
     context = flash_attention(
@@ -180,7 +184,7 @@ def attend(
         cu_seqlens_k=borders,
         max_seqlen_q=longest,
         max_seqlen_k=longest,
-        softmax_scale=qkv.shape[-1] ** -0.5,
+        softmax_scale=head_dim**-0.5,
         causal=False,
     )
     return context.flatten(1)
@@ -197,7 +201,7 @@ def launch_full_attention(
     """
     check_attention(qkv, cos, sin, borders)
     rotate_packed.launch_rotate_packed(qkv, cos, sin)
-    return attend(qkv, borders, longest, find_flash_attention(qkv.device.type))
+    return attend(qkv, borders, longest, find_flash_attention(qkv.device.type, qkv.shape[3]))
 
 
 def specialisations(target: str) -> list[Specialisation]:
