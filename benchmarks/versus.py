@@ -122,7 +122,8 @@ def _compare_answers(
     loads: Mapping[str, Load],
 ) -> tuple[list[str], list[str]]:
     """The answers that part at near ties, and those that differ for no such reason."""
-    near_ties, differing = [], []
+    near_ties: list[str] = []
+    differing: list[str] = []
     for request, ours, stock in zip(
         requests, loads["ours"].outcomes, loads["stock"].outcomes, strict=True
     ):

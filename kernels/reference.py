@@ -5,6 +5,7 @@ All functions take the arguments of the registered operations of the same name.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -42,7 +43,7 @@ def window_attention(
     value = qkv[:, 2].float()
     context = torch.empty_like(value)
     ends = borders.tolist()
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         run = slice(start, end)
         scores = torch.einsum("qhd,khd->hqk", query[run], key[run]) * qkv.shape[-1] ** -0.5
         context[run] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value[run])
@@ -88,7 +89,7 @@ def mrope(
     places = positions[axis].T  # [tokens, half]
     cos, sin = cos_sin_cache[places, pairs], cos_sin_cache[places, pairs + half]
     for x in (query, key):
-        heads = x.unflatten(1, (-1, head_dim))
+        heads = x.view(len(x), -1, head_dim)
         heads.copy_(rotate(heads, cos, sin))
 
 
@@ -131,7 +132,7 @@ def patch_input(
         + (frame_bytes[:, None] * each)[:, None, None]
     )
     # [units, unit row, unit column, frame, row]
-    starts = starts.unflatten(1, (merge_size, patch_size)).permute(0, 1, 3, 4, 2)
+    starts = starts.view(-1, merge_size, patch_size, *starts.shape[2:]).permute(0, 1, 3, 4, 2)
     vectors = pixels.flatten().unfold(0, step, 1)[starts.reshape(-1)]
     return centre_pixels(vectors.view(-1, pixels.shape[1]), dtype)
 

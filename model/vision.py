@@ -6,8 +6,10 @@ tensor parallelism, the data-parallel tower, quantisation and LoRA work as for v
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PretrainedConfig
@@ -23,24 +25,20 @@ from vllm.model_executor.layers.linear import (
     RowParallelLinear,
 )
 from vllm.model_executor.layers.quantization import QuantizationConfig
-from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.models.utils import (
     AutoWeightsLoader,
     WeightsMapper,
     cast_overflow_tensors,
 )
 
-from saccade.kernels.patch_embed import centre_pixels, fold_normalisation, raster_to_patches
+from saccade.kernels.full_attention import full_attention
+from saccade.kernels.merger import merge_input
+from saccade.kernels.patch_embed import fold_normalisation, patch_input
+from saccade.kernels.window_attention import window_attention
 
-from .compat import (
-    AttentionSpans,
-    EncoderAttentionLayout,
-    MMEncoderAttention,
-    async_tensor_h2d,
-    is_vit_use_data_parallel,
-)
+from .compat import async_tensor_h2d, is_vit_use_data_parallel
 from .settings import Normalisation
-from .windows import plan_windows
+from .windows import IntArray, plan_pixels, plan_windows
 
 NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
 ROPE_THETA = 10000.0
@@ -61,36 +59,51 @@ def linear_options(quant_config: QuantizationConfig | None) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The runs of the sequence within which patches attend to each other.
+
+    Attributes:
+        borders: int32 ``[runs + 1]``, cumulative patches, where runs begin and end.
+        longest: Patches of the longest run.
+    """
+
+    borders: torch.Tensor
+    longest: int
+
+    @classmethod
+    def between(cls, borders: IntArray, device: torch.device) -> "Runs":
+        """From borders on the host."""
+        return cls(async_tensor_h2d(borders.astype(np.int32), device), int(np.diff(borders).max()))
+
+
 class VisionAttention(nn.Module):
-    """Multi-head attention within spans, with 2D rotary embedding of queries and keys."""
+    """Multi-head attention within runs, with 2D rotary embedding of queries and keys."""
 
     def __init__(
-        self, hidden_size: int, num_heads: int, quant_config: QuantizationConfig | None, prefix: str
+        self,
+        hidden_size: int,
+        num_heads: int,
+        full: bool,
+        quant_config: QuantizationConfig | None,
+        prefix: str,
     ) -> None:
         super().__init__()
         options = linear_options(quant_config)
+        self.attend = full_attention if full else window_attention
         self.head_dim = divide(hidden_size, num_heads)
         self.num_heads = divide(num_heads, tower_tp_size())
         self.qkv = QKVParallelLinear(
             hidden_size, self.head_dim, num_heads, prefix=f"{prefix}.qkv", **options
         )
         self.proj = RowParallelLinear(hidden_size, hidden_size, prefix=f"{prefix}.proj", **options)
-        self.attn = MMEncoderAttention(
-            self.num_heads, self.head_dim, self.head_dim**-0.5, prefix=f"{prefix}.attn"
-        )
-        # In float32, as the reference has it; vLLM's own tower rotates in the model's dtype.
-        self.apply_rotary_emb = ApplyRotaryEmb(enforce_enable=True, enable_fp32_compute=True)
 
     def forward(
-        self, x: torch.Tensor, spans: AttentionSpans, cos: torch.Tensor, sin: torch.Tensor
+        self, x: torch.Tensor, runs: Runs, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
         # [patches, 3, heads, head_dim]
         qkv = self.qkv(x).view(-1, 3, self.num_heads, self.head_dim)
-        query_key = qkv[:, :2].transpose(0, 1).contiguous()  # [2, patches, heads, head_dim]
-        query, key = self.apply_rotary_emb(query_key, cos, sin).unbind(0)
-        value = qkv[:, 2]
-        context = self.attn(query[None], key[None], value[None], **spans.arguments())
-        return self.proj(context.reshape(x.shape[0], -1))
+        return self.proj(self.attend(qkv, cos, sin, runs.borders, runs.longest))
 
 
 class VisionMLP(nn.Module):
@@ -122,26 +135,32 @@ class VisionBlock(nn.Module):
     """Pre-norm transformer block."""
 
     def __init__(
-        self, config: PretrainedConfig, quant_config: QuantizationConfig | None, prefix: str
+        self,
+        config: PretrainedConfig,
+        full: bool,
+        quant_config: QuantizationConfig | None,
+        prefix: str,
     ) -> None:
         super().__init__()
         hidden_size = config.hidden_size
         self.norm1 = RMSNorm(hidden_size, eps=NORM_EPS)
         self.norm2 = RMSNorm(hidden_size, eps=NORM_EPS)
-        self.attn = VisionAttention(hidden_size, config.num_heads, quant_config, f"{prefix}.attn")
+        self.attn = VisionAttention(
+            hidden_size, config.num_heads, full, quant_config, f"{prefix}.attn"
+        )
         self.mlp = VisionMLP(
             hidden_size, config.intermediate_size, config.hidden_act, quant_config, f"{prefix}.mlp"
         )
 
     def forward(
-        self, x: torch.Tensor, spans: AttentionSpans, cos: torch.Tensor, sin: torch.Tensor
+        self, x: torch.Tensor, runs: Runs, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
-        normed, x = self.norm2(self.attn(self.norm1(x), spans, cos, sin), residual=x)
+        normed, x = self.norm2(self.attn(self.norm1(x), runs, cos, sin), residual=x)
         return x + self.mlp(normed)
 
 
 class PatchEmbed(nn.Module):
-    """Patch vectors of uint8 pixels to hidden states, with normalisation folded into the weight."""
+    """Centred patch vectors to hidden states, with normalisation folded into the weight."""
 
     def __init__(self, config: PretrainedConfig, normalisation: Normalisation) -> None:
         super().__init__()
@@ -159,7 +178,7 @@ class PatchEmbed(nn.Module):
         self._folded.clear()
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """uint8 ``[patches, K]`` to ``[patches, hidden]``; K tells still images from clips."""
+        """``[patches, K]`` to ``[patches, hidden]``; K tells still images from clips."""
         still = patches.shape[1] == self.still_width
         if still not in self._folded:
             norm = self.normalisation
@@ -167,7 +186,7 @@ class PatchEmbed(nn.Module):
                 self.proj.weight.detach(), norm.mean, norm.std, norm.rescale_factor, still=still
             )
         weight, bias = self._folded[still]
-        return nn.functional.linear(centre_pixels(patches, weight.dtype), weight, bias)
+        return nn.functional.linear(patches, weight, bias)
 
 
 class PatchMerger(nn.Module):
@@ -178,7 +197,8 @@ class PatchMerger(nn.Module):
     ) -> None:
         super().__init__()
         options = linear_options(quant_config)
-        size = self.unit_size = config.hidden_size * config.spatial_merge_size**2
+        self.unit = config.spatial_merge_size**2
+        size = config.hidden_size * self.unit
         self.ln_q = RMSNorm(config.hidden_size, eps=NORM_EPS)
         self.mlp = nn.Sequential(
             ColumnParallelLinear(size, size, prefix=f"{prefix}.mlp.0", **options),
@@ -186,8 +206,9 @@ class PatchMerger(nn.Module):
             RowParallelLinear(size, config.out_hidden_size, prefix=f"{prefix}.mlp.2", **options),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(self.ln_q(x).view(-1, self.unit_size))
+    def forward(self, x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+        """``[patches, hidden]`` in the order of the sequence to tokens in raster order."""
+        return self.mlp(merge_input(x, self.ln_q.weight, NORM_EPS, order, self.unit))
 
 
 class VisionTower(nn.Module):
@@ -216,12 +237,8 @@ class VisionTower(nn.Module):
         self.out_hidden_size = config.out_hidden_size
         self.window = config.window_size // config.patch_size // config.spatial_merge_size
         self.full_attention_layers = frozenset(config.fullatt_block_indexes)
+        self.slot_bytes = config.in_channels * config.patch_size**2
         head_dim = divide(config.hidden_size, config.num_heads)
-        self.layout = EncoderAttentionLayout(
-            config.hidden_size,
-            config.num_heads,
-            tower_tp_size(),
-        )
         # Half of the rotated pairs turn with the row, half with the column.
         exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
         self.inverse_frequencies: torch.Tensor
@@ -229,7 +246,12 @@ class VisionTower(nn.Module):
 
         self.patch_embed = PatchEmbed(config, normalisation)
         self.blocks = nn.ModuleList(
-            VisionBlock(config, quant_config, f"{prefix}.blocks.{layer}")
+            VisionBlock(
+                config,
+                layer in self.full_attention_layers,
+                quant_config,
+                f"{prefix}.blocks.{layer}",
+            )
             for layer in range(config.depth)
         )
         self.merger = PatchMerger(config, quant_config, f"{prefix}.merger")
@@ -246,7 +268,7 @@ class VisionTower(nn.Module):
         """Encode the media of one kind (all still images or all clips).
 
         Args:
-            pixels: uint8 ``[patches, K]``, rasters in memory order (see `raster_to_patches`).
+            pixels: uint8 ``[patches, K]``, rasters in memory order (see `patch_input`).
             grid_thw: ``(t, h, w)`` of each medium in patches, on the host.
 
         Returns:
@@ -254,22 +276,34 @@ class VisionTower(nn.Module):
         """
         device = self.device
         plan = plan_windows(grid_thw, self.spatial_merge_size, self.window)
+        where = plan_pixels(
+            grid_thw,
+            plan.order,
+            self.spatial_merge_size,
+            self.patch_size,
+            frames=pixels.shape[1] // self.slot_bytes,
+        )
         order = async_tensor_h2d(plan.order, device)
         cos, sin = self.rotary(async_tensor_h2d(plan.positions, device))
-        windows = self.layout.spans(plan.window_borders, device)
-        frames = self.layout.spans(plan.frame_borders, device)
+        windows = Runs.between(plan.window_borders, device)
+        frames = Runs.between(plan.frame_borders, device)
 
-        units = raster_to_patches(
-            pixels.to(device, non_blocking=True), grid_thw, self.patch_size, self.spatial_merge_size
+        patches = patch_input(
+            pixels.to(device, non_blocking=True),
+            async_tensor_h2d(where.corners, device),
+            async_tensor_h2d(where.row_bytes, device),
+            async_tensor_h2d(where.frame_bytes, device),
+            self.patch_size,
+            self.spatial_merge_size,
+            self.dtype,
         )
-        x = self.patch_embed(units[order].flatten(0, 1))
+        x = self.patch_embed(patches)
         for layer, block in enumerate(self.blocks):
             x = block(x, frames if layer in self.full_attention_layers else windows, cos, sin)
         if x.dtype == torch.float16:
             # The last block of published checkpoints overflows float16 on long sequences.
             x = cast_overflow_tensors(x)
-        merged = self.merger(x)
-        return torch.empty_like(merged).index_copy_(0, order, merged)
+        return self.merger(x, order)
 
     def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines ``[patches, head_dim // 2]`` of rows and columns ``[patches, 2]``.

@@ -62,6 +62,47 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
     )
 
 
+@dataclass(frozen=True)
+class PixelPlan:
+    """Where the pixels of each merge unit are, in the rasters of all media of one call.
+
+    Attributes:
+        corners: ``[units]``, the byte at which the unit at each place of the sequence begins.
+        row_bytes: ``[units]``, of a row of pixels of its raster.
+        frame_bytes: ``[units]``, of a frame of its raster.
+    """
+
+    corners: IntArray
+    row_bytes: IntArray
+    frame_bytes: IntArray
+
+
+def plan_pixels(
+    grids: Sequence[Sequence[int]], order: IntArray, merge_size: int, patch_size: int, frames: int
+) -> PixelPlan:
+    """Find the units' pixels in rasters ``[t * frames, height, width, 3]`` that follow each other.
+
+    Args:
+        grids: As in `plan_windows`, which made ``order``.
+        frames: Frames of each step of a grid: one for still images.
+    """
+    corners, rows, whole = [], [], []
+    first = 0
+    side = merge_size * patch_size  # of a unit, in pixels
+    for t, h, w in grids:
+        row = w * patch_size * 3
+        frame = row * h * patch_size
+        down = np.arange(h // merge_size) * (side * row)
+        across = np.arange(w // merge_size) * (side * 3)
+        steps = first + np.arange(t) * (frames * frame)
+        corners.append((steps[:, None, None] + down[:, None] + across).ravel())
+        units = len(corners[-1])
+        rows.append(np.full(units, row))
+        whole.append(np.full(units, frame))
+        first += t * frames * frame
+    return PixelPlan(*(np.concatenate(part)[order] for part in (corners, rows, whole)))
+
+
 def _side_lengths(side: int, window: int) -> IntArray:
     """Lengths of the pieces of a side: whole windows, then what is left."""
     whole, rest = divmod(side, window)

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 
+from saccade.kernels.cpu import has_bfloat16_product
 from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter
 from saccade.server.app import build_app
@@ -138,6 +139,8 @@ def _choose_model(args: argparse.Namespace) -> None:
     # vLLM's 4 GiB of CPU cache.
     args.enforce_eager = True
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    if args.dtype == "auto" and vllm_adapter.runs_on_cpu() and not has_bfloat16_product():
+        args.dtype = "float32"
 
 
 def _api_keys(args: argparse.Namespace, settings: Settings) -> list[str]:

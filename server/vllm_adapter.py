@@ -32,6 +32,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
 from vllm.logger import configure_logging_from_args
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
+from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -101,6 +102,11 @@ def add_engine_arguments(parser: ArgumentParser) -> None:
     """Adds all of vLLM's serving flags, with this server's defaults."""
     make_arg_parser(parser)
     parser.set_defaults(**_DEFAULTS)
+
+
+def runs_on_cpu() -> bool:
+    """Whether the engine will compute on the CPU."""
+    return bool(current_platform.is_cpu())
 
 
 def prepare_arguments(arguments: Namespace) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.model.windows import plan_windows
+from saccade.model.windows import plan_pixels, plan_windows
 
 MERGE = 2
 grids = st.lists(
@@ -57,3 +57,31 @@ def test_every_unit_stands_once(grid: tuple[int, int, int]) -> None:
     assert sorted(plan.order) == list(range(np.prod(grid) // MERGE**2))
     assert plan.window_borders[-1] == plan.frame_borders[-1] == np.prod(grid)
     assert np.diff(plan.window_borders).max() <= 64
+
+
+@given(grids=grids, window=st.integers(1, 5), frames=st.integers(1, 2))
+def test_pixels_are_found_where_the_rasters_have_them(
+    grids: list[tuple[int, int, int]], window: int, frames: int
+) -> None:
+    grids = [(t, h * MERGE, w * MERGE) for t, h, w in grids]
+    patch, side = 2, 2 * MERGE
+    corners, rows, wholes, first = [], [], [], 0
+    for t, h, w in grids:
+        raster = np.arange(t * frames * h * w * patch**2 * 3).reshape(
+            t * frames, h * patch, w * patch, 3
+        )
+        corners += [
+            first + raster[step * frames, row, column, 0]
+            for step in range(t)
+            for row in range(0, h * patch, side)
+            for column in range(0, w * patch, side)
+        ]
+        units = t * h * w // MERGE**2
+        rows += [raster[0, 1, 0, 0]] * units
+        wholes += [raster[0].size] * units
+        first += raster.size
+    order = plan_windows(grids, MERGE, window).order
+    where = plan_pixels(grids, order, MERGE, patch, frames)
+    np.testing.assert_array_equal(where.corners, np.array(corners)[order])
+    np.testing.assert_array_equal(where.row_bytes, np.array(rows)[order])
+    np.testing.assert_array_equal(where.frame_bytes, np.array(wholes)[order])

@@ -1,0 +1,83 @@
+"""Forms for the CPU, in plain PyTorch: rotary embedding and attention on pieces that fit caches.
+
+vLLM's tower copies queries and keys, rotates them into new tensors and calls attention once a
+run. Here windows of one length go through rotary embedding and attention together, a few hundred
+tokens at a time (an image's windows have at most four lengths), and runs of full attention rotate
+in place. No temporary is larger than a piece: memory fresh from the system costs more than the
+arithmetic. Scores and sums are float32 whatever the dtype.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+_PIECE = 512  # tokens that are worked on at once
+
+
+def has_bfloat16_product() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 in hardware.
+
+    Where it does not, torch does it in software, several times slower than in float32.
+    """
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def window_attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+) -> torch.Tensor:
+    """See `reference.window_attention`."""
+    context = torch.empty(qkv[:, 0].shape, dtype=qkv.dtype)
+    for length, rows in _pieces(borders):
+        piece = qkv[rows]
+        _rotate(piece, cos[rows], sin[rows], out=(rotated := torch.empty_like(piece[:, :2])))
+        # [runs, heads, length, head_dim]
+        query, key, value = (
+            part.view(-1, length, *part.shape[1:]).transpose(1, 2)
+            for part in (rotated[:, 0], rotated[:, 1], piece[:, 2])
+        )
+        found = scaled_dot_product_attention(query, key, value)
+        context[rows] = found.transpose(1, 2).flatten(0, 1)
+    return context.flatten(1)
+
+
+def full_attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+) -> torch.Tensor:
+    """See `reference.full_attention`; overwrites queries and keys with the rotated ones."""
+    for piece, its_cos, its_sin in zip(
+        *(torch.split(whole, _PIECE) for whole in (qkv, cos, sin)), strict=True
+    ):
+        _rotate(piece, its_cos, its_sin, out=piece[:, :2])
+    context = torch.empty(qkv[:, 0].shape, dtype=qkv.dtype)
+    ends = borders.tolist()
+    for start, end in pairwise(ends):
+        # [1, heads, length, head_dim]
+        query, key, value = (part[None] for part in qkv[start:end].permute(1, 2, 0, 3))
+        context[start:end] = scaled_dot_product_attention(query, key, value)[0].transpose(0, 1)
+    return context.flatten(1)
+
+
+def _rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+    """Rotate the queries and keys of ``[tokens, 3, heads, head_dim]`` into ``[tokens, 2, ...]``."""
+    first, second = qkv[:, :2].float().chunk(2, dim=-1)
+    cos, sin = cos[:, None, None], sin[:, None, None]
+    turned = (first * cos).addcmul_(second, sin, value=-1)
+    half = out.shape[-1] // 2
+    out_second = (second * cos).addcmul_(first, sin)  # before `out`, which may be where we read
+    out[..., :half], out[..., half:] = turned, out_second
+
+
+def _pieces(borders: torch.Tensor) -> Iterator[tuple[int, slice | torch.Tensor]]:
+    """Whole runs of one length, up to a piece: the length, and where their tokens are."""
+    lengths, starts = borders.diff(), borders[:-1]
+    different = torch.unique(lengths).tolist()
+    for length in different:
+        at_once = max(1, _PIECE // length)
+        if len(different) == 1:
+            for first in range(0, len(starts) * length, at_once * length):
+                yield length, slice(first, min(first + at_once * length, len(starts) * length))
+            continue
+        for some in torch.split(starts[lengths == length].long(), at_once):
+            yield length, (some[:, None] + torch.arange(length)).flatten()

@@ -1,0 +1,54 @@
+"""The language model's rotary layer: vLLM's own, with our kernel where it runs.
+
+Importing this module puts the layer in place of vLLM's for this process.
+"""
+
+import os
+
+import torch
+from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
+
+from saccade.kernels.dispatch import SWITCH
+from saccade.kernels.mrope import mrope
+
+
+@MRotaryEmbedding.register_oot
+class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
+    """Gathers angles, sections and rotates in one launch, in place.
+
+    vLLM calls it where custom operations are on: always in eager mode. Where Inductor compiles
+    the language model it fuses vLLM's own form as well, and this layer stays out of its way.
+    """
+
+    def forward_cuda(
+        self,
+        positions: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """``query`` and ``key`` ``[tokens, heads * head_dim]``, positions ``[3, tokens]``."""
+        if key is None or not self._fits(positions):
+            return super().forward_cuda(positions, query, key, offsets)
+        cache = self._match_cos_sin_cache_dtype(query)
+        mrope(
+            query, key, positions, cache, self.head_size, self.mrope_section, self.mrope_interleaved
+        )
+        return query, key
+
+    forward_hip = forward_cuda
+
+    def forward_cpu(
+        self,
+        positions: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """On a CPU, only if the switch asks for a form of ours."""
+        if self._fits(positions) and os.environ.get(SWITCH, "auto") in ("triton", "reference"):
+            return self.forward_cuda(positions, query, key, offsets)
+        return self.forward_native(positions, query, key, offsets)
+
+    def _fits(self, positions: torch.Tensor) -> bool:
+        return positions.ndim == 2 and self.rotary_dim == self.head_size and self.is_neox_style

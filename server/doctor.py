@@ -1,0 +1,109 @@
+"""`saccade doctor`: versions, devices, the form each kernel runs in and why, limits in force.
+
+Exits with 1 when something would keep the server from starting, and says how to mend it.
+"""
+
+import argparse
+import importlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+
+import torch
+
+from saccade.benchmarks.environment import environment
+from saccade.kernels.cpu import has_bfloat16_product
+from saccade.kernels.dispatch import OPERATIONS, choose
+from saccade.server.settings import SettingError, load_settings
+
+CHECKED_VLLM = "0.32.0"
+
+_EPILOG = """examples:
+  saccade doctor
+  SACCADE_KERNELS=reference saccade doctor
+
+exit codes: 0 all is well, 1 something must be mended, 2 wrong use
+"""
+
+
+class Ailment(Exception):
+    """One line: what is wrong, and how to mend it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's flags: there are none."""
+    parser.description = "Tells what this installation will do, and what is wrong with it."
+    parser.epilog = _EPILOG
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print everything; returns the exit code."""
+    ailments = []
+    for title, examine in _EXAMINATIONS:
+        print(title)
+        try:
+            for line in examine():
+                print(f"  {line}")
+        except Ailment as ailment:
+            ailments.append(ailment)
+            print(f"  WRONG: {ailment}")
+    print("all is well" if not ailments else f"{len(ailments)} to mend")
+    return 1 if ailments else 0
+
+
+def _versions() -> Iterator[str]:
+    versions = environment()["versions"]
+    assert isinstance(versions, dict)
+    for name, version in versions.items():
+        yield f"{name:<14}{version}"
+    try:
+        vllm: str = importlib.import_module("vllm.version").__version__
+        importlib.import_module("saccade.model.qwen2_5_vl")
+    except ImportError as error:
+        raise Ailment(
+            f"vLLM or the model class cannot be imported ({error}); install the extra cpu or cuda, "
+            "and remove a torchvision that does not fit this torch: pip uninstall torchvision"
+        ) from error
+    if not vllm.startswith(CHECKED_VLLM):
+        raise Ailment(f"vLLM is {vllm}; this version is checked on {CHECKED_VLLM}: install that")
+
+
+def _plugin() -> Iterator[str]:
+    found = entry_points(group="vllm.general_plugins", name="saccade")
+    if not found:
+        raise Ailment("vLLM cannot find the plugin; install the package: pip install saccade")
+    yield from (f"{entry.name} = {entry.value}" for entry in found)
+
+
+def _devices() -> Iterator[str]:
+    for index in range(torch.cuda.device_count()):
+        yield f"cuda:{index} {torch.cuda.get_device_name(index)}"
+    product = "in hardware" if has_bfloat16_product() else "in software: prefer --dtype float32"
+    yield f"cpu, {torch.backends.cpu.get_cpu_capability()}, bfloat16 products {product}"
+
+
+def _kernels() -> Iterator[str]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for operation in OPERATIONS:
+        try:
+            form, reason = choose(operation, device)
+        except ValueError as error:
+            raise Ailment(str(error)) from error
+        yield f"{operation:<18}{form:<11}{reason}"
+
+
+def _limits() -> Iterator[str]:
+    try:
+        settings = load_settings(argparse.Namespace())
+    except SettingError as error:
+        raise Ailment(str(error)) from error
+    for name, value in settings.model_dump(exclude={"api_key"}).items():
+        yield f"{name:<24}{value}"
+
+
+_EXAMINATIONS: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (
+    ("versions", _versions),
+    ("plugin", _plugin),
+    ("devices", _devices),
+    ("kernels", _kernels),
+    ("limits", _limits),
+)

@@ -1,0 +1,89 @@
+"""The forms for the CPU against float64, beside what vLLM's tower calls there."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from saccade.kernels import cpu, reference
+
+FORMS = pytest.mark.parametrize("form", [cpu.window_attention, cpu.full_attention])
+LENGTHS = {
+    "one window": [64],
+    "even": [64] * 9,
+    "ragged": [64, 64, 32, 64, 64, 32, 16, 16, 8],
+    "single patches": [4, 1, 4, 1],
+    "longer than a piece": [700, 64, 700],
+    "frames": [1200, 1200],
+}
+
+
+def sample(lengths: list[int], heads: int, head_dim: int, dtype: torch.dtype) -> tuple:
+    generator = torch.Generator().manual_seed(sum(lengths) + heads)
+    tokens = sum(lengths)
+    qkv = torch.randn(tokens, 3, heads, head_dim, generator=generator).to(dtype)
+    angles = torch.rand(tokens, head_dim // 2, generator=generator) * 100
+    borders = torch.tensor([0, *lengths]).cumsum(0).int()
+    return qkv, angles.cos(), angles.sin(), borders, max(lengths)
+
+
+def attend(qkv, cos, sin, borders, dtype: torch.dtype) -> torch.Tensor:
+    """One call a run, as vLLM does; in float64 this is the truth."""
+    qkv = qkv.to(dtype)
+    number = torch.float64 if dtype == torch.float64 else torch.float32
+    first, second = qkv[:, :2].to(number).chunk(2, dim=-1)
+    cos, sin = cos.to(number)[:, None, None], sin.to(number)[:, None, None]
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(dtype)
+    runs = []
+    for start, end in pairwise(borders.tolist()):
+        query, key = turned[start:end].permute(1, 2, 0, 3)
+        value = qkv[start:end, 2].transpose(0, 1)
+        runs.append(scaled_dot_product_attention(query[None], key[None], value[None])[0])
+    return torch.cat(runs, 1).transpose(0, 1).flatten(1)
+
+
+@FORMS
+@pytest.mark.parametrize(("heads", "head_dim"), [(16, 80), (3, 64)])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
+    qkv, cos, sin, borders, longest = sample(lengths, heads, head_dim, torch.float32)
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    ours = form(qkv.clone(), cos, sin, borders, longest)
+    assert (ours - truth).abs().max() <= 2e-6 * truth.abs().max()
+
+
+@FORMS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
+    qkv, cos, sin, borders, longest = sample(lengths, 5, 80, dtype)
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    stock = (attend(qkv, cos, sin, borders, dtype) - truth).abs().max()
+    ours = form(qkv.clone(), cos, sin, borders, longest)
+    assert ours.dtype == dtype
+    assert ours.shape == truth.shape
+    assert (ours - truth).abs().max() <= 1.25 * stock
+
+
+@FORMS
+def test_large_scores_stay_finite_and_right(form):
+    qkv, cos, sin, borders, longest = sample([64, 16], 2, 80, torch.float32)
+    qkv[:, :2] *= 40
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    assert (form(qkv.clone(), cos, sin, borders, longest) - truth).abs().max() < 1e-3
+
+
+def test_windows_leave_their_input_alone():
+    qkv, cos, sin, borders, longest = sample([64, 64], 2, 80, torch.float32)
+    before = qkv.clone()
+    cpu.window_attention(qkv, cos, sin, borders, longest)
+    assert torch.equal(qkv, before)
+
+
+def test_the_plain_form_tells_the_truth():
+    qkv, cos, sin, borders, longest = sample([64, 32, 1], 3, 80, torch.bfloat16)
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
+    ours = reference.window_attention(qkv, cos, sin, borders, longest)
+    assert (ours - truth).abs().max() <= 1.25 * stock
