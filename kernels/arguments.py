@@ -3,17 +3,17 @@
 Only what the CPU knows is checked: to look at values would wait for the device.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
 from .tuning import TYPE_NAMES
 
 
-def check_dtype(name: str, tensor: torch.Tensor, allowed: Iterable[torch.dtype]) -> None:
+def check_dtype(name: str, tensor: torch.Tensor, allowed: Collection[torch.dtype]) -> None:
     """Raises TypeError."""
-    names = [str(dtype).removeprefix("torch.") for dtype in allowed]
-    if str(tensor.dtype).removeprefix("torch.") not in names:
+    if tensor.dtype not in allowed:
+        names = [str(dtype).removeprefix("torch.") for dtype in allowed]
         raise TypeError(f"{name} is {tensor.dtype}; it must be {' or '.join(names)}")
 
 

@@ -72,7 +72,7 @@ def launch_merge_input(
     return out
 
 
-def specialisations(_architecture: str) -> list[Specialisation]:
+def specialisations(target: str) -> list[Specialisation]:
     """The shipped form: Qwen2.5-VL's tower in bfloat16."""
     number = TYPE_NAMES[torch.bfloat16]
     return [

@@ -11,6 +11,7 @@ error is at most one rounding of each product and of the sum.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # (what Triton compiles has no Python types)
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,7 +146,7 @@ def launch_mrope(
     if tokens == 0:
         return
     heads, kv_heads = query.shape[1] // head_dim, key.shape[1] // head_dim
-    constants, options = _configuration(heads, kv_heads, head_dim, sections, interleaved)
+    constants, options = _configuration(heads, kv_heads, head_dim, tuple(sections), interleaved)
     mrope_kernel[(tokens,)](
         query, key, positions, cos_sin_cache,
         query.stride(0), key.stride(0), positions.stride(0),
@@ -153,7 +154,7 @@ def launch_mrope(
     )  # fmt: skip
 
 
-def specialisations(_architecture: str) -> list[Specialisation]:
+def specialisations(target: str) -> list[Specialisation]:
     """The shipped forms: bfloat16, heads of 128, whole models and tensor-parallel shares."""
     cases = [
         (heads, kv_heads, sections, interleaved)
@@ -167,7 +168,7 @@ def specialisations(_architecture: str) -> list[Specialisation]:
 
 
 def _specialisation(
-    heads: int, kv_heads: int, head_dim: int, sections: Sequence[int], interleaved: bool
+    heads: int, kv_heads: int, head_dim: int, sections: tuple[int, ...], interleaved: bool
 ) -> Specialisation:
     constants, options = _configuration(heads, kv_heads, head_dim, sections, interleaved)
     number = TYPE_NAMES[torch.bfloat16]
@@ -190,8 +191,9 @@ def _specialisation(
     )
 
 
+@functools.cache
 def _configuration(
-    heads: int, kv_heads: int, head_dim: int, sections: Sequence[int], interleaved: bool
+    heads: int, kv_heads: int, head_dim: int, sections: tuple[int, ...], interleaved: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The kernel's constants, and the compiler's options."""
     launch = mrope_launch(heads + kv_heads)

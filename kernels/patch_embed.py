@@ -103,7 +103,7 @@ def launch_patch_input(
     return out
 
 
-def specialisations(_architecture: str) -> list[Specialisation]:
+def specialisations(target: str) -> list[Specialisation]:
     """The shipped forms: still images and clips of Qwen2.5-VL in bfloat16."""
     number = TYPE_NAMES[torch.bfloat16]
     return [
