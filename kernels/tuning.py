@@ -24,11 +24,13 @@ class Launch:
     stages: int = 1
     rows: int = 1  # of the tile that a program owns
     columns: int = 1  # of what a program reads at a time
+    matrix_rows: int = 0  # of a matrix instruction of AMD; 0: the compiler's choice
 
     @property
     def options(self) -> dict[str, Any]:
         """The compiler's options, all of them pinned: defaults differ between Triton versions."""
-        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+        options = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+        return options | ({"matrix_instr_nonkdim": self.matrix_rows} if self.matrix_rows else {})
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,12 @@ def window_attention_launch(target: str, dtype: torch.dtype, longest: int) -> La
     """
     rows = max(16, triton.next_power_of_2(longest))
     warps = 8 if dtype == torch.float32 else min(8, rows // 16)
-    return Launch(warps=warps, rows=rows, columns=rows)
+    return Launch(warps=warps, rows=rows, columns=rows, matrix_rows=_matrix_rows(target))
+
+
+def _matrix_rows(target: str) -> int:
+    """AMD's instructions of 32 rows would have two warps do the same scores, 16 rows each."""
+    return 16 if target.startswith("gfx") else 0
 
 
 def full_attention_launch(target: str, dtype: torch.dtype, head_dim: int) -> Launch:
@@ -98,7 +105,7 @@ def full_attention_launch(target: str, dtype: torch.dtype, head_dim: int) -> Lau
     """
     if dtype == torch.float32:
         return Launch(warps=8, rows=64 if head_dim <= 80 else 32, columns=32)
-    return Launch(warps=8, stages=2, rows=128, columns=64)
+    return Launch(warps=8, stages=2, rows=128, columns=64, matrix_rows=_matrix_rows(target))
 
 
 def rotate_packed_launch() -> Launch:

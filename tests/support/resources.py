@@ -11,16 +11,13 @@ import triton
 from triton.compiler import CompiledKernel
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-# Tensor-core instructions: HMMA of one warp, HGMMA of four warps, UTCHMMA of a block, MFMA.
-TENSOR_CORE = ("HMMA", "HGMMA", "UTCHMMA", "v_mfma")
+# Tensor-core instructions: HMMA of one warp, HGMMA of four warps, UTCHMMA of a block.
+TENSOR_CORE = ("HMMA", "HGMMA", "UTCHMMA")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """One compiled form of a kernel.
-
-    Instructions are counted as they stand in the code, so what is in a loop counts once.
-    """
+    """One compiled form of a kernel. Instructions are counted as they stand in the code."""
 
     registers: int  # of a thread
     shared: int  # bytes of a block
@@ -30,7 +27,9 @@ class Resources:
     tensor_columns: int  # of tensor memory (sm_100)
     loads: dict[int, int] = field(default_factory=dict)  # of global memory: bits -> how many
     stores: dict[int, int] = field(default_factory=dict)
-    tensor_core: dict[str, int] = field(default_factory=dict)  # instruction -> how many
+    # Instruction -> how many, of the loop if the kernel has one, whose first and last turns some
+    # architectures write out.
+    tensor_core: dict[str, int] = field(default_factory=dict)
 
 
 def read_resources(kernel: CompiledKernel) -> Resources:
@@ -46,8 +45,15 @@ def _read_nvidia(kernel: CompiledKernel) -> Resources:
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     usage = re.search(r"REG:(\d+) STACK:(\d+)", text)
     # An instruction stands after its address, and maybe the predicate that guards it.
-    guarded = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)"
-    operations = Counter(re.findall(guarded, text, re.MULTILINE))
+    line = r"^\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)([^;]*)"
+    listing, jumps = [], []
+    for address, guard, name, rest in re.findall(line, text, re.MULTILINE):
+        listing.append((int(address, 16), name))
+        target = re.search(r"0x([0-9a-f]+)", rest)
+        # An unconditional branch backwards is the way back from a rare case kept out of line.
+        if _base(name) == "BRA" and target and (guard or "UP" in rest):
+            jumps.append((int(address, 16), int(target[1], 16)))
+    operations = Counter(name for _, name in listing)
     return Resources(
         registers=int(usage[1]),
         stack=int(usage[2]),
@@ -59,8 +65,23 @@ def _read_nvidia(kernel: CompiledKernel) -> Resources:
         spills=sum(count for name, count in operations.items() if _base(name) in ("LDL", "STL")),
         loads=_by_bits({n: c for n, c in operations.items() if _base(n) in ("LDG", "LDGSTS")}),
         stores=_by_bits({n: c for n, c in operations.items() if _base(n) == "STG"}),
-        tensor_core={n: c for n, c in sorted(operations.items()) if _base(n) in TENSOR_CORE},
+        tensor_core=_in_loop([one for one in listing if _base(one[1]) in TENSOR_CORE], jumps),
     )
+
+
+def _in_loop(listing: list[tuple[int, str]], jumps: list[tuple[int, int]]) -> dict[str, int]:
+    """Count the operations of a loop, or all if none is in one.
+
+    Args:
+        listing: Places and names of operations.
+        jumps: Places of conditional branches, and where they lead: backwards at the end of a loop.
+    """
+    looped = [
+        name
+        for place, name in listing
+        if any(start <= place < end for end, start in jumps if start < end)
+    ]
+    return dict(sorted(Counter(looped or [name for _, name in listing]).items()))
 
 
 def _base(operation: str) -> str:
@@ -92,7 +113,15 @@ def _read_amd(kernel: CompiledKernel) -> Resources:
         )
         return dict(sorted(Counter(_AMD_BITS[width] for width in widths).items()))
 
-    matrix = Counter(re.findall(r"^\s+(v_mfma_\w+)", text, re.MULTILINE))
+    lines = text.splitlines()
+    labels = {line.partition(":")[0]: place for place, line in enumerate(lines) if line[:2] == ".L"}
+    listing, jumps = [], []
+    for place, line in enumerate(lines):
+        name, _, rest = line.strip().partition(" ")
+        if name.startswith("v_mfma"):
+            listing.append((place, name))
+        elif name.startswith("s_cbranch"):
+            jumps.append((place, labels[rest.split()[0]]))
     return Resources(
         # From gfx90a on, accumulation registers are part of one file, and vgpr_count holds both.
         registers=figure("vgpr_count"),
@@ -103,5 +132,5 @@ def _read_amd(kernel: CompiledKernel) -> Resources:
         spills=figure("vgpr_spill_count") + figure("sgpr_spill_count"),
         loads=accesses("load"),
         stores=accesses("store"),
-        tensor_core=dict(sorted(matrix.items())),
+        tensor_core=_in_loop(listing, jumps),
     )

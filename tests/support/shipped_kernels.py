@@ -1,0 +1,122 @@
+"""Every shipped form of every kernel, compiled for each architecture, and what that takes.
+
+Run as a script, it writes the golden file of `tests/kernels/test_resources.py` anew:
+``python tests/support/shipped_kernels.py``. What it changes is for people to review.
+"""
+
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from aot import ARCHITECTURES, compile_kernel
+from occupancy import MULTIPROCESSORS
+from resources import Resources, read_resources
+
+from saccade.kernels.tuning import Specialisation
+
+GOLDEN = Path(__file__).parents[1] / "kernels/resources.json"
+MODULES = ("window_attention", "full_attention", "mrope", "merger", "patch_embed")
+# These are compiled for all architectures. Other forms differ from them in constants alone (heads
+# of a tensor-parallel share, heads of other models): one architecture shows that they compile.
+EVERYWHERE = (
+    "window_attention 16 heads of 80",
+    "rotate_packed 16 heads of 80",
+    "full_attention 16 heads of 80",
+    "mrope 16/2 heads of 128, blocks",
+    "mrope 28/4 heads of 128, blocks",
+    "mrope 64/8 heads of 128, blocks",
+    "merge_input",
+    "patch_input",
+)
+ELSEWHERE = "sm_90"
+
+Form = tuple[str, str]  # name of the specialisation, architecture
+
+
+@functools.cache
+def specialisations(architecture: str) -> dict[str, Specialisation]:
+    """All shipped forms by name."""
+    modules = [importlib.import_module(f"saccade.kernels.{name}") for name in MODULES]
+    forms = [form for module in modules for form in module.specialisations(architecture)]
+    by_name = {form.name: form for form in forms}
+    if len(by_name) < len(forms):
+        raise ValueError(f"two forms of one name on {architecture}")
+    return by_name
+
+
+def shipped_forms() -> list[Form]:
+    """What is compiled, those that take longest first."""
+    return [
+        (name, architecture)
+        for architecture in reversed(ARCHITECTURES)
+        for name in specialisations(architecture)
+        if architecture == ELSEWHERE or name.startswith(EVERYWHERE)
+    ]
+
+
+def measure(form: Form) -> Resources:
+    """Compile one form and read what it takes."""
+    name, architecture = form
+    return read_resources(compile_kernel(specialisations(architecture)[name], architecture))
+
+
+def measure_all() -> dict[Form, Future[Resources]]:
+    """Start to compile everything, on all cores."""
+    # Not forked: this process has threads.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(os.cpu_count(), mp_context=context)
+    futures = {form: executor.submit(measure, form) for form in shipped_forms()}
+    executor.shutdown(wait=False)
+    return futures
+
+
+def blocks_of(form: Form, resources: Resources) -> int:
+    """How many blocks a multiprocessor holds."""
+    return MULTIPROCESSORS[form[1]].blocks_of(
+        resources.registers, resources.shared, resources.warps, resources.tensor_columns
+    )
+
+
+def golden_row(form: Form, resources: Resources) -> dict[str, int]:
+    """What the golden file keeps of a form."""
+    return {
+        "registers": resources.registers,
+        "shared": resources.shared,
+        "warps": resources.warps,
+        "blocks": blocks_of(form, resources),
+    }
+
+
+def read_golden() -> dict[str, dict[str, dict[str, int]]]:
+    """Form, then architecture, to what `golden_row` says."""
+    return json.loads(GOLDEN.read_text())["forms"]
+
+
+def _write_golden() -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    for form, future in measure_all().items():
+        name, architecture = form
+        rows.setdefault(name, {})[architecture] = golden_row(form, future.result())
+    about = (
+        "Registers of a thread, bytes of shared memory and warps of a block, blocks on a"
+        " multiprocessor. Written by: python tests/support/shipped_kernels.py"
+    )
+    lines = []
+    for name, row in sorted(rows.items()):
+        per_architecture = [
+            f"      {json.dumps(architecture)}: {json.dumps(row[architecture])}"
+            for architecture in ARCHITECTURES
+            if architecture in row
+        ]
+        lines.append(f"    {json.dumps(name)}: {{\n" + ",\n".join(per_architecture) + "\n    }")
+    text = ",\n".join(lines)
+    GOLDEN.write_text(f'{{\n  "about": {json.dumps(about)},\n  "forms": {{\n{text}\n  }}\n}}\n')
+
+
+if __name__ == "__main__":
+    _write_golden()
