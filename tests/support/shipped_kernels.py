@@ -20,7 +20,14 @@ from resources import Resources, read_resources
 from saccade.kernels.tuning import Specialisation
 
 GOLDEN = Path(__file__).parents[1] / "kernels/resources.json"
-MODULES = ("window_attention", "full_attention", "mrope", "merger", "patch_embed")
+MODULES = (
+    "window_attention",
+    "rotate_packed",
+    "full_attention",
+    "mrope",
+    "merger",
+    "patch_embed",
+)
 # These are compiled for all architectures. Other forms differ from them in constants alone (heads
 # of a tensor-parallel share, heads of other models): one architecture shows that they compile.
 EVERYWHERE = (

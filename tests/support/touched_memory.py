@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+SECTOR = 32  # bytes that a GPU's memory moves at least
+
 
 class OutOfBounds(Exception):
     """A kernel touched memory that belongs to none of the registered tensors."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Bytes of one kind of access to one tensor."""
+
+    requested: int  # by all programs together; what is read twice counts twice
+    unique: int  # different bytes: what memory must move if the caches hold the rest
+    sectors: int  # bytes of the different sectors of 32 bytes that these lie in
 
 
 @dataclass
@@ -48,13 +59,10 @@ class Region:
         near = (offsets >= 0) & (offsets < len(self.inside))
         return (near & self.inside[np.where(near, offsets, 0)]).all(1)
 
-
-@dataclass(frozen=True)
-class Count:
-    """Bytes of one kind of access to one tensor."""
-
-    requested: int  # by all programs together; what is read twice counts twice
-    unique: int  # different bytes: what memory must move if the caches hold the rest
+    def count(self, kind: str, touched: np.ndarray) -> Count:
+        """Of accesses of one kind, which touched these bytes: bool ``[extent]``."""
+        sectors = np.unique((np.flatnonzero(touched) + self.start) // SECTOR)
+        return Count(self.requested[kind], int(touched.sum()), len(sectors) * SECTOR)
 
 
 class Traffic:
@@ -65,11 +73,11 @@ class Traffic:
 
     def loaded(self, name: str) -> Count:
         region = self._regions[name]
-        return Count(region.requested["load"], int(region.loaded.sum()))
+        return region.count("load", region.loaded)
 
     def stored(self, name: str) -> Count:
         region = self._regions[name]
-        return Count(region.requested["store"], int(region.stored.sum()))
+        return region.count("store", region.stored)
 
     @property
     def unique(self) -> int:
