@@ -16,7 +16,7 @@ written is without gaps, and a program writes a run of it: 16 bytes a lane.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # (what Triton compiles has no Python types)
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,9 +30,9 @@ from .arguments import (
     check_dtype,
     check_shape,
 )
+from .reference import CENTRE
 from .tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 
-CENTRE = 128.0
 CHANNELS = 3
 
 
@@ -200,40 +200,6 @@ def _(
     return pixels.new_empty(pixels.shape, dtype=dtype)
 
 
-def raster_to_patches(
-    pixels: torch.Tensor,
-    grids: Iterable[Sequence[int]],
-    patch_size: int,
-    merge_size: int,
-) -> torch.Tensor:
-    """Cut rasters into patches, ordered so that each merge unit's patches lie together.
-
-    Args:
-        pixels: uint8 ``[patches, frames_per_grid * patch_size**2 * 3]``: the rasters
-            ``[frames, height, width, 3]`` of all media, one after another, in memory order.
-        grids: ``(t, h, w)`` of each medium in patches; ``h`` and ``w`` divide by ``merge_size``.
-        patch_size: Side of a patch in pixels.
-        merge_size: Side of a merge unit in patches.
-
-    Returns:
-        uint8 ``[merge units, merge_size**2, frames_per_grid * patch_size**2 * 3]``; a patch
-        vector is ordered (frame, row, column, channel).
-    """
-    width = pixels.shape[1]
-    frames = width // (3 * patch_size * patch_size)
-    pieces, start = [], 0
-    for t, h, w in grids:
-        raster = pixels[start : start + t * h * w].view(
-            t, frames, h // merge_size, merge_size, patch_size,
-            w // merge_size, merge_size, patch_size, 3,
-        )  # fmt: skip
-        # [t, rows of units, columns of units, unit row, unit column, frame, row, column, channel]
-        units = raster.permute(0, 2, 5, 3, 6, 1, 4, 7, 8)
-        pieces.append(units.reshape(-1, merge_size * merge_size, width))
-        start += t * h * w
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-
-
 def fold_normalisation(
     weight: torch.Tensor,
     mean: Sequence[float],
@@ -253,7 +219,7 @@ def fold_normalisation(
 
     Returns:
         ``[hidden, K]`` and ``[hidden]`` in the weight's dtype, ``K`` in the order of
-        `raster_to_patches`. The bias is computed from the rounded weight, so that the rounding
+        `patch_input`. The bias is computed from the rounded weight, so that the rounding
         error acts on the distance from the mean colour and not on the pixel itself.
     """
     means = torch.tensor(mean, dtype=torch.float64, device=weight.device)
@@ -265,8 +231,3 @@ def fold_normalisation(
     offsets = 1.0 - means / (rescale_factor * CENTRE)
     bias = (folded.double().sum((1, 2, 3)) * offsets).sum(-1)
     return folded.flatten(1).contiguous(), bias.to(weight.dtype)
-
-
-def centre_pixels(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 to ``(x - 128) / 128`` in ``dtype``, exact for float16, bfloat16 and float32."""
-    return patches.to(dtype).sub_(CENTRE).mul_(1.0 / CENTRE)

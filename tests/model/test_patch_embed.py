@@ -1,9 +1,12 @@
 """The folded input stage against normalisation and convolution as the reference does them."""
 
+import numpy as np
 import pytest
 import torch
 
-from saccade.kernels.patch_embed import centre_pixels, fold_normalisation, raster_to_patches
+from saccade.kernels.patch_embed import fold_normalisation, patch_input
+from saccade.kernels.reference import centre_pixels
+from saccade.model.windows import plan_pixels
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -41,9 +44,12 @@ def test_folding(frames: int, dtype: torch.dtype, bound: float | None) -> None:
     grids = [(max(1, r.shape[0] // 2), r.shape[1] // 14, r.shape[2] // 14) for r in rasters]
     rows = torch.cat([r.view(t * h * w, -1) for r, (t, h, w) in zip(rasters, grids, strict=True)])
 
-    patches = raster_to_patches(rows, grids, PATCH, MERGE).flatten(0, 1)
+    in_place = np.arange(len(rows) // MERGE**2)
+    where = plan_pixels(grids, in_place, MERGE, PATCH, min(frames, TEMPORAL))
+    places = map(torch.from_numpy, (where.corners, where.row_bytes, where.frame_bytes))
+    patches = patch_input(rows, *places, PATCH, MERGE, dtype)
     folded, bias = fold_normalisation(weight, MEAN, STD, 1 / 255, still=frames == 1)
-    ours = torch.nn.functional.linear(centre_pixels(patches, dtype), folded, bias)
+    ours = torch.nn.functional.linear(patches, folded, bias)
 
     exact = reference(rasters, weight)
     scale = exact.abs().max()
