@@ -9,7 +9,8 @@ import torch
 
 from saccade.kernels.reference import rotate
 
-GUARD = 3  # rows of NaN before and after each tensor, in the same memory
+GUARD = 130  # rows before and after each tensor in the same memory, more than a program's tile
+UNTOUCHED = 768.0  # what outputs are filled with; a kernel that reads guards would write NaN
 
 
 @dataclass
@@ -23,9 +24,9 @@ class Sample:
     longest: int
 
 
-def guarded(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers in memory that has NaN before and after them."""
-    memory = tensor.new_full((len(tensor) + 2 * GUARD, *tensor.shape[1:]), torch.nan)
+def guarded(tensor: torch.Tensor, value: float = torch.nan) -> torch.Tensor:
+    """The same numbers in memory that has ``value`` before and after them."""
+    memory = tensor.new_full((len(tensor) + 2 * GUARD, *tensor.shape[1:]), value)
     inside = memory[GUARD:-GUARD]
     inside.copy_(tensor)
     return inside
@@ -119,9 +120,9 @@ def assert_close(found: torch.Tensor, sample: Sample, exact: torch.Tensor) -> No
 
 
 @contextmanager
-def poisoned_output(sample: Sample) -> Iterator[torch.Tensor]:
-    """What `Tensor.new_empty` returns for the result of this sample: NaN between guards of NaN."""
-    out = guarded(torch.full_like(sample.qkv[:, 0].flatten(1), torch.nan))
+def prepared_output(sample: Sample) -> Iterator[torch.Tensor]:
+    """What `Tensor.new_empty` returns for the result of this sample: `UNTOUCHED`, guards too."""
+    out = guarded(torch.full_like(sample.qkv[:, 0].flatten(1), UNTOUCHED), UNTOUCHED)
     new_empty = torch.Tensor.new_empty
 
     def prepared(self, *sizes, **options):
