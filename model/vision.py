@@ -305,12 +305,16 @@ class VisionTower(nn.Module):
             x = cast_overflow_tensors(x)
         return self.merger(x, order)
 
-    def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines ``[patches, head_dim // 2]`` of rows and columns ``[patches, 2]``.
+    def rotary(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines ``[patches, head_dim // 2]``, from each unit's row and column.
 
         Computed from the positions at each call: no table to keep, for any size of image.
         """
-        angles = (positions[:, :, None].float() * self.inverse_frequencies).flatten(1)
+        side = torch.arange(self.spatial_merge_size, device=units.device)
+        # [2, patches of a unit]: rows and columns within it
+        within = torch.stack(torch.meshgrid(side, side, indexing="ij")).flatten(1)
+        patches = (units[:, :, None] * self.spatial_merge_size + within[:, None]).flatten(1)
+        angles = (patches.T[:, :, None].float() * self.inverse_frequencies).flatten(1)
         return angles.cos(), angles.sin()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:

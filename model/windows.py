@@ -22,7 +22,7 @@ class WindowPlan:
 
     Attributes:
         order: ``[units]``, the unit in raster order that stands at each place of the sequence.
-        positions: ``[patches, 2]``, row and column of each patch of the sequence in its frame.
+        positions: ``[2, units]``, row and column in its frame of each unit of the sequence.
         window_borders: ``[windows + 1]``, cumulative patches, where windows begin and end.
         frame_borders: ``[frames + 1]``, cumulative patches, where frames begin and end.
     """
@@ -41,24 +41,24 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
         merge_size: Side of a unit in patches.
         window: Side of a window in units.
     """
-    orders, positions, windows, frames = [], [], [], []
-    first = 0
+    local, columns, first, windows, frames = [], [], [], [], []
+    units = 0
     for t, h, w in grids:
-        rows, columns = h // merge_size, w // merge_size
-        order = _frame_order(rows, columns, window)
-        patches = _patch_positions(order, columns, merge_size)
-        lengths = np.outer(_side_lengths(rows, window), _side_lengths(columns, window)).ravel()
-        starts = first + np.arange(t) * (rows * columns)
-        orders.append((starts[:, None] + order).ravel())
-        positions.append(np.tile(patches, (t, 1)))
-        windows.append(np.tile(lengths * merge_size**2, t))
-        frames.append(np.full(t, h * w))
-        first += t * rows * columns
+        down, across = h // merge_size, w // merge_size
+        local += [_frame_order(down, across, window)] * t
+        columns += [across] * t
+        first += range(units, units + t * down * across, down * across)
+        lengths = np.outer(_side_lengths(down, window), _side_lengths(across, window)).ravel()
+        windows += [lengths * merge_size**2] * t
+        frames += [h * w] * t
+        units += t * down * across
+    order = np.concatenate(local)
+    sizes = np.array(frames) // merge_size**2
     return WindowPlan(
-        order=np.concatenate(orders),
-        positions=np.concatenate(positions),
+        order=order + np.repeat(first, sizes),
+        positions=np.stack(np.divmod(order, np.repeat(columns, sizes))),
         window_borders=_borders(np.concatenate(windows)),
-        frame_borders=_borders(np.concatenate(frames)),
+        frame_borders=_borders(np.array(frames)),
     )
 
 
@@ -86,21 +86,25 @@ def plan_pixels(
         grids: As in `plan_windows`, which made ``order``.
         frames: Frames of each step of a grid: one for still images.
     """
-    corners, rows, whole = [], [], []
+    corners, rows, whole, units = [], [], [], []
     first = 0
     side = merge_size * patch_size  # of a unit, in pixels
     for t, h, w in grids:
         row = w * patch_size * 3
         frame = row * h * patch_size
-        down = np.arange(h // merge_size) * (side * row)
-        across = np.arange(w // merge_size) * (side * 3)
-        steps = first + np.arange(t) * (frames * frame)
+        steps = np.arange(first, first + t * frames * frame, frames * frame)
+        down = np.arange(0, frame, side * row)
+        across = np.arange(0, row, side * 3)
         corners.append((steps[:, None, None] + down[:, None] + across).ravel())
-        units = len(corners[-1])
-        rows.append(np.full(units, row))
-        whole.append(np.full(units, frame))
+        rows.append(row)
+        whole.append(frame)
+        units.append(len(corners[-1]))
         first += t * frames * frame
-    return PixelPlan(*(np.concatenate(part)[order] for part in (corners, rows, whole)))
+    return PixelPlan(
+        corners=np.concatenate(corners)[order],
+        row_bytes=np.repeat(rows, units)[order],
+        frame_bytes=np.repeat(whole, units)[order],
+    )
 
 
 def _side_lengths(side: int, window: int) -> IntArray:
@@ -116,13 +120,6 @@ def _frame_order(rows: int, columns: int, window: int) -> IntArray:
     padded[:rows, :columns] = np.arange(rows * columns).reshape(rows, columns)
     by_window = padded.reshape(down, window, across, window).swapaxes(1, 2).ravel()
     return by_window[by_window >= 0]
-
-
-def _patch_positions(order: IntArray, columns: int, merge_size: int) -> IntArray:
-    """Row and column of every patch of the units in ``order``. ``[units * merge_size**2, 2]``"""
-    within = np.indices((merge_size, merge_size)).reshape(2, -1)  # [2, patches of a unit]
-    corners = np.stack(np.divmod(order, columns)) * merge_size  # [2, units]
-    return (corners[:, :, None] + within[:, None, :]).reshape(2, -1).T
 
 
 def _borders(lengths: IntArray) -> IntArray:

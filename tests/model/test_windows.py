@@ -29,11 +29,7 @@ def by_definition(
                     ]
                     for row, column in inside:
                         order.append(first + row * columns + column)
-                        positions += [
-                            (row * MERGE + i, column * MERGE + j)
-                            for i in range(MERGE)
-                            for j in range(MERGE)
-                        ]
+                        positions.append((row, column))
                     windows.append(windows[-1] + len(inside) * MERGE**2)
             frames.append(frames[-1] + h * w)
             first += rows * columns
@@ -46,7 +42,7 @@ def test_plan_equals_definition(grids: list[tuple[int, int, int]], window: int) 
     order, positions, windows, frames = by_definition(grids, window)
     plan = plan_windows(grids, MERGE, window)
     np.testing.assert_array_equal(plan.order, order)
-    np.testing.assert_array_equal(plan.positions, positions)
+    np.testing.assert_array_equal(plan.positions.T, positions)
     np.testing.assert_array_equal(plan.window_borders, windows)
     np.testing.assert_array_equal(plan.frame_borders, frames)
 

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 import torch
 from reference import Medium
 
@@ -40,7 +41,9 @@ def engine(checkpoint: Path, **options: Any) -> Iterator[Any]:
         try:
             yield llm
         finally:
-            llm.llm_engine.engine_core.shutdown()
+            # vLLM ends what is left of its processes, and minds if one ends by itself meanwhile.
+            with suppress(psutil.NoSuchProcess):
+                llm.llm_engine.engine_core.shutdown()
 
 
 def run_tower(model: Any, rasters: list[torch.Tensor], grids: list[list[int]]) -> torch.Tensor:
