@@ -15,7 +15,8 @@ in which order channels are summed, so q and k are held as three tiles: the firs
 channels of the lower half, those of the upper half, and what is left of both side by side.
 A head of 80 becomes 32 + 32 + 16, without padding: channels 0..31, 40..71 and {32..39, 72..79}.
 The first two tiles turn each other in registers; only the narrow one is read a second time, with
-its halves exchanged. Values and results, whose order matters, are held as 64 + 16.
+its halves exchanged. Larger heads take several turns of wide tiles. Values and results, whose order
+matters, are held as 64 + 16.
 
 Rotation and softmax are computed in float32 and rounded to the format of ``qkv`` before each
 product; products add up in float32.
