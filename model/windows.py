@@ -41,7 +41,8 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
         merge_size: Side of a unit in patches.
         window: Side of a window in units.
     """
-    local, columns, first, windows, frames = [], [], [], [], []
+    local, columns, windows, frames = [], [], [], []
+    first: list[int] = []
     units = 0
     for t, h, w in grids:
         down, across = h // merge_size, w // merge_size
