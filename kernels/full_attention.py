@@ -211,7 +211,7 @@ def specialisations(target: str) -> list[Specialisation]:
         target: Architecture, as `tuning.architecture` names it.
     """
     number = TYPE_NAMES[torch.bfloat16]
-    forms = rotate_packed.specialisations(target)
+    forms: list[Specialisation] = []
     for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128)):
         launch = full_attention_launch(target, torch.bfloat16, head_dim)
         form = Specialisation(
