@@ -49,10 +49,11 @@ Form = tuple[str, str]  # name of the specialisation, architecture
 def specialisations(architecture: str) -> dict[str, Specialisation]:
     """All shipped forms by name."""
     modules = [importlib.import_module(f"saccade.kernels.{name}") for name in MODULES]
-    forms = [form for module in modules for form in module.specialisations(architecture)]
-    by_name = {form.name: form for form in forms}
-    if len(by_name) < len(forms):
-        raise ValueError(f"two forms of one name on {architecture}")
+    by_name: dict[str, Specialisation] = {}
+    for module in modules:
+        for form in module.specialisations(architecture):
+            if by_name.setdefault(form.name, form) != form:
+                raise ValueError(f"two forms are named {form.name}")
     return by_name
 
 
