@@ -42,7 +42,7 @@ install_oracle() {
 }
 
 if nvidia-smi -L >/dev/null 2>&1; then extra=cuda; else extra=cpu; fi
-stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt | sha256sum | cut -c1-16)-$extra
+stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt kernels/cpu_attention.cpp | sha256sum | cut -c1-16)-$extra
 if [ "$(cat .venv/saccade-stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 
 echo "setting up .venv ($extra); this takes a few minutes the first time" >&2
@@ -53,5 +53,7 @@ if [ "$extra" = cpu ]; then install_cpu_torch; fi
 .venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]"
 drop_broken_extensions
 install_oracle
+# Without a compiler, attention on the CPU runs in PyTorch: slower, and said by saccade doctor.
+.venv/bin/python -m saccade.kernels.cpu_extension >/dev/null || true
 .venv/bin/saccade --version >/dev/null
 echo "$stamp" >.venv/saccade-stamp

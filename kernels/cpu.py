@@ -1,4 +1,5 @@
-"""Forms for the CPU, in plain PyTorch: rotary embedding and attention on pieces that fit caches.
+"""Forms for the CPU: compiled (`cpu_extension`) where that is there, or in plain PyTorch, with
+rotary embedding and attention on pieces that fit caches.
 
 vLLM's tower copies queries and keys, rotates them into new tensors and calls attention once a
 run. Here windows of one length go through rotary embedding and attention together, a few hundred
@@ -12,6 +13,8 @@ from itertools import pairwise
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+
+from . import cpu_extension
 
 _PIECE = 512  # tokens that are worked on at once
 
@@ -28,6 +31,24 @@ def window_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
     """See `reference.window_attention`."""
+    if (compiled := cpu_extension.load().attention) is not None:
+        return compiled(qkv, cos, sin, borders, has_bfloat16_product())
+    return window_attention_in_pieces(qkv, cos, sin, borders)
+
+
+def full_attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+) -> torch.Tensor:
+    """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
+    if (compiled := cpu_extension.load().attention) is not None:
+        return compiled(qkv, cos, sin, borders, has_bfloat16_product())
+    return full_attention_in_pieces(qkv, cos, sin, borders)
+
+
+def window_attention_in_pieces(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+) -> torch.Tensor:
+    """Rotary embedding and attention of a few windows at a time."""
     context = torch.empty(qkv[:, 0].shape, dtype=qkv.dtype)
     for length, rows in _pieces(borders):
         piece = qkv[rows]
@@ -42,10 +63,10 @@ def window_attention(
     return context.flatten(1)
 
 
-def full_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+def full_attention_in_pieces(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
 ) -> torch.Tensor:
-    """See `reference.full_attention`; overwrites queries and keys with the rotated ones."""
+    """Rotary embedding in place, a piece at a time, then attention run by run."""
     for piece, its_cos, its_sin in zip(
         *(torch.split(whole, _PIECE) for whole in (qkv, cos, sin)), strict=True
     ):

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import torch
 
 from saccade.benchmarks.environment import environment
+from saccade.kernels import cpu_extension
 from saccade.kernels.cpu import has_bfloat16_product
 from saccade.kernels.dispatch import OPERATIONS, choose
 from saccade.server.settings import SettingError, load_settings
@@ -89,6 +90,8 @@ def _kernels() -> Iterator[str]:
         except ValueError as error:
             raise Ailment(str(error)) from error
         yield f"{operation:<18}{form:<11}{reason}"
+    if device == "cpu":
+        yield f"attention on the CPU: {cpu_extension.load().reason}"
 
 
 def _limits() -> Iterator[str]:

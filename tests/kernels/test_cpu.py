@@ -6,9 +6,19 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from saccade.kernels import cpu, reference
+from saccade.kernels import cpu, cpu_extension, reference
 
-FORMS = pytest.mark.parametrize("form", [cpu.window_attention, cpu.full_attention])
+
+def compiled(qkv, cos, sin, borders, *, bfloat16_products=False):
+    """As it multiplies on processors with and, in a plain loop if need be, without bfloat16."""
+    cpu_extension.build()
+    attention = cpu_extension.load().attention
+    return attention(qkv, cos, sin, borders, bfloat16_products)
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [cpu.window_attention_in_pieces, cpu.full_attention_in_pieces, compiled]
+)
 LENGTHS = {
     "one window": [64],
     "even": [64] * 9,
@@ -47,9 +57,9 @@ def attend(qkv, cos, sin, borders, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize(("heads", "head_dim"), [(16, 80), (3, 64)])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
-    qkv, cos, sin, borders, longest = sample(lengths, heads, head_dim, torch.float32)
+    qkv, cos, sin, borders, _ = sample(lengths, heads, head_dim, torch.float32)
     truth = attend(qkv, cos, sin, borders, torch.float64)
-    ours = form(qkv.clone(), cos, sin, borders, longest)
+    ours = form(qkv.clone(), cos, sin, borders)
     assert (ours - truth).abs().max() <= 2e-6 * truth.abs().max()
 
 
@@ -57,10 +67,10 @@ def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
-    qkv, cos, sin, borders, longest = sample(lengths, 5, 80, dtype)
+    qkv, cos, sin, borders, _ = sample(lengths, 5, 80, dtype)
     truth = attend(qkv, cos, sin, borders, torch.float64)
     stock = (attend(qkv, cos, sin, borders, dtype) - truth).abs().max()
-    ours = form(qkv.clone(), cos, sin, borders, longest)
+    ours = form(qkv.clone(), cos, sin, borders)
     assert ours.dtype == dtype
     assert ours.shape == truth.shape
     assert (ours - truth).abs().max() <= 1.25 * stock
@@ -68,17 +78,65 @@ def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
 
 @FORMS
 def test_large_scores_stay_finite_and_right(form):
-    qkv, cos, sin, borders, longest = sample([64, 16], 2, 80, torch.float32)
+    qkv, cos, sin, borders, _ = sample([64, 16], 2, 80, torch.float32)
     qkv[:, :2] *= 40
     truth = attend(qkv, cos, sin, borders, torch.float64)
-    assert (form(qkv.clone(), cos, sin, borders, longest) - truth).abs().max() < 1e-3
+    assert (form(qkv.clone(), cos, sin, borders) - truth).abs().max() < 1e-3
 
 
 def test_windows_leave_their_input_alone():
-    qkv, cos, sin, borders, longest = sample([64, 64], 2, 80, torch.float32)
+    qkv, cos, sin, borders, _ = sample([64, 64], 2, 80, torch.float32)
     before = qkv.clone()
-    cpu.window_attention(qkv, cos, sin, borders, longest)
+    cpu.window_attention_in_pieces(qkv, cos, sin, borders)
+    compiled(qkv, cos, sin, borders)
     assert torch.equal(qkv, before)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
+    qkv, cos, sin, borders, _ = sample(lengths, 2, 80, torch.bfloat16)
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
+    ours = compiled(qkv, cos, sin, borders, bfloat16_products=True)
+    assert (ours - truth).abs().max() <= 1.25 * stock
+
+
+def test_runs_may_be_empty_and_so_may_be_all():
+    qkv, cos, sin, _, _ = sample([5, 3], 2, 80, torch.float32)
+    borders = torch.tensor([0, 5, 5, 8, 8], dtype=torch.int32)
+    truth = attend(qkv, cos, sin, torch.tensor([0, 5, 8]), torch.float64)
+    assert (compiled(qkv, cos, sin, borders) - truth).abs().max() < 1e-5
+    nothing = torch.zeros(1, dtype=torch.int32)
+    assert compiled(qkv[:0], cos[:0], sin[:0], nothing).shape == (0, 160)
+
+
+def test_the_compiled_form_refuses_what_it_would_misread():
+    qkv, cos, sin, borders, _ = sample([4], 2, 80, torch.float32)
+    with pytest.raises(RuntimeError, match="qkv must be contiguous"):
+        compiled(qkv.transpose(2, 3), cos, sin, borders)
+    with pytest.raises(RuntimeError, match="cos and sin"):
+        compiled(qkv, cos.double(), sin, borders)
+    with pytest.raises(RuntimeError, match="borders"):
+        compiled(qkv, cos, sin, borders.long())
+
+
+def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path):
+    qkv, cos, sin, borders, longest = sample([64, 16], 2, 80, torch.float32)
+    truth = attend(qkv, cos, sin, borders, torch.float64)
+    absent = cpu_extension.Extension(None, "not compiled here")
+    for extension in (cpu_extension.load(), absent):
+        monkeypatch.setattr(cpu_extension, "load", lambda extension=extension: extension)
+        for form in (cpu.window_attention, cpu.full_attention):
+            ours = form(qkv.clone(), cos, sin, borders, longest)
+            assert (ours - truth).abs().max() < 1e-5
+    monkeypatch.undo()
+    monkeypatch.setattr(cpu_extension, "_SOURCE", tmp_path / "cpu_attention.cpp")
+    cpu_extension._SOURCE.write_text("what is this")
+    found = cpu_extension.load.__wrapped__()
+    assert found.attention is None
+    assert "not compiled here" in found.reason
+    with pytest.raises(RuntimeError, match="failed"):
+        cpu_extension.build()
 
 
 def test_the_plain_form_tells_the_truth():

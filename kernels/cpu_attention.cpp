@@ -1,0 +1,284 @@
+// Attention on the CPU with rotary embedding inside: reference.full_attention for one run or many.
+//
+// A task owns one head of one run of the sequence, or a share of its queries. It rotates and packs
+// the run's keys and values once, then goes over blocks of queries: scores of a block of keys,
+// online softmax in float32, sum of values. Nothing the size of the sequence squared is written.
+//
+// Products are those of oneDNN's batch-reduce GEMM, which PyTorch exports: of float32, or of bfloat16
+// where the processor multiplies it. That it wants in pairs ("VNNI"): of the right-hand matrix, rows
+// 2i and 2i + 1 lie interleaved. On processors on which it refuses bfloat16, a plain loop over the
+// same layout stands in, for tests.
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/cpu/vec/vec.h>
+#include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace {
+
+using at::BFloat16;
+using Vec = at::vec::Vectorized<float>;
+
+constexpr int64_t kQueries = 64;  // of a block
+constexpr int64_t kKeys = 256;    // of a block; a multiple of every vector's width
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+bool bfloat16_is_native() {
+  static const bool native = [] {
+    std::vector<BFloat16> a(32 * 32), b(32 * 32);
+    std::vector<float> c(32 * 32);
+    try {
+      at::native::cpublas::brgemm(32, 32, 32, 32, 32, 32, false, a.data(), b.data(), c.data());
+      at::native::cpublas::brgemm_release();
+      return true;
+    } catch (const c10::Error&) {
+      return false;
+    }
+  }();
+  return native;
+}
+
+// c [m, n] (+)= a [m, k] b [k, n], b packed as `Packed` below says.
+void multiply(int64_t m, int64_t n, int64_t k, int64_t ld_c, bool add, const BFloat16* a,
+              const BFloat16* b, float* c) {
+  if (bfloat16_is_native()) {
+    at::native::cpublas::brgemm(m, n, k, k, n, ld_c, add, a, b, c);
+    return;
+  }
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = add ? c[i * ld_c + j] : 0.0f;
+      for (int64_t l = 0; l < k; ++l) {
+        sum += float(a[i * k + l]) * float(b[(l / 2 * n + j) * 2 + l % 2]);
+      }
+      c[i * ld_c + j] = sum;
+    }
+  }
+}
+
+void multiply(int64_t m, int64_t n, int64_t k, int64_t ld_c, bool add, const float* a,
+              const float* b, float* c) {
+  at::native::cpublas::brgemm(m, n, k, k, n, ld_c, add, a, b, c, /*is_vnni=*/false);
+}
+
+// Where element (row, column) of a right-hand matrix with `columns` columns is kept.
+template <typename T>
+inline int64_t packed(int64_t row, int64_t column, int64_t columns) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return (row / 2 * columns + column) * 2 + row % 2;
+  } else {
+    return row * columns + column;
+  }
+}
+
+// exp for numbers that are rounded to P afterwards.
+template <typename P>
+inline Vec exponential(Vec x) {
+  if constexpr (std::is_same_v<P, BFloat16>) {
+    return x.exp_u20();
+  } else {
+    return x.exp();
+  }
+}
+
+template <typename S, typename P>
+inline void rotate(const S* x, const float* cos, const float* sin, int64_t half, P* out) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float first = float(x[i]), second = float(x[i + half]);
+    out[i] = P(first * cos[i] - second * sin[i]);
+    out[i + half] = P(second * cos[i] + first * sin[i]);
+  }
+}
+
+// What a task keeps between its blocks of queries.
+template <typename P>
+struct Workspace {
+  Workspace(int64_t longest, int64_t head_dim)
+      : keys((longest + kKeys - 1) / kKeys * kKeys * head_dim),
+        values(keys.size()),
+        row(head_dim),
+        queries(kQueries * head_dim),
+        weights(kQueries * kKeys),
+        scores(kQueries * kKeys),
+        sums(kQueries * head_dim) {}
+
+  std::vector<P> keys, values;  // [blocks of keys, packed [head_dim, keys] or [keys, head_dim]]
+  std::vector<P> row, queries, weights;
+  std::vector<float> scores, sums;
+  float largest[kQueries], total[kQueries];
+};
+
+// S is what tensors hold, P what is multiplied.
+template <typename S, typename P>
+struct Attention {
+  const S* qkv;  // [tokens, 3, heads, head_dim]
+  const float *cos, *sin;  // [tokens, head_dim / 2]
+  S* out;  // [tokens, heads, head_dim]
+  int64_t heads, head_dim;
+
+  const S* at(int64_t token, int64_t part, int64_t head) const {
+    return qkv + ((token * 3 + part) * heads + head) * head_dim;
+  }
+
+  // Keys of a block as columns, values as rows; what the last block lacks is zero.
+  void pack(Workspace<P>& space, int64_t start, int64_t length, int64_t head) const {
+    const int64_t half = head_dim / 2;
+    for (int64_t first = 0; first < length; first += kKeys) {
+      P* keys = space.keys.data() + first * head_dim;
+      P* values = space.values.data() + first * head_dim;
+      const int64_t columns = width(length - first);
+      for (int64_t i = 0; i < columns; ++i) {
+        const bool exists = first + i < length;
+        const int64_t token = start + first + i;
+        if (exists) {
+          rotate(at(token, 1, head), cos + token * half, sin + token * half, half,
+                 space.row.data());
+        } else {
+          std::fill(space.row.begin(), space.row.end(), P(0));
+        }
+        const S* value = exists ? at(token, 2, head) : nullptr;
+        for (int64_t d = 0; d < head_dim; ++d) {
+          keys[packed<P>(d, i, columns)] = space.row[d];
+          values[packed<P>(i, d, head_dim)] = exists ? P(float(value[d])) : P(0);
+        }
+      }
+    }
+  }
+
+  // Columns of the block of keys of which `left` tokens are left.
+  static int64_t width(int64_t left) {
+    constexpr int64_t step = 32;
+    return std::min(kKeys, (left + step - 1) / step * step);
+  }
+
+  // Attends from `count` queries, of which the first is token `start + first`.
+  void attend(Workspace<P>& space, int64_t start, int64_t length, int64_t head, int64_t first,
+              int64_t count) const {
+    const int64_t half = head_dim / 2;
+    const float scale = 1.0f / std::sqrt(float(head_dim));
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t token = start + first + i;
+      rotate(at(token, 0, head), cos + token * half, sin + token * half, half,
+             space.queries.data() + i * head_dim);
+      space.largest[i] = kNever;
+      space.total[i] = 0.0f;
+    }
+    for (int64_t block = 0; block < length; block += kKeys) {
+      const int64_t columns = width(length - block);
+      multiply(count, columns, head_dim, columns, false, space.queries.data(),
+               space.keys.data() + block * head_dim, space.scores.data());
+      for (int64_t i = 0; i < count; ++i) {
+        weigh(space, i, columns, std::min(columns, length - block), scale);
+      }
+      multiply(count, head_dim, columns, head_dim, block > 0, space.weights.data(),
+               space.values.data() + block * head_dim, space.sums.data());
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      S* to = out + ((start + first + i) * heads + head) * head_dim;
+      const float share = 1.0f / space.total[i];
+      for (int64_t d = 0; d < head_dim; ++d) to[d] = S(space.sums[i * head_dim + d] * share);
+    }
+  }
+
+  // One row of online softmax: scores to weights; what was summed before is brought to scale.
+  void weigh(Workspace<P>& space, int64_t row, int64_t columns, int64_t exist, float scale) const {
+    float* scores = space.scores.data() + row * columns;
+    P* weights = space.weights.data() + row * columns;
+    std::fill(scores + exist, scores + columns, kNever);
+    Vec most(kNever);
+    for (int64_t j = 0; j < columns; j += Vec::size()) {
+      most = at::vec::maximum(most, Vec::loadu(scores + j));
+    }
+    const float here = scale * at::vec::vec_reduce_all<float>(
+        [](Vec& a, Vec& b) { return at::vec::maximum(a, b); }, most);
+    const float largest = std::max(space.largest[row], here);
+    const Vec factor(scale), shift(-largest);
+    Vec sum(0.0f);
+    float block[Vec::size()];
+    for (int64_t j = 0; j < columns; j += Vec::size()) {
+      const Vec weight = exponential<P>(at::vec::fmadd(Vec::loadu(scores + j), factor, shift));
+      sum = sum + weight;
+      weight.store(block);
+      for (int64_t l = 0; l < Vec::size(); ++l) weights[j + l] = P(block[l]);
+    }
+    const float before = std::exp(space.largest[row] - largest);
+    const float added = at::vec::vec_reduce_all<float>([](Vec& a, Vec& b) { return a + b; }, sum);
+    if (space.total[row] > 0.0f && before != 1.0f) {
+      float* sums = space.sums.data() + row * head_dim;
+      for (int64_t d = 0; d < head_dim; ++d) sums[d] *= before;
+    }
+    space.total[row] = space.total[row] * before + added;
+    space.largest[row] = largest;
+  }
+};
+
+template <typename S, typename P>
+void run(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+         const at::Tensor& borders, at::Tensor& out) {
+  const int64_t heads = qkv.size(2), head_dim = qkv.size(3), runs = borders.numel() - 1;
+  const int32_t* ends = borders.const_data_ptr<int32_t>();
+  int64_t longest = 0;
+  for (int64_t r = 0; r < runs; ++r) longest = std::max<int64_t>(longest, ends[r + 1] - ends[r]);
+  const Attention<S, P> attention{qkv.const_data_ptr<S>(), cos.const_data_ptr<float>(),
+                               sin.const_data_ptr<float>(), out.data_ptr<S>(), heads, head_dim};
+  // Packing again for each share costs little beside a long run's scores.
+  const int64_t blocks = (longest + kQueries - 1) / kQueries;
+  const int64_t wanted = 4 * at::get_num_threads();
+  const int64_t shares = std::clamp<int64_t>((wanted + runs * heads - 1) / (runs * heads), 1, blocks);
+  at::parallel_for(0, runs * heads * shares, 1, [&](int64_t from, int64_t to) {
+    Workspace<P> space(longest, head_dim);
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t share = task % shares, head = task / shares % heads, r = task / shares / heads;
+      const int64_t start = ends[r], length = ends[r + 1] - start;
+      const int64_t its_blocks = (length + kQueries - 1) / kQueries;
+      const int64_t first = its_blocks * share / shares, last = its_blocks * (share + 1) / shares;
+      if (first == last) continue;
+      attention.pack(space, start, length, head);
+      for (int64_t block = first; block < last; ++block) {
+        const int64_t query = block * kQueries;
+        attention.attend(space, start, length, head, query, std::min(kQueries, length - query));
+      }
+    }
+    if (std::is_same_v<P, BFloat16>) at::native::cpublas::brgemm_release();
+  });
+}
+
+at::Tensor attention(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                     const at::Tensor& borders, bool bfloat16_products) {
+  TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous(),
+              "qkv must be contiguous [tokens, 3, heads, head_dim]");
+  TORCH_CHECK(qkv.size(3) % 2 == 0, "head_dim must be even");
+  TORCH_CHECK(borders.dtype() == at::kInt && borders.is_contiguous(), "borders must be int32");
+  for (const auto* angles : {&cos, &sin}) {
+    TORCH_CHECK(angles->dtype() == at::kFloat && angles->is_contiguous() &&
+                    angles->numel() == qkv.size(0) * qkv.size(3) / 2,
+                "cos and sin must be contiguous float32 [tokens, head_dim / 2]");
+  }
+  at::Tensor out = at::empty({qkv.size(0), qkv.size(2) * qkv.size(3)}, qkv.options());
+  if (borders.numel() < 2 || qkv.numel() == 0) return out;
+  if (bfloat16_products && qkv.dtype() == at::kBFloat16) {
+    run<BFloat16, BFloat16>(qkv, cos, sin, borders, out);
+    return out;
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, qkv.scalar_type(), "attention", [&] {
+    run<scalar_t, float>(qkv, cos, sin, borders, out);
+  });
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(saccade_cpu, m) {
+  m.def("attention(Tensor qkv, Tensor cos, Tensor sin, Tensor borders, bool bfloat16_products)"
+        " -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) { m.impl("attention", attention); }
