@@ -25,6 +25,7 @@ __all__ = [
     "bundled_checkpoint",
     "random_checkpoint",
     "write_checkpoint",
+    "write_configuration",
 ]
 
 _HERE = Path(__file__).parent
@@ -116,8 +117,8 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
-    """Write the checkpoint that `spec` describes into `folder` (made if absent) and return it."""
+def write_configuration(spec: CheckpointSpec, folder: Path) -> Path:
+    """Write all of the checkpoint but its weights into `folder` (made if absent); return it."""
     folder.mkdir(parents=True, exist_ok=True)
     template = _TEMPLATE.read_text(encoding="utf-8")
     _write_json(folder / "config.json", model_config(spec))
@@ -125,6 +126,12 @@ def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(spec))
     _write_json(folder / "chat_template.json", {"chat_template": template})
     write_tokenizer(folder, template, spec.language.max_position_embeddings)
+    return folder
+
+
+def write_checkpoint(spec: CheckpointSpec, folder: Path) -> Path:
+    """Write the checkpoint that `spec` describes into `folder` (made if absent) and return it."""
+    write_configuration(spec, folder)
     weights = folder / "model.safetensors"
     save_file(random_weights(spec), weights, metadata={"format": "pt"})
     weights.chmod(0o644)  # safetensors makes it private; a served model may run as another user
