@@ -5,6 +5,7 @@ machine's processor. Its name says what it was built from and for, so that a sta
 that came along from another machine, is never loaded: PyTorch's form runs instead.
 """
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -41,7 +42,7 @@ def load() -> Extension:
     if not file.exists():
         return Extension(None, f"not compiled here: python -m {__name__}")
     try:
-        torch.ops.load_library(file)
+        ctypes.CDLL(str(file))  # registers its operation with PyTorch
     except OSError as error:
         return Extension(None, f"compiled, but not loaded: {error}")
     return Extension(torch.ops.saccade_cpu.attention, "compiled for this processor")
