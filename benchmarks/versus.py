@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
+
 from saccade.benchmarks.figures import Figures, find_problems, summarise
 from saccade.benchmarks.load import Load, run_load
 from saccade.benchmarks.report import conclude, say
@@ -14,7 +16,8 @@ from saccade.benchmarks.stock import StockServer
 from saccade.benchmarks.ties import is_near_tie
 from saccade.benchmarks.workloads import Request, Workload
 from saccade.demo.checkpoint import bundled_checkpoint
-from saccade.demo.server_process import ServerProcess
+from saccade.demo.server_process import LIGHT_FLAGS, ServerProcess
+from saccade.kernels.cpu import has_bfloat16_product
 
 VERSUS_SIZES = ((448, 448), (1024, 768))
 _ROUNDS = 4  # of each size, which share its requests
@@ -37,7 +40,11 @@ def run_versus(args: argparse.Namespace) -> int:
         NoStock: stock vLLM cannot run here.
     """
     checkpoint = str(bundled_checkpoint())
-    servers = {"ours": ServerProcess(_MODEL), "stock": StockServer(checkpoint)}
+    if args.dtype is None:
+        slow = not torch.cuda.is_available() and not has_bfloat16_product()
+        args.dtype = "float32" if slow else "bfloat16"
+    flags = (*LIGHT_FLAGS, f"--dtype={args.dtype}")
+    servers = {"ours": ServerProcess(_MODEL, flags), "stock": StockServer(checkpoint, flags)}
     with ExitStack() as stack:
         for name, server in servers.items():
             say(f"starting: {name}")
@@ -66,7 +73,7 @@ def compare(args: argparse.Namespace, urls: Mapping[str, str]) -> int:
         for (width, height), of_size in rounds.items()
     }
     more = {"rounds": flat if result else None, "near_ties": near_ties}
-    table = "\n".join((equal, *near_ties, shown))
+    table = "\n".join((f"both in {args.dtype}", equal, *near_ties, shown))
     return conclude("serve --versus stock", result, problems, table, args.json, more)
 
 

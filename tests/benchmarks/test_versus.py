@@ -61,6 +61,13 @@ def test_both_servers_are_started_here(other, capsys):
     assert "--versus" in capsys.readouterr().err
 
 
+def test_only_a_comparison_starts_both_in_one_dtype(capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    assert cli.run(parser.parse_args(["serve", "--dtype=float32"])) == 2
+    assert "--versus" in capsys.readouterr().err
+
+
 def test_vllm_without_us_serves_the_bundled_model_alike(capsys):
     given = arguments("--size=112x112", "--requests=8", "--concurrency=2", "--max-tokens=4")
     assert cli.run(given) == 0
