@@ -16,6 +16,7 @@ serve: setup
 
 test: setup
 	@$(VENV)/pytest $(ARGS)
+	@test -n "$(ARGS)" || TRITON_INTERPRET=1 $(VENV)/pytest tests/interpreted
 
 lint: setup
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
