@@ -85,7 +85,7 @@ class TestArithmetic:
         torch.manual_seed(0)
         numbers = torch.randint(-(2**31), 2**31, (100_000,)).int().view(torch.float32)
         numbers = numbers[~numbers.isnan()]
-        bits = arithmetic.narrow_to_bfloat16(numbers.numpy())
+        bits = arithmetic.convert(numbers.numpy(), ("cvt", "rn", "bf16", "f32"))
         assert (bits.view(np.int16) == numbers.bfloat16().view(torch.int16).numpy()).all()
 
     def test_fused_products_are_rounded_once(self):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import triton.language as tl
+from bfloat16 import round_to_bfloat16, widen_bfloat16
 from touched_memory import OutOfBounds, Traffic
 from triton.runtime import interpreter
 from triton.runtime.errors import InterpreterError
@@ -27,20 +28,6 @@ _MENDED_NAMES = (
     "create_fma",
 )
 _SHIPPED = {name: getattr(InterpreterBuilder, name) for name in _MENDED_NAMES}
-
-
-def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Bit patterns in uint16 to float32, which is exact."""
-    return (np.asarray(bits).astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def round_to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32 to the bit patterns of the nearest bfloat16, ties to even; NaN stays NaN."""
-    values = np.asarray(values, dtype=np.float32)
-    bits = values.view(np.uint32).astype(np.uint64)
-    bits += np.uint64(0x7FFF) + ((bits >> np.uint64(16)) & np.uint64(1))
-    rounded = (bits >> np.uint64(16)).astype(np.uint16)
-    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
 def mend_bfloat16() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from bfloat16 import round_to_bfloat16, widen_bfloat16
 
 TYPES: dict[str, Any] = {
     "pred": np.bool_,
@@ -18,6 +19,7 @@ TYPES: dict[str, Any] = {
     "bf16x2": np.dtype("uint32"),
     "f16x2": np.dtype("uint32"),
 }
+CANONICAL_NAN = 0x7FFF  # of bfloat16, in PTX
 _DOUBLE = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}
 
 
@@ -36,26 +38,13 @@ def from_bits(bits: np.ndarray, type_name: str) -> np.ndarray:
     return bits.astype(f"uint{dtype.itemsize * 8}").view(dtype)
 
 
-def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Bits of bfloat16, uint16, to float32."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def narrow_to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32 to the bits of the nearest bfloat16, ties to even, NaN to PTX's canonical NaN."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = (bits.astype(np.uint64) + 0x7FFF + odd) >> np.uint64(16)
-    return np.where(np.isnan(values), 0x7FFF, rounded).astype(np.uint16)
-
-
 def convert(values: np.ndarray, opcode: tuple[str, ...]) -> np.ndarray:
     """``cvt``, of one number: ``values`` are of the type that the opcode names last."""
     target, source = opcode[-2:]
     if source == "bf16":
         values = widen_bfloat16(values)
     if target == "bf16":
-        return narrow_to_bfloat16(values)
+        return round_to_bfloat16(values, CANONICAL_NAN)
     dtype = np.dtype(TYPES[target])
     if values.dtype.kind == "f" and dtype.kind in "iu":
         rounding = {"rzi": np.trunc, "rni": np.rint, "rmi": np.floor, "rpi": np.ceil}[opcode[1]]

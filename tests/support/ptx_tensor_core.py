@@ -2,7 +2,7 @@
 matrix instructions)."""
 
 import numpy as np
-from ptx_arithmetic import widen_bfloat16
+from bfloat16 import widen_bfloat16
 from ptx_shared_memory import LANES
 
 _LANE = np.arange(LANES)
