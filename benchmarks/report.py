@@ -63,7 +63,7 @@ def conclude(
         print("no figures:", problem_list(problems), "RESULT correct=0", sep="\n")
     else:
         print(table)
-        print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
+        print("RESULT " + " ".join(f"{name}={_plain(value)}" for name, value in result.items()))
     if file is not None:
         report = {"benchmark": benchmark, "result": result, "problems": list(problems)}
         write_report(file, {**report, **more})
