@@ -31,8 +31,8 @@ def window_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
     """See `reference.window_attention`."""
-    if (compiled := cpu_extension.load().attention) is not None:
-        return compiled(qkv, cos, sin, borders, has_bfloat16_product())
+    if (compiled := cpu_extension.load().operations) is not None:
+        return compiled.attention(qkv, cos, sin, borders, has_bfloat16_product())
     return window_attention_in_pieces(qkv, cos, sin, borders)
 
 
@@ -40,8 +40,8 @@ def full_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
     """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
-    if (compiled := cpu_extension.load().attention) is not None:
-        return compiled(qkv, cos, sin, borders, has_bfloat16_product())
+    if (compiled := cpu_extension.load().operations) is not None:
+        return compiled.attention(qkv, cos, sin, borders, has_bfloat16_product())
     return full_attention_in_pieces(qkv, cos, sin, borders)
 
 

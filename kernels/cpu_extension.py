@@ -1,8 +1,8 @@
-"""The compiled form of attention on the CPU: built where it runs, used if it is there.
+"""Compiled forms for the CPU, of attention and the layers around it: built where they run.
 
-``python -m saccade.kernels.cpu_extension`` builds it with the machine's C++ compiler, for the
-machine's processor. Its name says what it was built from and for, so that a stale one, or one
-that came along from another machine, is never loaded: PyTorch's form runs instead.
+``python -m saccade.kernels.cpu_extension`` builds them with the machine's C++ compiler, for the
+machine's processor. The file's name says what it was built from and for, so that a stale one, or
+one that came along from another machine, is never loaded: PyTorch's forms run instead.
 """
 
 import ctypes
@@ -12,14 +12,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-_SOURCE = Path(__file__).with_name("cpu_attention.cpp")
+_FOLDER = Path(__file__).parent
+_SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
 
@@ -27,11 +27,12 @@ class Extension(NamedTuple):
     """What there is of it.
 
     Attributes:
-        attention: ``(qkv, cos, sin, borders, bfloat16_products)``; None if there is none.
+        operations: ``attention(qkv, cos, sin, borders, bfloat16_products)`` and the layers of
+            ``cpu_layers.cpp``; None if there are none.
         reason: Why it is, or is not, there.
     """
 
-    attention: Callable[..., torch.Tensor] | None
+    operations: Any
     reason: str
 
 
@@ -45,7 +46,7 @@ def load() -> Extension:
         ctypes.CDLL(str(file))  # registers its operation with PyTorch
     except OSError as error:
         return Extension(None, f"compiled, but not loaded: {error}")
-    return Extension(torch.ops.saccade_cpu.attention, "compiled for this processor")
+    return Extension(torch.ops.saccade_cpu, "compiled for this processor")
 
 
 def build() -> Path:
@@ -60,7 +61,7 @@ def build() -> Path:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise RuntimeError("there is no C++ compiler (c++, g++ or $CXX)")
-    for old in file.parent.glob("cpu_attention-*.so"):
+    for old in _FOLDER.glob("cpu-*.so"):
         old.unlink()
     capability = torch.backends.cpu.get_cpu_capability()
     command = [
@@ -69,7 +70,7 @@ def build() -> Path:
         f"-DCPU_CAPABILITY={capability}",
         f"-DCPU_CAPABILITY_{capability}",
         *(f"-isystem{folder}" for folder in include_paths()),
-        str(_SOURCE),
+        *(str(_FOLDER / name) for name in _SOURCES),
         *(f"-L{folder}" for folder in library_paths()),
         "-ltorch_cpu",
         "-lc10",
@@ -93,13 +94,14 @@ def _library() -> Path:
     features = next(
         (line for line in cpuinfo.splitlines() if line.startswith(("flags", "Feat"))), ""
     )
-    made_of = (_SOURCE.read_text(encoding="utf-8"), torch.__version__, *_FLAGS, features)
+    sources = [(_FOLDER / name).read_text(encoding="utf-8") for name in _SOURCES]
+    made_of = (*sources, torch.__version__, *_FLAGS, features)
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    return _SOURCE.with_name(f"cpu_attention-{digest}.so")
+    return _FOLDER / f"cpu-{digest}.so"
 
 
 if __name__ == "__main__":
     try:
         print(build())
     except RuntimeError as error:
-        sys.exit(f"the compiled form of attention is not available: {error}")
+        sys.exit(f"the compiled forms for the CPU are not available: {error}")

@@ -12,8 +12,7 @@ from saccade.kernels import cpu, cpu_extension, reference
 def compiled(qkv, cos, sin, borders, *, bfloat16_products=False):
     """As it multiplies on processors with and, in a plain loop if need be, without bfloat16."""
     cpu_extension.build()
-    attention = cpu_extension.load().attention
-    return attention(qkv, cos, sin, borders, bfloat16_products)
+    return cpu_extension.load().operations.attention(qkv, cos, sin, borders, bfloat16_products)
 
 
 FORMS = pytest.mark.parametrize(
@@ -130,10 +129,11 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
             ours = form(qkv.clone(), cos, sin, borders, longest)
             assert (ours - truth).abs().max() < 1e-5
     monkeypatch.undo()
-    monkeypatch.setattr(cpu_extension, "_SOURCE", tmp_path / "cpu_attention.cpp")
-    cpu_extension._SOURCE.write_text("what is this")
+    monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)
+    for name in cpu_extension._SOURCES:
+        (tmp_path / name).write_text("what is this")
     found = cpu_extension.load.__wrapped__()
-    assert found.attention is None
+    assert found.operations is None
     assert "not compiled here" in found.reason
     with pytest.raises(RuntimeError, match="failed"):
         cpu_extension.build()

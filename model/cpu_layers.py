@@ -1,0 +1,42 @@
+"""Layers between products of matrices, compiled for the CPU: one pass over memory each.
+
+vLLM leaves these to its compiler on a CPU. The tower is not compiled, and nor is a model that is
+served with ``--enforce-eager``: there each would be half a dozen passes, with a temporary for
+each. Importing this module puts them in place of vLLM's for this process.
+"""
+
+import torch
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.layernorm import RMSNorm
+
+from saccade.kernels import cpu_extension
+
+
+@RMSNorm.register_oot
+class OnePassRMSNorm(RMSNorm):
+    """RMSNorm in one pass, with the sum of the residual stream."""
+
+    def forward_cpu(
+        self, x: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """``x`` ``[..., hidden]``; with ``residual`` both are overwritten and returned."""
+        compiled = cpu_extension.load().operations
+        if compiled is None or not self.has_weight or self.variance_size_override is not None:
+            return self.forward_native(x, residual)
+        x = x.contiguous()
+        if residual is None:
+            return compiled.rms_norm(x, self.weight, self.variance_epsilon)
+        compiled.add_rms_norm(x, residual, self.weight, self.variance_epsilon)
+        return x, residual
+
+
+@SiluAndMul.register_oot
+class OnePassSiluAndMul(SiluAndMul):
+    """The gate of an MLP in one pass."""
+
+    def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., 2 * size]`` (gates, then values) to ``[..., size]``."""
+        compiled = cpu_extension.load().operations
+        if compiled is None:
+            return self.forward_native(x)
+        return compiled.silu_and_mul(x.contiguous())
