@@ -145,6 +145,8 @@ def table(findings: Findings, layers: int) -> str:
     """For a terminal."""
     lines = [f"on {findings.device}, {findings.threads} threads"]
     lines += [f"  {name:<18}{form}: {why}" for name, (form, why) in findings.forms.items()]
+    if findings.device == "cpu":
+        lines.append(f"  {'cpu forms':<18}{findings.compiled}")
     lines += [f"{'error':<50}{'vLLM':>10}{'ours':>10}"]
     for name, errors in findings.errors.items():
         lines.append(f"  {name:<48}{errors['stock']:>10.2g}{errors['ours']:>10.2g}")

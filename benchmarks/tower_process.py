@@ -28,6 +28,7 @@ from saccade.benchmarks.tower_parts import (
     unprojected,
 )
 from saccade.benchmarks.workloads import picture
+from saccade.kernels import cpu_extension
 from saccade.kernels.dispatch import Choice, choose
 
 RAGGED = (18, 26)  # patches; their windows have four shapes
@@ -56,6 +57,7 @@ class Findings:
 
     Attributes:
         forms: Of our operations: the one that ran, and why.
+        compiled: Whether the forms for the CPU are compiled, in words.
         errors: By size and result, of both sides.
         problems: If there are any, nothing was measured.
         seconds: By number of patches and what ran, of each side.
@@ -64,6 +66,7 @@ class Findings:
     device: str
     threads: int
     forms: dict[str, Choice]
+    compiled: str
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     seconds: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -223,7 +226,7 @@ def _compare(job: Job) -> Findings:
     )
     device = comparison.device
     forms = {name: choose(name, device.type) for name in OPERATIONS}
-    findings = Findings(str(device), torch.get_num_threads(), forms)
+    findings = Findings(str(device), torch.get_num_threads(), forms, cpu_extension.load().reason)
     pictures = [comparison.picture(isqrt(number), isqrt(number)) for number in job.patches]
     with torch.inference_mode():
         for one in (comparison.picture(*RAGGED), *pictures):

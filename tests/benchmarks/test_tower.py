@@ -10,7 +10,7 @@ import torch
 from saccade.benchmarks import cli, tower
 from saccade.benchmarks.tower_gate import exact_attention, judge, relative_error
 from saccade.benchmarks.tower_process import Findings
-from saccade.kernels import reference
+from saccade.kernels import cpu_extension, reference
 
 SMALL = ("--layers=2", "--patches=64", "--rounds=1", "--dtype=float32")
 
@@ -26,6 +26,7 @@ def test_a_run_ends_with_figures(tmp_path: Path, capsys):
     assert bench(*SMALL, f"--json={report}") == 0
     output = capsys.readouterr().out
     assert "window_attention  cpu: the fastest on cpu" in output
+    assert f"cpu forms         {cpu_extension.load().reason}\n" in output
     name, *values = output.splitlines()[-1].split()
     figures = {key: float(value) for key, value in (one.split("=") for one in values)}
     assert name == "RESULT"
@@ -134,7 +135,7 @@ def test_ratios_are_vllms_time_over_ours():
         "full attention": {"stock": 10.0, "ours": 5.0},
         "tower": {**part, "floor": 1.6},
     }
-    findings = Findings("cpu", 2, {}, seconds={"1024": seconds, "4096": seconds})
+    findings = Findings("cpu", 2, {}, "", seconds={"1024": seconds, "4096": seconds})
     assert tower.result_of(findings) == {
         "attention_ratio_1024": (28 * 2 + 4 * 10) / (28 * 1 + 4 * 5),
         "attention_ratio_4096": 2.0,
