@@ -5,11 +5,22 @@ served with ``--enforce-eager``: there each would be half a dozen passes, with a
 each. Importing this module puts them in place of vLLM's for this process.
 """
 
+import os
+from typing import Any
+
 import torch
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 
 from saccade.kernels import cpu_extension
+from saccade.kernels.dispatch import SWITCH
+
+
+def _compiled() -> Any:
+    """The compiled operations; None where there are none, or another form is asked for."""
+    if os.environ.get(SWITCH, "auto") not in ("auto", "cpu"):
+        return None
+    return cpu_extension.load().operations
 
 
 @RMSNorm.register_oot
@@ -20,7 +31,7 @@ class OnePassRMSNorm(RMSNorm):
         self, x: torch.Tensor, residual: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """``x`` ``[..., hidden]``; with ``residual`` both are overwritten and returned."""
-        compiled = cpu_extension.load().operations
+        compiled = _compiled()
         if compiled is None or not self.has_weight or self.variance_size_override is not None:
             return self.forward_native(x, residual)
         x = x.contiguous()
@@ -36,7 +47,7 @@ class OnePassSiluAndMul(SiluAndMul):
 
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., 2 * size]`` (gates, then values) to ``[..., size]``."""
-        compiled = cpu_extension.load().operations
+        compiled = _compiled()
         if compiled is None:
             return self.forward_native(x)
         return compiled.silu_and_mul(x.contiguous())
