@@ -9,11 +9,27 @@ from vllm.model_executor.models.vision import (
     is_vit_use_data_parallel,
     run_dp_sharded_mrope_vision_model,
 )
+from vllm.platforms import current_platform
 from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.worker.encoder_cudagraph_defs import (
+    ENCODER_CUDAGRAPH_AXIS_KEYS_KWARG,
+    EncoderCudaGraphCaptureInputs,
+    EncoderCudaGraphConfig,
+    EncoderCudaGraphReplayBuffers,
+    EncoderItemSpec,
+)
+
+from saccade.kernels.dispatch import SWITCH, choose
 
 __all__ = [
+    "ENCODER_CUDAGRAPH_AXIS_KEYS_KWARG",
+    "EncoderCudaGraphCaptureInputs",
+    "EncoderCudaGraphConfig",
+    "EncoderCudaGraphReplayBuffers",
+    "EncoderItemSpec",
     "async_tensor_h2d",
     "is_vit_use_data_parallel",
+    "refuse_graphs",
     "refuse_unsupported",
     "run_dp_sharded_mrope_vision_model",
 ]
@@ -31,8 +47,27 @@ def refuse_unsupported(vllm_config: VllmConfig) -> None:
                 f"{flag} is not supported by Saccade's Qwen2.5-VL, whose tower has attention of "
                 "its own: see SACCADE_KERNELS"
             )
-    for option in ("compile_mm_encoder", "cudagraph_mm_encoder"):
-        if getattr(vllm_config.compilation_config, option, False):
-            raise ValueError(
-                f"compilation option {option} is not supported by Saccade's Qwen2.5-VL"
-            )
+    compilation = vllm_config.compilation_config
+    if compilation.compile_mm_encoder:
+        raise ValueError(
+            "compilation option compile_mm_encoder is not supported by Saccade's Qwen2.5-VL"
+        )
+    if compilation.cudagraph_mm_encoder:
+        refuse_graphs(vllm_config, current_platform.device_type)
+
+
+def refuse_graphs(vllm_config: VllmConfig, device_type: str) -> None:
+    """Raise ValueError where the tower cannot be captured as CUDA graphs, and say why."""
+    option = "compilation option cudagraph_mm_encoder"
+    if device_type != "cuda":
+        raise ValueError(f"{option} needs a GPU; this is {device_type}")
+    if choose("full_attention", device_type).form != "triton":
+        raise ValueError(f"{option} needs kernels that a graph can hold: {SWITCH} must be auto")
+    if vllm_config.compilation_config.encoder_cudagraph_max_frames_per_batch is not None:
+        raise ValueError(
+            "compilation option encoder_cudagraph_max_frames_per_batch is not supported by "
+            "Saccade's Qwen2.5-VL, where it follows from encoder_cudagraph_token_budgets"
+        )
+    lora = vllm_config.lora_config
+    if lora is not None and lora.enable_tower_connector_lora:
+        raise ValueError(f"{option} and --enable-tower-connector-lora exclude each other")

@@ -29,6 +29,7 @@ from vllm.sequence import IntermediateTensors
 
 from . import rotary  # noqa: F401 (puts its layer in place of vLLM's)
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
+from .graph_protocol import TowerGraphs, join_pixels
 from .positions import MediumPosition, mrope_positions
 from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
 from .settings import read_normalisation
@@ -51,6 +52,7 @@ class SaccadeQwen2_5_VL(
     SupportsPP,
     SupportsQuant,
     SupportsMRoPE,
+    TowerGraphs,
 ):
     """Replaces vLLM's model of the same architecture; the same checkpoints, flags and inputs."""
 
@@ -84,6 +86,7 @@ class SaccadeQwen2_5_VL(
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         refuse_unsupported(vllm_config)
+        self.choose_graph_modalities(vllm_config)
         model_config = vllm_config.model_config
         multimodal = model_config.get_multimodal_config()
         self.config = model_config.hf_config
@@ -141,8 +144,7 @@ class SaccadeQwen2_5_VL(
     def _encode(
         self, pixels: torch.Tensor | list[torch.Tensor], grids: list[list[int]]
     ) -> Iterable[torch.Tensor]:
-        # One medium or media of one size come stacked, others as a list: [patches, K] each.
-        pixels = pixels.flatten(0, 1) if isinstance(pixels, torch.Tensor) else torch.cat(pixels)
+        pixels = join_pixels(pixels)
         if self.data_parallel_tower:
             return run_dp_sharded_mrope_vision_model(
                 self.visual, pixels, grids, rope_type="rope_3d"

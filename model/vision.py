@@ -6,17 +6,14 @@ tensor parallelism, the data-parallel tower, quantisation and LoRA work as for v
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PretrainedConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.distributed.utils import divide
 from vllm.model_executor.layers.activation import get_act_and_mul_fn
-from vllm.model_executor.layers.conv import Conv3dLayer
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
@@ -33,12 +30,13 @@ from vllm.model_executor.models.utils import (
 
 from saccade.kernels.full_attention import full_attention
 from saccade.kernels.merger import merge_input
-from saccade.kernels.patch_embed import fold_normalisation, patch_input
+from saccade.kernels.patch_embed import patch_input
 from saccade.kernels.window_attention import window_attention
 
-from .compat import async_tensor_h2d, is_vit_use_data_parallel
+from .compat import is_vit_use_data_parallel
+from .patch_embed import PatchEmbed
+from .sequence import Runs, TowerGeometry, TowerInputs, prepare_inputs
 from .settings import Normalisation
-from .windows import IntArray, plan_pixels, plan_windows
 
 NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
 ROPE_THETA = 10000.0
@@ -57,24 +55,6 @@ def linear_options(quant_config: QuantizationConfig | None) -> dict[str, Any]:
         "quant_config": quant_config,
         "disable_tp": is_vit_use_data_parallel(),
     }
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The runs of the sequence within which patches attend to each other.
-
-    Attributes:
-        borders: int32 ``[runs + 1]``, cumulative patches, where runs begin and end.
-        longest: Patches of the longest run.
-    """
-
-    borders: torch.Tensor
-    longest: int
-
-    @classmethod
-    def between(cls, borders: IntArray, device: torch.device) -> "Runs":
-        """From borders on the host."""
-        return cls(async_tensor_h2d(borders.astype(np.int32), device), int(np.diff(borders).max()))
 
 
 class VisionAttention(nn.Module):
@@ -103,7 +83,11 @@ class VisionAttention(nn.Module):
     ) -> torch.Tensor:
         # [patches, 3, heads, head_dim]
         qkv = self.qkv(x).view(-1, 3, self.num_heads, self.head_dim)
-        return self.proj(self.attend(qkv, cos, sin, runs.borders, runs.longest))
+        context = self.attend(qkv, cos, sin, runs.borders, runs.longest)
+        if runs.outside is not None:
+            # Not written by attention: whatever the memory held, a NaN for instance.
+            context.masked_fill_(runs.outside, 0)
+        return self.proj(context)
 
 
 class VisionMLP(nn.Module):
@@ -159,36 +143,6 @@ class VisionBlock(nn.Module):
         return x + self.mlp(normed)
 
 
-class PatchEmbed(nn.Module):
-    """Centred patch vectors to hidden states, with normalisation folded into the weight."""
-
-    def __init__(self, config: PretrainedConfig, normalisation: Normalisation) -> None:
-        super().__init__()
-        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
-        # Holds the weight under its published name and shape; never called as a convolution.
-        self.proj = Conv3dLayer(
-            config.in_channels, config.hidden_size, kernel, stride=kernel, bias=False
-        )
-        self.still_width = config.in_channels * config.patch_size**2
-        self.normalisation = normalisation
-        self._folded: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def forget_folded(self) -> None:
-        """The weight has changed: fold it anew at the next call."""
-        self._folded.clear()
-
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """``[patches, K]`` to ``[patches, hidden]``; K tells still images from clips."""
-        still = patches.shape[1] == self.still_width
-        if still not in self._folded:
-            norm = self.normalisation
-            self._folded[still] = fold_normalisation(
-                self.proj.weight.detach(), norm.mean, norm.std, norm.rescale_factor, still=still
-            )
-        weight, bias = self._folded[still]
-        return nn.functional.linear(patches, weight, bias)
-
-
 class PatchMerger(nn.Module):
     """Each unit of ``merge_size**2`` patches to one token of the language model."""
 
@@ -232,12 +186,17 @@ class VisionTower(nn.Module):
         prefix: str,
     ) -> None:
         super().__init__()
-        self.patch_size = config.patch_size
+        self.geometry = TowerGeometry(
+            patch_size=config.patch_size,
+            temporal_patch_size=config.temporal_patch_size,
+            merge_size=config.spatial_merge_size,
+            window=config.window_size // config.patch_size // config.spatial_merge_size,
+            slot_bytes=config.in_channels * config.patch_size**2,
+        )
+        # The names by which vLLM's data-parallel tower asks.
         self.spatial_merge_size = config.spatial_merge_size
         self.out_hidden_size = config.out_hidden_size
-        self.window = config.window_size // config.patch_size // config.spatial_merge_size
         self.full_attention_layers = frozenset(config.fullatt_block_indexes)
-        self.slot_bytes = config.in_channels * config.patch_size**2
         head_dim = divide(config.hidden_size, config.num_heads)
         # Half of the rotated pairs turn with the row, half with the column.
         exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
@@ -274,36 +233,32 @@ class VisionTower(nn.Module):
         Returns:
             ``[merged tokens, out_hidden_size]``, media one after another in raster order.
         """
-        device = self.device
-        plan = plan_windows(grid_thw, self.spatial_merge_size, self.window)
-        where = plan_pixels(
-            grid_thw,
-            plan.order,
-            self.spatial_merge_size,
-            self.patch_size,
-            frames=pixels.shape[1] // self.slot_bytes,
-        )
-        order = async_tensor_h2d(plan.order, device)
-        cos, sin = self.rotary(async_tensor_h2d(plan.positions, device))
-        windows = Runs.between(plan.window_borders, device)
-        frames = Runs.between(plan.frame_borders, device)
+        return self.encode(prepare_inputs(pixels, grid_thw, self.geometry, self.device))
 
+    def encode(self, inputs: TowerInputs) -> torch.Tensor:
+        """The part of `forward` on the device, which looks at shapes and at no values.
+
+        Returns:
+            ``[units, out_hidden_size]``, in the places that ``inputs.order`` names.
+        """
+        cos, sin = self.rotary(inputs.positions)
         patches = patch_input(
-            pixels.to(device, non_blocking=True),
-            async_tensor_h2d(where.corners, device),
-            async_tensor_h2d(where.row_bytes, device),
-            async_tensor_h2d(where.frame_bytes, device),
-            self.patch_size,
-            self.spatial_merge_size,
+            inputs.pixels,
+            inputs.corners,
+            inputs.row_bytes,
+            inputs.frame_bytes,
+            self.geometry.patch_size,
+            self.geometry.merge_size,
             self.dtype,
         )
         x = self.patch_embed(patches)
         for layer, block in enumerate(self.blocks):
-            x = block(x, frames if layer in self.full_attention_layers else windows, cos, sin)
+            full = layer in self.full_attention_layers
+            x = block(x, inputs.frames if full else inputs.windows, cos, sin)
         if x.dtype == torch.float16:
             # The last block of published checkpoints overflows float16 on long sequences.
             x = cast_overflow_tensors(x)
-        return self.merger(x, order)
+        return self.merger(x, inputs.order)
 
     def rotary(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines ``[patches, head_dim // 2]``, from each unit's row and column.
@@ -318,5 +273,5 @@ class VisionTower(nn.Module):
         return angles.cos(), angles.sin()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        self.patch_embed.forget_folded()
+        self.patch_embed.weight_changed()
         return AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
