@@ -92,7 +92,8 @@ def _rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.
 
 def _pieces(borders: torch.Tensor) -> Iterator[tuple[int, slice | torch.Tensor]]:
     """Whole runs of one length, up to a piece: the length, and where their tokens are."""
-    lengths, starts = borders.diff(), borders[:-1]
+    exist = borders.diff() > 0
+    lengths, starts = borders.diff()[exist], borders[:-1][exist]
     different = torch.unique(lengths).tolist()
     for length in different:
         at_once = max(1, _PIECE // length)

@@ -27,7 +27,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
 from vllm.sequence import IntermediateTensors
 
-from . import rotary  # noqa: F401 (puts its layer in place of vLLM's)
+from . import cpu_layers, rotary  # noqa: F401 (they put their layers in place of vLLM's)
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
 from .graph_protocol import TowerGraphs, join_pixels
 from .positions import MediumPosition, mrope_positions

@@ -31,6 +31,7 @@ from vllm.model_executor.models.utils import (
 from saccade.kernels.full_attention import full_attention
 from saccade.kernels.merger import merge_input
 from saccade.kernels.patch_embed import patch_input
+from saccade.kernels.tuning import LONGEST_WINDOW
 from saccade.kernels.window_attention import window_attention
 
 from .compat import is_vit_use_data_parallel
@@ -137,10 +138,17 @@ class VisionBlock(nn.Module):
         )
 
     def forward(
-        self, x: torch.Tensor, runs: Runs, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
-        normed, x = self.norm2(self.attn(self.norm1(x), runs, cos, sin), residual=x)
-        return x + self.mlp(normed)
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        runs: Runs,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The residual stream and what is still to be added to it, which the next norm does."""
+        x, residual = (self.norm1(x), x) if residual is None else self.norm1(x, residual)
+        x, residual = self.norm2(self.attn(x, runs, cos, sin), residual)
+        return self.mlp(x), residual
 
 
 class PatchMerger(nn.Module):
@@ -204,10 +212,12 @@ class VisionTower(nn.Module):
         self.register_buffer("inverse_frequencies", ROPE_THETA**-exponents, persistent=False)
 
         self.patch_embed = PatchEmbed(config, normalisation)
+        # Windows too large for one tile take the kernel that walks over runs of any length.
+        large = self.geometry.window_units * self.geometry.unit > LONGEST_WINDOW
         self.blocks = nn.ModuleList(
             VisionBlock(
                 config,
-                layer in self.full_attention_layers,
+                large or layer in self.full_attention_layers,
                 quant_config,
                 f"{prefix}.blocks.{layer}",
             )
@@ -251,10 +261,11 @@ class VisionTower(nn.Module):
             self.geometry.merge_size,
             self.dtype,
         )
-        x = self.patch_embed(patches)
+        x, residual = self.patch_embed(patches), None
         for layer, block in enumerate(self.blocks):
             full = layer in self.full_attention_layers
-            x = block(x, inputs.frames if full else inputs.windows, cos, sin)
+            x, residual = block(x, residual, inputs.frames if full else inputs.windows, cos, sin)
+        x = x + residual
         if x.dtype == torch.float16:
             # The last block of published checkpoints overflows float16 on long sequences.
             x = cast_overflow_tensors(x)

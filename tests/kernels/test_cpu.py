@@ -100,11 +100,18 @@ def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
     assert (ours - truth).abs().max() <= 1.25 * stock
 
 
-def test_runs_may_be_empty_and_so_may_be_all():
-    qkv, cos, sin, _, _ = sample([5, 3], 2, 80, torch.float32)
-    borders = torch.tensor([0, 5, 5, 8, 8], dtype=torch.int32)
-    truth = attend(qkv, cos, sin, torch.tensor([0, 5, 8]), torch.float64)
-    assert (compiled(qkv, cos, sin, borders) - truth).abs().max() < 1e-5
+@FORMS
+@pytest.mark.parametrize("second", [3, 5])
+def test_runs_may_be_empty(form, second):
+    qkv, cos, sin, _, _ = sample([5, second], 2, 80, torch.float32)
+    end = 5 + second
+    borders = torch.tensor([0, 5, 5, end, end], dtype=torch.int32)
+    truth = attend(qkv, cos, sin, torch.tensor([0, 5, end]), torch.float64)
+    assert (form(qkv.clone(), cos, sin, borders) - truth).abs().max() < 1e-5
+
+
+def test_there_may_be_no_tokens():
+    qkv, cos, sin, _, _ = sample([5], 2, 80, torch.float32)
     nothing = torch.zeros(1, dtype=torch.int32)
     assert compiled(qkv[:0], cos[:0], sin[:0], nothing).shape == (0, 160)
 
