@@ -110,7 +110,8 @@ class SeededLoader(BaseModelLoader):
 def _numbers(name: str, shape: torch.Size) -> torch.Tensor:
     """Exact in bfloat16, so that they are the same in every format."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    drawn = torch.randn(shape, generator=generator)
+    # Named: vLLM loads with the model's format as torch's default.
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
     if len(shape) > 1:
         drawn *= shape[1:].numel() ** -0.5
     elif name.endswith("bias"):

@@ -12,7 +12,7 @@ from saccade.benchmarks.tower_gate import exact_attention, judge, relative_error
 from saccade.benchmarks.tower_process import Findings
 from saccade.kernels import cpu_extension, reference
 
-SMALL = ("--layers=2", "--patches=64", "--rounds=1", "--dtype=float32")
+SMALL = ("--layers=2", "--patches=64", "--rounds=1")
 
 
 def bench(*given: str) -> int:
@@ -21,9 +21,10 @@ def bench(*given: str) -> int:
     return cli.run(parser.parse_args(["tower", *given]))
 
 
-def test_a_run_ends_with_figures(tmp_path: Path, capsys):
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_a_run_ends_with_figures(dtype: str, error: float, tmp_path: Path, capsys):
     report = tmp_path / "report.json"
-    assert bench(*SMALL, f"--json={report}") == 0
+    assert bench(*SMALL, f"--dtype={dtype}", f"--json={report}") == 0
     output = capsys.readouterr().out
     assert "window_attention  cpu: the fastest on cpu" in output
     assert f"cpu forms         {cpu_extension.load().reason}\n" in output
@@ -41,7 +42,7 @@ def test_a_run_ends_with_figures(tmp_path: Path, capsys):
         for what in ("tower of 2 layers", "window attention", "full attention")
     }
     assert written["errors"].keys() == compared
-    assert all(errors["ours"] < 1e-5 for errors in written["errors"].values())
+    assert all(errors["ours"] < error for errors in written["errors"].values())
 
 
 OTHER_NORMS = """
@@ -59,7 +60,7 @@ def test_no_figures_while_our_tower_computes_something_else(
 ):
     monkeypatch.setattr(tower, "_PROCESS", ("-c", OTHER_NORMS))
     report = tmp_path / "report.json"
-    assert bench(*SMALL, f"--json={report}") == 1
+    assert bench(*SMALL, "--dtype=float32", f"--json={report}") == 1
     first, *problems, last = capsys.readouterr().out.splitlines()
     assert (first, last) == ("no figures:", "RESULT correct=0")
     for size, problem in zip(("18 x 26", "8 x 8"), problems, strict=True):
