@@ -202,12 +202,17 @@ struct Attention {
     const float largest = std::max(space.largest[row], here);
     const Vec factor(scale), shift(-largest);
     Vec sum(0.0f);
-    float block[Vec::size()];
-    for (int64_t j = 0; j < columns; j += Vec::size()) {
-      const Vec weight = exponential<P>(at::vec::fmadd(Vec::loadu(scores + j), factor, shift));
-      sum = sum + weight;
-      weight.store(block);
-      for (int64_t l = 0; l < Vec::size(); ++l) weights[j + l] = P(block[l]);
+    for (int64_t j = 0; j < columns; j += 2 * Vec::size()) {
+      const Vec first = exponential<P>(at::vec::fmadd(Vec::loadu(scores + j), factor, shift));
+      const Vec second = exponential<P>(
+          at::vec::fmadd(Vec::loadu(scores + j + Vec::size()), factor, shift));
+      sum = sum + first + second;
+      if constexpr (std::is_same_v<P, BFloat16>) {
+        at::vec::convert_from_float<BFloat16>(first, second).store(weights + j);
+      } else {
+        first.store(weights + j);
+        second.store(weights + j + Vec::size());
+      }
     }
     const float before = std::exp(space.largest[row] - largest);
     const float added = at::vec::vec_reduce_all<float>([](Vec& a, Vec& b) { return a + b; }, sum);
