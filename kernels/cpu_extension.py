@@ -46,7 +46,28 @@ def load() -> Extension:
         ctypes.CDLL(str(file))  # registers its operation with PyTorch
     except OSError as error:
         return Extension(None, f"compiled, but not loaded: {error}")
+    _register_fakes()
     return Extension(torch.ops.saccade_cpu, "compiled for this processor")
+
+
+def _register_fakes() -> None:
+    """What `torch.compile` has to know of them: shapes."""
+
+    @torch.library.register_fake("saccade_cpu::attention")
+    def _attention(qkv: Any, cos: Any, sin: Any, borders: Any, bfloat16_products: bool) -> Any:
+        return qkv.new_empty(qkv.shape[0], qkv.shape[2] * qkv.shape[3])
+
+    @torch.library.register_fake("saccade_cpu::rms_norm")
+    def _rms_norm(x: Any, weight: Any, eps: float) -> Any:
+        return torch.empty_like(x)
+
+    @torch.library.register_fake("saccade_cpu::add_rms_norm")
+    def _add_rms_norm(x: Any, residual: Any, weight: Any, eps: float) -> None:
+        return None
+
+    @torch.library.register_fake("saccade_cpu::silu_and_mul")
+    def _silu_and_mul(x: Any) -> Any:
+        return x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
 
 
 def build() -> Path:

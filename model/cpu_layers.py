@@ -27,17 +27,21 @@ def _compiled() -> Any:
 class OnePassRMSNorm(RMSNorm):
     """RMSNorm in one pass, with the sum of the residual stream."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        plain = self.has_weight and self.variance_size_override is None
+        self.compiled = _compiled() if plain else None
+
     def forward_cpu(
         self, x: torch.Tensor, residual: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """``x`` ``[..., hidden]``; with ``residual`` both are overwritten and returned."""
-        compiled = _compiled()
-        if compiled is None or not self.has_weight or self.variance_size_override is not None:
+        if self.compiled is None:
             return self.forward_native(x, residual)
         x = x.contiguous()
         if residual is None:
-            return compiled.rms_norm(x, self.weight, self.variance_epsilon)
-        compiled.add_rms_norm(x, residual, self.weight, self.variance_epsilon)
+            return self.compiled.rms_norm(x, self.weight, self.variance_epsilon)
+        self.compiled.add_rms_norm(x, residual, self.weight, self.variance_epsilon)
         return x, residual
 
 
@@ -45,9 +49,12 @@ class OnePassRMSNorm(RMSNorm):
 class OnePassSiluAndMul(SiluAndMul):
     """The gate of an MLP in one pass."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.compiled = _compiled()
+
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., 2 * size]`` (gates, then values) to ``[..., size]``."""
-        compiled = _compiled()
-        if compiled is None:
+        if self.compiled is None:
             return self.forward_native(x)
-        return compiled.silu_and_mul(x.contiguous())
+        return self.compiled.silu_and_mul(x.contiguous())

@@ -4,6 +4,7 @@ Importing this module puts the layer in place of vLLM's for this process.
 """
 
 import os
+from typing import Any
 
 import torch
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
@@ -19,6 +20,10 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
     vLLM calls it where custom operations are on: always in eager mode. Where Inductor compiles
     the language model it fuses vLLM's own form as well, and this layer stays out of its way.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.asked_for = os.environ.get(SWITCH, "auto") in ("triton", "reference")
 
     def forward_cuda(
         self,
@@ -46,7 +51,7 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """On a CPU, only if the switch asks for a form of ours."""
-        if self._fits(positions) and os.environ.get(SWITCH, "auto") in ("triton", "reference"):
+        if self.asked_for and self._fits(positions):
             return self.forward_cuda(positions, query, key, offsets)
         return self.forward_native(positions, query, key, offsets)
 

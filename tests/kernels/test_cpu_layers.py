@@ -74,3 +74,10 @@ def test_what_would_be_misread_is_refused(compiled):
         compiled.add_rms_norm(x, x[:2].clone(), draw((16,), torch.float32), EPS)
     with pytest.raises(RuntimeError, match="gates"):
         compiled.silu_and_mul(draw((4, 5), torch.float32))
+
+
+def test_they_can_be_traced(compiled):
+    x, weight = draw((4, 16), torch.float32), draw((16,), torch.float32)
+    torch.library.opcheck(compiled.rms_norm.default, (x, weight, EPS))
+    torch.library.opcheck(compiled.add_rms_norm.default, (x, x.clone(), weight, EPS))
+    torch.library.opcheck(compiled.silu_and_mul.default, (x,))
