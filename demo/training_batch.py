@@ -234,7 +234,8 @@ def _tower_inputs(examples: Sequence[Example]) -> TowerInputs:
     inverse[raster] = np.arange(cells)
     patches = np.concatenate([patchify(example.raster) for example in examples])
     in_order = patches.reshape(cells, -1)[raster].reshape(cells * unit, -1)
-    rows_columns = plan.positions.reshape(cells, -1)[sequence].reshape(cells * unit, 2)
+    within = np.indices((_MERGE, _MERGE)).reshape(2, 1, unit)  # rows and columns in a unit
+    rows_columns = (plan.positions[:, sequence, None] * _MERGE + within).reshape(2, -1).T
     frame_lengths = np.diff(plan.frame_borders)
     frame_of_raster = np.repeat(np.arange(len(frame_lengths)), frame_lengths // unit)
     frame_of = np.repeat(frame_of_raster[raster], unit)
@@ -243,7 +244,7 @@ def _tower_inputs(examples: Sequence[Example]) -> TowerInputs:
     back[order] = np.arange(len(order))
     return TowerInputs(
         patches=torch.from_numpy(in_order),
-        patch_positions=torch.from_numpy(rows_columns),
+        patch_positions=torch.from_numpy(np.ascontiguousarray(rows_columns)),
         window_groups=Groups(_runs(lengths * unit)),
         frame_groups=Groups(_runs(frame_lengths), torch.from_numpy(order), torch.from_numpy(back)),
         raster_order=torch.from_numpy(inverse),
