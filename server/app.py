@@ -11,11 +11,11 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from saccade.server import vllm_adapter
+from saccade.server import generation, routes, vllm_adapter
 from saccade.server.errors import install_error_handlers
 from saccade.server.lifecycle import LifecycleMiddleware
-from saccade.server.routes import Services, router
 from saccade.server.security import ApiKeyMiddleware
+from saccade.server.services import Services
 
 
 def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str]) -> FastAPI:
@@ -39,7 +39,8 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
     )
     app.state.services = services
     app.state.args = arguments  # vLLM's handlers look for them here
-    app.include_router(router)
+    app.include_router(generation.router)
+    app.include_router(routes.router)
     install_error_handlers(app)
 
     # The last one added is the first to see a request.

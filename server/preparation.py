@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from saccade.media.loader import MediaLoader
-from saccade.media.prepared import PlannedImage
+from saccade.media.plan import ImagePlan, VideoPlan
 from saccade.server.content import ImagePart, MediaSlot, VideoPart, read_messages
 from saccade.server.handles import MediaHandles, Medium
 from saccade.server.metrics import MEDIA_LOADING, count_shown
@@ -21,12 +21,25 @@ class VisionTokens:
 
 
 @dataclass(frozen=True)
+class SeenMedium:
+    """What the model is shown of one medium. ``path`` is its part's place in the request."""
+
+    path: str
+    plan: ImagePlan | VideoPlan
+
+
+@dataclass(frozen=True)
 class PreparedMessages:
     """Messages as vLLM shall see them; media are handles."""
 
     messages: object
-    tokens: VisionTokens
-    has_media: bool
+    seen: tuple[SeenMedium, ...]  # in the order of the prompt
+
+    @property
+    def tokens(self) -> VisionTokens:
+        """What all media of the request cost together."""
+        image = sum(one.plan.tokens for one in self.seen if isinstance(one.plan, ImagePlan))
+        return VisionTokens(image, sum(one.plan.tokens for one in self.seen) - image)
 
 
 @asynccontextmanager
@@ -43,10 +56,12 @@ async def prepared_messages(
     """
     rewritten, slots = read_messages(messages)
     if not slots:
-        yield PreparedMessages(rewritten, VisionTokens(), has_media=False)
+        yield PreparedMessages(rewritten, ())
         return
     media = await _load_all(slots, loader)
-    tokens = _count_tokens(media)
+    seen = tuple(
+        SeenMedium(slot.part.path, medium.plan) for slot, medium in zip(slots, media, strict=True)
+    )
     issued: list[str] = []
     try:
         for slot, medium in zip(slots, media, strict=True):
@@ -54,7 +69,7 @@ async def prepared_messages(
             slot.fill(issued[-1])
         # The rasters belong to whoever redeems them: not to be kept while the answer is made.
         del media, medium
-        yield PreparedMessages(rewritten, tokens, has_media=True)
+        yield PreparedMessages(rewritten, seen)
     finally:
         for url in issued:
             handles.revoke(url)
@@ -78,8 +93,3 @@ async def _load(part: ImagePart | VideoPart, loader: MediaLoader) -> Medium:
         video = await loader.video(part.source, part.controls, part.path)
         count_shown("video", len(video.frames), video.frames.size // 3, video.plan.tokens)
         return video
-
-
-def _count_tokens(media: list[Medium]) -> VisionTokens:
-    image = sum(medium.plan.tokens for medium in media if isinstance(medium, PlannedImage))
-    return VisionTokens(image, sum(medium.plan.tokens for medium in media) - image)

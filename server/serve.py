@@ -18,7 +18,7 @@ from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.metrics import observe_stage
 from saccade.server.processes import serve_in_processes
-from saccade.server.routes import Services
+from saccade.server.services import Services
 from saccade.server.settings import (
     SettingError,
     Settings,

@@ -12,7 +12,7 @@ import pytest
 from saccade.media.plan import ImagePlan
 from saccade.media.prepared import PlannedImage
 from saccade.server import settings, vllm_adapter
-from saccade.server.answers import finish_events
+from saccade.server.answers import UsageTokens, finish_events
 from saccade.server.handles import MediaHandles, UnknownHandle
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.preparation import VisionTokens
@@ -68,7 +68,7 @@ async def events(*given):
 
 
 async def read(source):
-    return [event async for event in finish_events(source, VisionTokens(3, 4))]
+    return [event async for event in finish_events(source, [UsageTokens(VisionTokens(3, 4))])]
 
 
 async def test_an_error_in_mid_stream_is_an_event_without_internals():

@@ -177,12 +177,25 @@ def test_video_without_frames(refused):
         "chat_template",
         "kv_transfer_params",
         "ec_transfer_params",
-        "vision",
     ],
 )
 def test_fields_that_would_reach_into_the_server(refused, field):
     status, error = refused(body({"type": "text", "text": "a"}, **{field: {"video": {"x": 1}}}))
     assert (status, error["param"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("vision", "param"),
+    [
+        (True, "vision"),
+        ({"report": "yes"}, "vision.report"),
+        ({"coordinates": "screen"}, "vision.coordinates"),
+        ({"boxes": True}, "vision.boxes"),
+    ],
+)
+def test_vision_options(refused, vision, param):
+    status, error = refused(body({"type": "text", "text": "a"}, vision=vision))
+    assert (status, error["param"]) == (400, param)
 
 
 def test_transfers_among_the_extra_arguments(refused):
