@@ -69,13 +69,18 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
 
 
 def decode_image(
-    data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, at_least: tuple[int, int] | None = None
+    data: bytes,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    at_least: tuple[int, int] | None = None,
+    buffer: Pixels | None = None,
 ) -> Pixels:
     """The upright image as uint8 RGB [height, width, 3], on white where it is transparent.
 
     Args:
         at_least: (height, width) below which a JPEG may not be shrunk while it is decoded, which
             skips most of the work. None: every picture is decoded whole.
+        buffer: three bytes a pixel that the result may lie in: the caller is done with the result
+            before it uses them again. Memory fresh from the system costs time for every page.
 
     Raises:
         DecodeError: not an image of a supported format, damaged or cut short.
@@ -88,7 +93,7 @@ def decode_image(
             orientation = _orientation(image, data)
             if at_least is not None and orientation in _SIDEWAYS:
                 at_least = at_least[1], at_least[0]
-            pixels = _decode_jpeg(image, data, at_least)
+            pixels = _decode_jpeg(image, data, at_least, buffer)
             if pixels is None:
                 image.load()
                 pixels = to_rgb(image)
@@ -98,7 +103,10 @@ def decode_image(
 
 
 def _decode_jpeg(
-    image: Image.Image, data: bytes, at_least: tuple[int, int] | None
+    image: Image.Image,
+    data: bytes,
+    at_least: tuple[int, int] | None,
+    buffer: Pixels | None,
 ) -> Pixels | None:
     """The pixels of a JPEG straight from libjpeg-turbo, or None where PIL has to decode.
 
@@ -109,11 +117,13 @@ def _decode_jpeg(
         return None
     try:
         if at_least is None:
-            return cast(Pixels, simplejpeg.decode_jpeg(data))
+            return cast(Pixels, simplejpeg.decode_jpeg(data, buffer=buffer))
         height, width = at_least
         return cast(
             Pixels,
-            simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=2),
+            simplejpeg.decode_jpeg(
+                data, min_height=height, min_width=width, min_factor=2, buffer=buffer
+            ),
         )
     except ValueError:
         return None

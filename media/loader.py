@@ -5,6 +5,7 @@ fetches and plans from the header, ``decode`` does the expensive work.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from saccade.media.plan import (
     plan_video,
 )
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
+from saccade.media.scratch import Scratch
 from saccade.media.stages import Observer, ignore, timed
 from saccade.media.video import load_video, probe_video
 
@@ -85,6 +87,7 @@ class MediaLoader:
         self._decoding = 0  # media whose decoding has room
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
+        self._scratch = Scratch()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
 
     async def image(
@@ -199,8 +202,14 @@ class MediaLoader:
     def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
         plan = prepared.plan
         at_least = (plan.height, plan.width) if prepared.draft else None
+        source_size = (plan.source_height, plan.source_width)
+        # A resize copies what was decoded. Without one, the decoded pixels are the result.
+        resized = at_least is None and source_size != (plan.height, plan.width)
+        buffer = self._scratch.of(_CHANNELS * math.prod(source_size)) if resized else None
         with timed(self._observe, "decode"):
-            pixels = decode_image(prepared.data, self._media_limits.max_image_pixels, at_least)
+            pixels = decode_image(
+                prepared.data, self._media_limits.max_image_pixels, at_least, buffer
+            )
         with timed(self._observe, "resize"):
             pixels = resize(pixels, plan.height, plan.width)
         return PlannedImage(pixels, plan, prepared.digest)
