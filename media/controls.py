@@ -64,25 +64,49 @@ _Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
-class _ImageFields(BaseModel):
+class ImageFields(BaseModel):
+    """The controls of an image as they come in a request."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    min_pixels: _Pixels | None = None
-    max_pixels: _Pixels | None = None
-    resized_width: _Side | None = None
-    resized_height: _Side | None = None
+    min_pixels: _Pixels | None = Field(
+        default=None, description="least area after resizing, of a clip's frame too"
+    )
+    max_pixels: _Pixels | None = Field(
+        default=None, description="largest area after resizing, of a clip's frame too"
+    )
+    resized_width: _Side | None = Field(
+        default=None, description="width to resize to, rounded to a multiple of 28; with height"
+    )
+    resized_height: _Side | None = Field(
+        default=None, description="height to resize to, rounded to a multiple of 28; with width"
+    )
 
 
-class _VideoFields(_ImageFields):
-    fps: _Rate | None = None
-    nframes: _Frames | None = None
-    min_frames: _MinFrames | None = None
-    max_frames: _Frames | None = None
-    video_start: _Seconds | None = None
-    video_end: _Seconds | None = None
-    total_pixels: _Pixels | None = None
-    sample_fps: _Rate | None = None
-    raw_fps: _Rate | None = None
+class VideoFields(ImageFields):
+    """The controls of a clip as they come in a request."""
+
+    fps: _Rate | None = Field(
+        default=None, description="frames a second to sample (default: 2); not with nframes"
+    )
+    nframes: _Frames | None = Field(default=None, description="frames to sample; not with fps")
+    min_frames: _MinFrames | None = Field(
+        default=None, description="frames to sample at least (default: 4)"
+    )
+    max_frames: _Frames | None = Field(
+        default=None, description="frames to sample at most (default: 768)"
+    )
+    video_start: _Seconds | None = Field(default=None, description="second at which to begin")
+    video_end: _Seconds | None = Field(default=None, description="second at which to end")
+    total_pixels: _Pixels | None = Field(
+        default=None, description="area of all sampled frames together, two of them counted as one"
+    )
+    sample_fps: _Rate | None = Field(
+        default=None, description="frames a second of a list of frames (default: 2)"
+    )
+    raw_fps: _Rate | None = Field(
+        default=None, description="frames a second of the clip that a list of frames comes from"
+    )
 
 
 def parse_image_controls(fields: Mapping[str, object], path: str) -> ImageControls:
@@ -96,14 +120,14 @@ def parse_image_controls(fields: Mapping[str, object], path: str) -> ImageContro
     Raises:
         ControlError: unknown field, value out of range, or contradiction; names the field's path.
     """
-    controls = ImageControls(**_validated(_ImageFields, fields, path))
+    controls = ImageControls(**_validated(ImageFields, fields, path))
     _check_sizes(controls, path)
     return controls
 
 
 def parse_video_controls(fields: Mapping[str, object], path: str) -> VideoControls:
     """Checks the controls of one video part. Arguments and errors as parse_image_controls."""
-    controls = VideoControls(**_validated(_VideoFields, fields, path))
+    controls = VideoControls(**_validated(VideoFields, fields, path))
     _check_sizes(controls, path)
     if controls.nframes is not None:
         for name in ("fps", "min_frames", "max_frames"):
@@ -145,9 +169,7 @@ def apply_detail(controls: ImageControls, detail: object, path: str) -> ImageCon
     return replace(controls, max_pixels=LOW_DETAIL_PIXELS, draft=True)
 
 
-def _validated(
-    model: type[_ImageFields], fields: Mapping[str, object], path: str
-) -> dict[str, Any]:
+def _validated(model: type[ImageFields], fields: Mapping[str, object], path: str) -> dict[str, Any]:
     try:
         return model.model_validate(dict(fields)).model_dump()
     except ValidationError as error:

@@ -51,6 +51,7 @@ class ImageHeader:
     width: int  # upright, in pixels
     height: int
     decoding_bytes: int  # held at most while it is decoded, the raster included
+    sideways: bool  # stored turned by a quarter: width and height are swapped in the file
 
 
 def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
@@ -63,9 +64,10 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     with _open(data, max_pixels) as image:
         width, height = image.size
         cost = width * height * _bytes_per_pixel(image, data)
-        if _orientation(image, data) in _SIDEWAYS:
+        sideways = _orientation(image, data) in _SIDEWAYS
+        if sideways:
             width, height = height, width
-        return ImageHeader(width, height, cost)
+        return ImageHeader(width, height, cost, sideways)
 
 
 def decode_image(

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from threading import Event
 from typing import TypeVar, TypeVarTuple
 
@@ -197,7 +198,9 @@ class MediaLoader:
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check_image(plan, self._limits)
             digest = self._digest((data,), controls, plan)
-        return PreparedImage(data, plan, controls.draft, header.decoding_bytes, digest, param)
+        return PreparedImage(
+            data, plan, controls.draft, header.decoding_bytes, digest, param, header.sideways
+        )
 
     def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
         plan = prepared.plan
@@ -212,7 +215,7 @@ class MediaLoader:
             )
         with timed(self._observe, "resize"):
             pixels = resize(pixels, plan.height, plan.width)
-        return PlannedImage(pixels, plan, prepared.digest)
+        return PlannedImage(pixels, plan, prepared.digest, prepared.sideways)
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
@@ -229,7 +232,8 @@ class MediaLoader:
         threads = min(self._cores, _MOST_DECODER_THREADS)
         held = _CHANNELS * (threads + _FRAMES_HELD) + _PREPARING
         cost = source.width * source.height * held
-        return PreparedVideo((data,), source, controls, plan, cost, digest, param)
+        sideways = source.sideways
+        return PreparedVideo((data,), source, controls, plan, cost, digest, param, sideways)
 
     def _decode_video(
         self, prepared: PreparedVideo, threads: int, cancelled: Event
@@ -246,7 +250,7 @@ class MediaLoader:
         digest = prepared.digest
         if plan != prepared.plan:
             digest = self._digest(prepared.data, prepared.controls, plan)
-        return PlannedVideo(frames, plan, digest)
+        return PlannedVideo(frames, plan, digest, prepared.sideways)
 
     def _prepare_frames(
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
@@ -261,7 +265,8 @@ class MediaLoader:
         width, height = listed_frame_size(*sizes[0], controls, self._geometry)
         costs = sorted(header.decoding_bytes + _RESIZING * width * height for header in headers)
         cost = sum(costs[-self._workers :])
-        return PreparedVideo(listed, None, controls, plan, cost, digest, param)
+        sideways = headers[0].sideways
+        return PreparedVideo(listed, None, controls, plan, cost, digest, param, sideways)
 
     async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
         plan = prepared.plan
@@ -270,7 +275,7 @@ class MediaLoader:
             for index in range(len(prepared.data)):
                 group.create_task(self._run(self._fill_frame, prepared, frames, index))
         frames[len(prepared.data) :] = frames[len(prepared.data) - 1]
-        return PlannedVideo(frames, plan, prepared.digest)
+        return PlannedVideo(frames, plan, prepared.digest, prepared.sideways)
 
     def _fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
         with timed(self._observe, "decode"):
@@ -306,7 +311,9 @@ class MediaLoader:
             self._observe("queue", time.perf_counter() - asked)
             return work(*arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, begin)
+        # The observer may want to know on whose behalf: threads do not inherit the context.
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, begin)
 
 
 @contextmanager

@@ -69,6 +69,7 @@ class VideoSource:
     frames: int
     fps: float
     times: FrameTimes | None = None  # None: each frame is shown at index / fps
+    sideways: bool = False  # stored turned by a quarter
 
 
 @dataclass(frozen=True)

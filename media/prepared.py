@@ -14,6 +14,7 @@ class PlannedImage:
     pixels: Pixels  # [height, width, 3]
     plan: ImagePlan
     digest: str  # hex; equal digests mean equal pixels and plan
+    sideways: bool = False  # stored turned by a quarter; the plan's source size is upright
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PlannedVideo:
     frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
     plan: VideoPlan
     digest: str
+    sideways: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class PreparedImage:
     decoding_bytes: int  # held while it is decoded, the planned pixels aside
     digest: str
     param: str | None
+    sideways: bool
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,4 @@ class PreparedVideo:
     decoding_bytes: int  # held while it is decoded, the planned frames aside
     digest: str
     param: str | None
+    sideways: bool

@@ -96,12 +96,13 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         if frame is None:
             raise DecodeError("the video has no frames")
         width, height = frame.width, frame.height
-        if _display(frame)[0]:
+        sideways = _display(frame)[0]
+        if sideways:
             width, height = height, width
     with _opened(data, limits) as (container, stream):
         stamps, rate = _read_stamps(container, stream, limits.max_source_frames)
         time_base = stream.time_base
-    source = VideoSource(width=width, height=height, frames=len(stamps), fps=rate)
+    source = VideoSource(width, height, len(stamps), rate, sideways=sideways)
     limits.check_source(source)
     return replace(source, times=frame_times(stamps, time_base, rate))
 
