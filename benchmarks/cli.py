@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import clip_path, host_path, kernels, liveliness, serve, tower
+from saccade.benchmarks import clip_path, host_path, kernels, liveliness, overload, serve, tower
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
@@ -12,6 +12,7 @@ _BENCHMARKS = (
     ("tower", tower, "the vision tower alone, beside stock vLLM's, with equal weights"),
     ("kernels", kernels, "each kernel on a GPU, beside what vLLM does itself"),
     ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
+    ("overload", overload, "twice what a server can do: refusals, order, right answers, leaks"),
 )
 _EPILOG = """examples:
   saccade bench serve
@@ -21,6 +22,7 @@ _EPILOG = """examples:
   saccade bench tower --layers 4
   saccade bench kernels --dry-run
   saccade bench liveliness
+  saccade bench overload
   saccade bench serve --help
 
 exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted

@@ -1,0 +1,282 @@
+"""`saccade bench overload`: twice what the server can do, and every answer checked."""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from saccade.benchmarks.arguments import natural, positive
+from saccade.benchmarks.figures import percentiles
+from saccade.benchmarks.load import Outcome, send
+from saccade.benchmarks.overload_requests import KINDS, Kind, Question, make_questions
+from saccade.benchmarks.report import conclude, say
+from saccade.benchmarks.server_watch import Held, held, listening_process, unfinished
+from saccade.benchmarks.workloads import Request
+from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+
+_EPILOG = """examples:
+  saccade bench overload                              starts `saccade serve demo`, 3 minutes
+  saccade bench overload --clients 20 --seconds 20 --questions 4
+  saccade bench overload --url http://localhost:8000  a server of the bundled model
+
+Text, 448x448 pictures, 12-megapixel pictures and clips by turns, first from --concurrency callers
+to learn what the server can do, then open loop at twice that rate from at most --clients at once,
+some of whom leave at a random moment. Answers must be those of the idle server, or right; whatever
+is not answered must be refused with 429. Afterwards nothing may be left of any request.
+The last line is RESULT accepted= refused= left= wrong= lost= refusal_p99_ms= text_ttft_p99_ms=
+text_ttft_idle_p99_ms= text_ttft_ratio= capacity= offered= memory_growth_mib= memory_peak_mib=
+leaks=.
+"""
+# Repeated questions must cost what new ones do.
+_FLAGS = (*LIGHT_FLAGS, "--no-enable-prefix-caching", "--mm-processor-cache-gb=0")
+_TIMEOUT = 600.0  # seconds without a byte
+_IDLE_SECONDS = 60.0  # after the load, for everything to end
+_LEAVERS = 0.1  # of all clients
+_LEAVE_WITHIN = 3.0  # seconds
+_IDLE_TEXTS = 30
+# Threads and descriptors that may come and go by themselves, e.g. a connection that idles.
+_SLACK = 4
+
+
+@dataclass
+class Tally:
+    """What came of the load."""
+
+    accepted: Counter[Kind] = field(default_factory=Counter)
+    first_tokens: dict[Kind, list[float]] = field(default_factory=lambda: {k: [] for k in KINDS})
+    refusals: list[float] = field(default_factory=list)  # seconds
+    left: int = 0
+    unsent: int = 0  # no client was free
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def count(self, question: Question, outcome: Outcome, seconds: float) -> None:
+        """Count the outcome of one request."""
+        if outcome.error == "http_429":
+            self.refusals.append(seconds)
+        elif outcome.error is not None:
+            self.lost.append(f"{question.kind}: {outcome.error} {outcome.detail}")
+        elif question.right(outcome.text, outcome.prompt_tokens):
+            self.accepted[question.kind] += 1
+            if outcome.first_token is not None:
+                self.first_tokens[question.kind].append(outcome.first_token)
+        else:
+            self.wrong.append(
+                f"{question.kind}: {outcome.text!r} ({outcome.prompt_tokens} tokens) instead of "
+                f"{question.expected!r} ({question.prompt_tokens})"
+            )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the benchmark's flags."""
+    parser.description = "Puts twice the load on a server that it can carry; checks every answer."
+    parser.epilog = _EPILOG
+    parser.add_argument("--url", help="a server of the bundled model (default: start one)")
+    parser.add_argument("--clients", type=positive(int), default=200, help="(default: 200)")
+    parser.add_argument("--seconds", type=positive(float), default=180.0, help="(default: 180)")
+    parser.add_argument(
+        "--concurrency", type=positive(int), default=16, help="to learn the capacity (default: 16)"
+    )
+    parser.add_argument(
+        "--questions", type=positive(int), default=40, help="of each kind (default: 40)"
+    )
+    parser.add_argument("--seed", type=natural, default=0, help="(default: 0)")
+    parser.add_argument(
+        "--server-flag",
+        action="append",
+        default=[],
+        metavar="FLAG",
+        help="of the started server, e.g. --server-flag=--scheduling-policy=fcfs",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the benchmark; returns the exit code."""
+    try:
+        if args.url is not None:
+            return _measure(args, args.url.rstrip("/").removesuffix("/v1"))
+        with ServerProcess("demo", (*_FLAGS, *args.server_flag)) as server:
+            say("starting: saccade serve demo")
+            server.wait_ready(600)
+            return _measure(args, server.url)
+    except (ServerError, httpx.HTTPError) as error:
+        print(f"saccade bench: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(args: argparse.Namespace, url: str) -> int:
+    key = os.environ.get("OPENAI_API_KEY")
+    headers = {"Content-Type": "application/json"}
+    headers |= {"Authorization": f"Bearer {key}"} if key else {}
+    listed = httpx.get(f"{url}/v1/models", headers=headers).raise_for_status().json()
+    say("making questions")
+    questions = make_questions(listed["data"][0]["id"], args.questions, args.seed)
+    pid = listening_process(httpx.URL(url).port or 80)
+    return asyncio.run(_run(args, url, headers, questions, pid))
+
+
+async def _run(
+    args: argparse.Namespace,
+    url: str,
+    headers: dict[str, str],
+    questions: list[Question],
+    pid: int | None,
+) -> int:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=args.clients)
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, limits=limits, timeout=_TIMEOUT
+    ) as client:
+        say("asking each question alone")
+        known = await _learn(client, questions)
+        if {question.kind for question in known} != set(KINDS):
+            raise ServerError("the server answers no question of some kind: is it the demo model?")
+        texts = [question for question in known if question.kind == "text"][:_IDLE_TEXTS]
+        idle = [(await send(client, _request(text))).first_token or 0.0 for text in texts]
+        say("measuring what the server can do")
+        capacity = await _capacity(client, known, args.concurrency, min(20.0, args.seconds))
+        before = held(pid) if pid else None
+        say(f"{capacity:.1f} requests/s; now {2 * capacity:.1f} for {args.seconds:.0f} s")
+        memory: list[int] = []
+        watch = asyncio.create_task(_watch(pid, memory))
+        tally = await _overload(client, known, 2 * capacity, args)
+        watch.cancel()
+    left = await asyncio.to_thread(unfinished, url, _IDLE_SECONDS)
+    after = held(pid) if pid else None
+    leaks = _leaks(before, after)
+    problems = tally.wrong + tally.lost
+    problems += [f"{name} stays at {value:g}" for name, value in left.items()]
+    problems += [f"{count} more {name} than before" for name, count in leaks.items()]
+    if pid is not None and (after is None or before is None or after.processes < before.processes):
+        problems.append("a process of the server has ended")
+    result = _result(tally, idle, capacity)
+    if before and after:
+        result["memory_growth_mib"] = (after.memory - before.memory) / 2**20
+        result["memory_peak_mib"] = max(memory, default=0) / 2**20
+    result["leaks"] = len(left) + len(leaks)
+    return conclude(
+        "overload", None if problems else result, problems, _table(tally), args.json, {}
+    )
+
+
+def _request(question: Question) -> Request:
+    return Request(0, question.body, "video" if question.kind == "clip" else "image", 0)
+
+
+async def _learn(client: httpx.AsyncClient, questions: Sequence[Question]) -> list[Question]:
+    known = []
+    for question in questions:
+        outcome = await send(client, _request(question))
+        if outcome.error is not None or outcome.prompt_tokens is None:
+            raise ServerError(f"an idle server answered {outcome.error} {outcome.detail}")
+        if (learnt := question.known(outcome.text, outcome.prompt_tokens)) is not None:
+            known.append(learnt)
+    say(f"{len(known)} of {len(questions)} answers are right")
+    return known
+
+
+async def _capacity(
+    client: httpx.AsyncClient, questions: Sequence[Question], callers: int, seconds: float
+) -> float:
+    """Requests a second that so many callers get answered."""
+    done = 0
+    end = time.perf_counter() + seconds
+
+    async def caller(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            outcome = await send(client, _request(questions[number % len(questions)]))
+            done += outcome.error is None
+            number += callers
+
+    await asyncio.gather(*map(caller, range(callers)))
+    return done / seconds
+
+
+async def _overload(
+    client: httpx.AsyncClient, questions: Sequence[Question], rate: float, args: argparse.Namespace
+) -> Tally:
+    choose = random.Random(args.seed)
+    tally = Tally()
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(question: Question, leave_after: float | None) -> None:
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(leave_after):
+                outcome = await send(client, _request(question))
+        except TimeoutError:
+            tally.left += 1
+            return
+        tally.count(question, outcome, time.perf_counter() - start)
+
+    begin = time.perf_counter()
+    due = 0.0
+    while due < args.seconds:
+        await asyncio.sleep(begin + due - time.perf_counter())
+        due += choose.expovariate(rate)
+        if len(running) >= args.clients:
+            tally.unsent += 1
+            continue
+        leaves = choose.random() < _LEAVERS
+        after = choose.uniform(0, _LEAVE_WITHIN) if leaves else None
+        task = asyncio.create_task(one(choose.choice(questions), after))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    await asyncio.gather(*running)
+    return tally
+
+
+async def _watch(pid: int | None, memory: list[int]) -> None:
+    """Notes the server's memory once a second, until it is cancelled."""
+    while pid is not None:
+        memory.append((await asyncio.to_thread(held, pid)).memory)
+        await asyncio.sleep(1)
+
+
+def _leaks(before: Held | None, after: Held | None) -> dict[str, int]:
+    if before is None or after is None:
+        return {}
+    more = {
+        "threads": after.threads - before.threads,
+        "descriptors": after.descriptors - before.descriptors,
+    }
+    return {name: count for name, count in more.items() if count > _SLACK}
+
+
+def _result(tally: Tally, idle: Sequence[float], capacity: float) -> dict[str, float]:
+    loaded = percentiles(tally.first_tokens["text"] or [0.0]).p99
+    unloaded = percentiles(idle).p99
+    return {
+        "accepted": sum(tally.accepted.values()),
+        "refused": len(tally.refusals),
+        "left": tally.left,
+        "unsent": tally.unsent,
+        "wrong": len(tally.wrong),
+        "lost": len(tally.lost),
+        "refusal_p99_ms": percentiles(tally.refusals or [0.0]).p99,
+        "text_ttft_p99_ms": loaded,
+        "text_ttft_idle_p99_ms": unloaded,
+        "text_ttft_ratio": loaded / unloaded,
+        "capacity": capacity,
+        "offered": 2 * capacity,
+    }
+
+
+def _table(tally: Tally) -> str:
+    lines = [f"{'accepted':<10}{'':>8}{'first token p50':>18}{'p99 (ms)':>12}"]
+    for kind in KINDS:
+        times = percentiles(tally.first_tokens[kind] or [0.0])
+        lines.append(f"{kind:<10}{tally.accepted[kind]:>8}{times.p50:>18.0f}{times.p99:>12.0f}")
+    if tally.refusals:
+        times = percentiles(tally.refusals)
+        lines.append(f"{'refused':<10}{len(tally.refusals):>8}{times.p50:>18.0f}{times.p99:>12.0f}")
+    return "\n".join(lines)
