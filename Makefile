@@ -15,7 +15,7 @@ serve: setup
 	@$(VENV)/saccade serve $(MODEL) $(ARGS)
 
 test: setup
-	@$(VENV)/pytest $(ARGS)
+	@$(VENV)/pytest $(or $(ARGS),-n 2 --dist loadgroup --no-loadscope-reorder)
 	@test -n "$(ARGS)" || TRITON_INTERPRET=1 $(VENV)/pytest tests/interpreted
 
 lint: setup
