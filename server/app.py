@@ -6,14 +6,25 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from saccade.server import generation, routes, vllm_adapter
+from saccade.server import (
+    documentation,
+    generation,
+    openapi,
+    planning,
+    responses,
+    routes,
+    tokenization,
+    vllm_adapter,
+)
+from saccade.server.admission_middleware import AdmissionMiddleware
 from saccade.server.errors import install_error_handlers
+from saccade.server.headers import SecurityHeadersMiddleware
 from saccade.server.lifecycle import LifecycleMiddleware
+from saccade.server.observation import ObservationMiddleware
 from saccade.server.security import ApiKeyMiddleware
 from saccade.server.services import Services
 
@@ -30,20 +41,22 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
     app = FastAPI(
         title="Saccade",
         version=version("saccade"),
-        docs_url="/docs" if documented else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
-        swagger_ui_oauth2_redirect_url=None,
         lifespan=_lifespan,
         root_path=arguments.root_path or "",
     )
     app.state.services = services
     app.state.args = arguments  # vLLM's handlers look for them here
-    app.include_router(generation.router)
-    app.include_router(routes.router)
+    for part in (generation, responses, planning, tokenization, routes):
+        app.include_router(part.router)
+    if documented:
+        app.include_router(documentation.router)
     install_error_handlers(app)
 
     # The last one added is the first to see a request.
+    app.add_middleware(AdmissionMiddleware, admission=services.admission)
     app.add_middleware(LifecycleMiddleware, lifecycle=services.lifecycle)
     if api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=api_keys)
@@ -55,10 +68,15 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
             allow_methods=arguments.allowed_methods,
             allow_headers=arguments.allowed_headers,
         )
-    if arguments.enable_request_id_headers:
-        app.add_middleware(vllm_adapter.XRequestIdMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     vllm_adapter.attach_metrics(app)
-    _describe_bodies(app)
+    app.add_middleware(
+        ObservationMiddleware,
+        log_access=not arguments.disable_uvicorn_access_log,
+        unlogged=(arguments.disable_access_log_for_endpoints or "").split(","),
+        traced=bool(arguments.otlp_traces_endpoint),
+    )
+    openapi.describe(app)
     return app
 
 
@@ -79,23 +97,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lifecycle.on_signal, stop)
-        yield
-
-
-def _describe_bodies(app: FastAPI) -> None:
-    """Adds the request bodies, which the routes read themselves, to the OpenAPI document."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = plain()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for path, schema in vllm_adapter.request_schemas().items():
-                schemas.update(schema.pop("$defs", {}))
-                body = {"required": True, "content": {"application/json": {"schema": schema}}}
-                document["paths"][path]["post"]["requestBody"] = body
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    # FastAPI's documented way to extend the document is to replace the method.
-    app.openapi = openapi  # type: ignore[method-assign]
+        with engine.watched(lambda: lifecycle.on_engine_death(stop)):
+            yield

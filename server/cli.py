@@ -12,6 +12,7 @@ from typing import NoReturn
 COMMANDS = {
     "serve": ("saccade.server.serve", "serve a Qwen2.5-VL model over HTTP"),
     "demo": ("saccade.demo.run", "see the server answer about a picture and a clip, no download"),
+    "plan": ("saccade.server.plan_command", "tell what pictures and clips will cost"),
     "doctor": ("saccade.server.doctor", "tell what this installation will do, and what is wrong"),
     "bench": ("saccade.benchmarks.cli", "load one or two servers and measure them"),
 }

@@ -1,4 +1,4 @@
-"""The request body in, bounded; and work that ends when the client leaves."""
+"""The request body in, bounded; and work that ends when the client leaves or the engine dies."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,15 +7,31 @@ from typing import Any, TypeVar
 import pydantic_core
 from starlette.requests import ClientDisconnect, Request
 
-from saccade.server.errors import ApiError, InvalidRequest, RequestTooLarge
+from saccade.server.errors import (
+    ApiError,
+    BodyTimeout,
+    EngineDied,
+    InvalidRequest,
+    RequestTooLarge,
+)
+
+# Seconds: for a whole body, and without a byte of it.
+_BODY_SECONDS = 600.0
+_IDLE_SECONDS = 30.0
 
 Result = TypeVar("Result")
 
 
-async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_json(
+    request: Request,
+    max_bytes: int,
+    total_seconds: float = _BODY_SECONDS,
+    idle_seconds: float = _IDLE_SECONDS,
+) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises:
+        BodyTimeout: it took longer than ``total_seconds``, or paused for ``idle_seconds``.
         ApiError: not declared as JSON (415, so that a web page cannot post here unasked).
         RequestTooLarge: larger than ``max_bytes``; found out before it is all read.
         InvalidRequest: not JSON, or not an object.
@@ -27,10 +43,17 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     if length.isdecimal() and int(length) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+    now = asyncio.get_running_loop().time
+    end = now() + total_seconds
+    try:
+        async with asyncio.timeout_at(min(end, now() + idle_seconds)) as patience:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+                patience.reschedule(min(end, now() + idle_seconds))
+    except TimeoutError:
+        raise BodyTimeout("the body of the request did not arrive in time") from None
     try:
         value = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -44,21 +67,24 @@ def _too_large(max_bytes: int) -> RequestTooLarge:
     return RequestTooLarge(f"the request is larger than the limit of {max_bytes} bytes")
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of ``work``, which is cancelled when the client leaves before.
+async def while_connected(
+    request: Request, work: Coroutine[Any, Any, Result], engine_death: asyncio.Future[None]
+) -> Result:
+    """The result of ``work``, which is cancelled when the client leaves or the engine dies before.
 
     The body must have been read: whatever else the client sends is dropped.
 
     Raises:
         ClientDisconnect: the client left; ``work`` has ended by then.
+        EngineDied: likewise.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, watch, engine_death), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ClientDisconnect
+        raise EngineDied if engine_death.done() else ClientDisconnect
     finally:
         for pending in (task, watch):
             pending.cancel()

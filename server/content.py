@@ -18,11 +18,23 @@ from saccade.media.controls import (
 from saccade.media.errors import ControlError
 from saccade.server.errors import InvalidRequest
 
-# type of a part -> modality. The key that holds the medium has the name of the type.
-_MODALITIES = {"image_url": "image", "image": "image", "video_url": "video", "video": "video"}
-_TEXT_TYPES = ("text", "refusal")
-# In a prompt with media these would be taken for the place of a medium.
-_PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>")
+# type of a part -> modality, and the key that holds the medium.
+_MEDIA_TYPES = {
+    "image_url": ("image", "image_url"),
+    "image": ("image", "image"),
+    "input_image": ("image", "image_url"),
+    "video_url": ("video", "video_url"),
+    "video": ("video", "video"),
+    "input_video": ("video", "video_url"),
+}
+_MEDIA_KEYS = tuple(dict.fromkeys(key for _, key in _MEDIA_TYPES.values()))
+# type of a part -> the key that holds its text.
+_TEXT_TYPES = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+}
 
 
 @dataclass(frozen=True)
@@ -74,37 +86,19 @@ def read_messages(messages: object) -> tuple[object, list[MediaSlot]]:
         content = message.get("content") if isinstance(message, dict) else None
         path = f"messages[{number}].content"
         if isinstance(content, list):
-            message = {**message, "content": _read_parts(content, path, slots)}
+            message = {**message, "content": read_parts(content, path, slots)}
         elif content is not None and not isinstance(content, str):
             raise InvalidRequest("content must be text or a list of parts", path)
         rewritten.append(message)
     return rewritten, slots
 
 
-def refuse_placeholders(value: object, path: str) -> None:
-    """Refuses text, at any depth of ``value``, that spells a placeholder of a medium.
-
-    For prompts with media: the placeholder in the text would take the medium's place.
+def read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dict[str, Any]]:
+    """One message's parts as vLLM's chat takes them; ``slots`` gets the media among them.
 
     Raises:
-        InvalidRequest: names the text's path.
+        InvalidRequest, ControlError: as `read_messages`.
     """
-    if isinstance(value, str):
-        for placeholder in _PLACEHOLDERS:
-            if placeholder in value:
-                raise InvalidRequest(
-                    f"text beside pictures or clips cannot spell {placeholder}", path
-                )
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            refuse_placeholders(key, path)
-            refuse_placeholders(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            refuse_placeholders(item, f"{path}[{number}]")
-
-
-def _read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for number, part in enumerate(parts):
         place = f"{path}[{number}]"
@@ -113,46 +107,54 @@ def _read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dic
         if not isinstance(part, dict):
             raise InvalidRequest("a content part must be an object", place)
         kind = part.get("type")
+        if not isinstance(kind, str):
+            kind = None
         if kind in _TEXT_TYPES:
             content.append(_read_text(part, kind, place))
-        elif kind in _MODALITIES:
+        elif kind in _MEDIA_TYPES:
             medium = _read_medium(part, kind, place)
             slots.append(MediaSlot(medium, content, len(content)))
             content.append({})
         else:
-            known = ", ".join((*_TEXT_TYPES, *_MODALITIES))
-            told = "without a type" if kind is None else f"of type {str(kind)[:64]!r}"
+            known = ", ".join((*_TEXT_TYPES, *_MEDIA_TYPES))
+            told = "without a type" if kind is None else f"of type {kind[:64]!r}"
             raise InvalidRequest(f"a part {told} is not supported; use {known}", f"{place}.type")
     return content
 
 
 def _read_text(part: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
-    text = part.get(kind)
+    key = _TEXT_TYPES[kind]
+    text = part.get(key)
     if not isinstance(text, str):
-        raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{path}.{kind}")
+        raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{path}.{key}")
     # Chat templates look for these keys in any part: they would draw a placeholder of a picture
     # that is not there. Other extras (cache hints of other vendors) mean nothing here.
-    for key in _MODALITIES:
-        if key in part:
-            raise InvalidRequest(f"a part of type {kind!r} cannot hold {key}", f"{path}.{key}")
-    return {"type": kind, kind: text}
+    for medium in _MEDIA_KEYS:
+        if medium in part:
+            raise InvalidRequest(
+                f"a part of type {kind!r} cannot hold {medium}", f"{path}.{medium}"
+            )
+    return {"type": key, key: text}
 
 
 def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | VideoPart:
-    source: Any = part.get(kind)
+    modality, key = _MEDIA_TYPES[kind]
+    if part.get("file_id") is not None:
+        raise InvalidRequest("files are not stored; send a URL", f"{path}.file_id")
+    source: Any = part.get(key)
     inside: dict[str, Any] = {}
-    source_path = f"{path}.{kind}"
-    if isinstance(source, dict) and kind.endswith("_url"):
-        inside = {key: value for key, value in source.items() if key != "url"}
+    source_path = f"{path}.{key}"
+    if isinstance(source, dict) and key.endswith("_url"):
+        inside = {name: value for name, value in source.items() if name != "url"}
         source = source.get("url")
         source_path += ".url"
-    fields = {key: value for key, value in part.items() if key not in ("type", kind)}
+    fields = {name: value for name, value in part.items() if name not in ("type", key, "file_id")}
     for name in inside:
         if name in fields:
-            raise ControlError(f"{name} is given twice", f"{path}.{kind}.{name}")
+            raise ControlError(f"{name} is given twice", f"{path}.{key}.{name}")
     fields.update(inside)
 
-    if isinstance(source, list) and kind == "video":
+    if isinstance(source, list) and modality == "video":
         if not source:
             raise InvalidRequest("a video needs at least one frame", source_path)
         for number, frame in enumerate(source):
@@ -161,7 +163,7 @@ def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | V
     else:
         _check_url(source, source_path)
     try:
-        if _MODALITIES[kind] == "video":
+        if modality == "video":
             return VideoPart(path, source, parse_video_controls(fields, path))
         detail = fields.pop("detail", None)
         controls = parse_image_controls(fields, path)
@@ -169,7 +171,7 @@ def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | V
     except ControlError as error:
         name = (error.param or "").removeprefix(f"{path}.")
         if name in inside:
-            error.param = f"{path}.{kind}.{name}"
+            error.param = f"{path}.{key}.{name}"
         raise
 
 

@@ -8,7 +8,7 @@ answered without a word about the inside.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from saccade.media.errors import ControlError, DecodeError, FetchError, LimitErr
 logger = logging.getLogger("saccade.server")
 
 INTERNAL_MESSAGE = "the server failed to answer this request; the reason is in its log"
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 RETRY_AFTER_SECONDS = "5"
 # What nginx logs when a client left; nobody receives it.
 CLIENT_CLOSED_REQUEST = 499
@@ -79,10 +80,28 @@ class RequestTooLarge(ApiError):
     code = "request_too_large"
 
 
+class BodyTimeout(ApiError):
+    """The client did not send its body in time."""
+
+    status = 408
+    code = "request_timeout"
+    # The rest of the body is not read, so nothing else can come on this connection.
+    headers: ClassVar = {"Connection": "close"}
+
+
 class Unavailable(ApiError):
     """Not now: another server, or this one later, may answer."""
 
     status = 503
+
+
+class EngineDied(Unavailable):
+    """There is no engine any more; the server is about to end."""
+
+    code = "engine_dead"
+
+    def __init__(self) -> None:
+        super().__init__("the engine has died")
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

@@ -1,33 +1,23 @@
 """The HTTP routes that run the model: OpenAI's, by vLLM's serving classes."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from saccade.server.answers import Edit, UsageTokens, finish_events
+from saccade.server.admission_middleware import ticket_of
+from saccade.server.answers import Edit, Failure, UsageTokens, chat_failure, finish_events
 from saccade.server.connection import read_json, while_connected
-from saccade.server.content import refuse_placeholders
-from saccade.server.errors import InvalidRequest
-from saccade.server.preparation import VisionTokens, prepared_messages
+from saccade.server.coordinates import SourceAnswers
+from saccade.server.gate import Gate
+from saccade.server.preparation import PreparedMessages, VisionTokens
+from saccade.server.prompts import CHAT, prepared_prompt, refuse_fields
+from saccade.server.report import ReportMedia
 from saccade.server.services import Services, services_of
-from saccade.server.vision_options import read_vision_options
-from saccade.server.vllm_adapter import Engine
+from saccade.server.vision_options import VisionOptions, read_vision_options
 
 router = APIRouter()
-
-# Fields of vLLM's requests that would change how media are processed for everybody, hand the
-# engine something it trusts, or make it talk to hosts that the client names.
-_REFUSED_FIELDS = {
-    "mm_processor_kwargs": "controls of pictures and clips belong beside them",
-    "media_io_kwargs": "controls of pictures and clips belong beside them",
-    "prompt_embeds": "embeddings from clients are not served",
-    "chat_template": "the server's template is used",
-}
-# Fields whose text reaches the prompt.
-_PROMPT_FIELDS = ("messages", "tools", "documents", "chat_template_kwargs")
-_TRANSFER_FIELDS = ("kv_transfer_params", "ec_transfer_params")
 
 
 @router.post("/v1/chat/completions")
@@ -35,7 +25,8 @@ async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, with pictures, clips and Qwen's controls of them."""
     services = services_of(request)
     body = await read_json(request, int(services.settings.max_request_bytes))
-    return await while_connected(request, _chat(services, body, request))
+    work = _chat(services, body, request)
+    return await while_connected(request, work, services.lifecycle.engine_death)
 
 
 @router.post("/v1/completions")
@@ -43,35 +34,52 @@ async def completions(request: Request) -> Response:
     """OpenAI's text completions. They take no media."""
     services = services_of(request)
     body = await read_json(request, int(services.settings.max_request_bytes))
-    return await while_connected(request, _complete(services, body, request))
+    work = _complete(services, body, request)
+    return await while_connected(request, work, services.lifecycle.engine_death)
 
 
 async def _chat(services: Services, body: dict[str, Any], request: Request) -> Response:
-    _refuse_fields(body, services.engine)
-    read_vision_options(body)
+    services.settings.request_limits.bound(body, CHAT.answer_fields)
+    options = read_vision_options(body)
     body.pop("vision", None)
-    async with prepared_messages(
-        body.get("messages"), services.loader, services.handles
-    ) as prepared:
-        if "messages" in body:
-            body["messages"] = prepared.messages
-        if prepared.seen:
-            for name in _PROMPT_FIELDS:
-                refuse_placeholders(body.get(name), name)
+    gate = gate_of(services, body, request, CHAT.field)
+    async with prepared_prompt(services, body, CHAT, gate=gate) as prepared:
         answer = await services.engine.chat(body, request)
-    return _respond(answer, [UsageTokens(prepared.tokens)])
+    return respond(answer, vision_edits(options, prepared))
 
 
 async def _complete(services: Services, body: dict[str, Any], request: Request) -> Response:
-    _refuse_fields(body, services.engine)
+    services.settings.request_limits.check(body)
+    refuse_fields(body, services.engine)
+    prompt = body.get("prompt")
+    # A list is several prompts, unless it is the token ids of one.
+    several = isinstance(prompt, list) and not all(isinstance(one, int) for one in prompt)
+    prompts = len(prompt) if several and isinstance(prompt, list) else 1
+    await gate_of(services, body, request, "prompt").admit(prompt, prompts=prompts)
     answer = await services.engine.complete(body, request)
-    return _respond(answer, [UsageTokens(VisionTokens())])
+    return respond(answer, [UsageTokens(VisionTokens())])
 
 
-def _respond(answer: Any, edits: Sequence[Edit]) -> Response:
+def gate_of(services: Services, body: dict[str, Any], request: Request, param: str) -> Gate:
+    """Where the request, whose prompt is in the field ``param``, is admitted."""
+    return Gate(ticket_of(request), body, param, services.engine.orders_by_priority)
+
+
+def vision_edits(options: VisionOptions, prepared: PreparedMessages) -> list[Edit]:
+    """What an answer says of the request's media."""
+    edits: list[Edit] = [UsageTokens(prepared.tokens)]
+    if options.report:
+        edits.append(ReportMedia(prepared.seen))
+    if "source" in (options.coordinates, options.times):
+        edits.append(SourceAnswers(options, [medium.plan for medium in prepared.seen]))
+    return edits
+
+
+def respond(answer: Any, edits: Sequence[Edit], failure: Failure = chat_failure) -> Response:
+    """vLLM's answer or stream, edited; ``failure`` is how the stream tells an error."""
     if isinstance(answer, AsyncGenerator):
         return StreamingResponse(
-            finish_events(answer, edits),
+            finish_events(answer, edits, failure),
             media_type="text/event-stream",
             # Proxies that collect an answer before they pass it on would undo the streaming.
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
@@ -79,17 +87,3 @@ def _respond(answer: Any, edits: Sequence[Edit]) -> Response:
     for edit in edits:
         edit.answer(answer)
     return JSONResponse(answer)
-
-
-def _refuse_fields(body: Mapping[str, Any], engine: Engine) -> None:
-    for name, why in _REFUSED_FIELDS.items():
-        if body.get(name):
-            raise InvalidRequest(f"{name} is not supported: {why}", name)
-    if engine.takes_transfers:
-        return
-    # vLLM puts the extra arguments beside the transfers', so they would reach them that way too.
-    extra = body.get("vllm_xargs")
-    for name in _TRANSFER_FIELDS:
-        for holder, path in ((body, name), (extra, f"vllm_xargs.{name}")):
-            if isinstance(holder, Mapping) and holder.get(name):
-                raise InvalidRequest(f"{name} is not supported: no transfer is configured", path)

@@ -4,24 +4,32 @@ vLLM starts the engine and watches the processes; in each runs our server. Like 
 this file knows vLLM's inside. Checked on vLLM 0.32.0.
 """
 
+import atexit
+import os
 import signal
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 from vllm import AsyncEngineArgs
 from vllm.entrypoints.launchers.launcher import setup_server
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
 from vllm.v1.executor import Executor
-from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
 from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
 
-Worker = Callable[[str, Any, Namespace, dict[str, Any]], None]
-"""What each process runs: address, socket, arguments, and vLLM's ``client_config``."""
+from saccade.server.engine_watch import computing_processes, end_processes
+
+Worker = Callable[[Sequence[int], str, Any, Namespace, dict[str, Any]], None]
+"""What each process runs: ids of the engine's processes, address, socket, arguments, and vLLM's
+``client_config``."""
 
 # Beyond the drain timeout, for a process to close its connections and end.
 _LEAVE_SECONDS = 10
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a folder with an unguessable name is made in it)
 
 
 def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: float) -> None:
@@ -34,12 +42,12 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
         drain_timeout: seconds that the processes may take to finish their requests.
 
     Raises:
-        RuntimeError: the engine or a process died; the others have been ended.
+        EngineFailed: the engine or a process died; the others have been ended.
         KeyboardInterrupt: a signal came before the engine was up; likewise.
         OSError: the address cannot be listened on.
     """
     count = arguments.api_server_count
-    setup_multiprocess_prometheus()
+    _share_metrics()
     address, sock = setup_server(arguments, reuse_port=True)
     engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
     engine_arguments._api_process_count = count
@@ -49,6 +57,7 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
     log_stats = not engine_arguments.disable_log_stats
     executor = Executor.get_class(config)
     manager = engines = coordinator = None
+    computing: tuple[psutil.Process, ...] = ()
     try:
         with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
             engines, coordinator = launch.engine_manager, launch.coordinator
@@ -59,7 +68,7 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
                 count,
                 listeners.inputs,
                 listeners.outputs,
-                worker,
+                partial(worker, [process.pid for process in engines.processes]),
                 coordinator.get_stats_publish_address() if coordinator else None,
                 launch.tensor_queue,
             )
@@ -67,7 +76,11 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
         # Until here a signal is KeyboardInterrupt, which vLLM's waiting would take for the end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
-        wait_for_completion_or_failure(manager, engines, coordinator)
+        computing = computing_processes(process.pid for process in engines.processes)
+        try:
+            wait_for_completion_or_failure(manager, engines, coordinator)
+        except RuntimeError as error:
+            raise EngineFailed(str(error)) from None
     except _Leaving:
         # Another signal reaches the processes through us, and they stop at once.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,7 +91,21 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
         for part in (manager, engines, coordinator):
             if part is not None:
                 part.shutdown(timeout=config.shutdown_timeout)
+        end_processes(computing)
         sock.close()
+
+
+def _share_metrics() -> None:
+    """Lets the processes count in shared memory. vLLM would take a folder for temporary files, and
+    writing to a mapped file on a full disk kills the process."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        folder = TemporaryDirectory(prefix="saccade-metrics-", dir=_SHARED_MEMORY)
+        atexit.register(folder.cleanup)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder.name
+
+
+class EngineFailed(Exception):
+    """The engine or a process before it died while the server was running."""
 
 
 class _Leaving(BaseException):

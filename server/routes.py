@@ -5,7 +5,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from saccade.server.errors import Unavailable
+from saccade.server.errors import EngineDied
 from saccade.server.services import services_of
 from saccade.server.vllm_adapter import VLLM_VERSION
 
@@ -21,8 +21,8 @@ async def models(request: Request) -> JSONResponse:
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
     """Whether process and engine are alive; red means: restart."""
-    if not await services_of(request).engine.is_alive():
-        raise Unavailable("the engine has died", code="engine_dead")
+    if services_of(request).lifecycle.engine_death.done():
+        raise EngineDied
     return JSONResponse({"status": "alive"})
 
 
@@ -30,11 +30,8 @@ async def health(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """Whether to send requests here; red while the server drains. (The model is loaded before
     the port answers at all.)"""
-    services = services_of(request)
-    if services.lifecycle.draining:
-        raise Unavailable("the server is shutting down", code="draining")
-    if not await services.engine.is_alive():
-        raise Unavailable("the engine has died", code="engine_dead")
+    if (refusal := services_of(request).lifecycle.refusal()) is not None:
+        raise refusal
     return JSONResponse({"status": "ready"})
 
 

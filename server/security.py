@@ -9,11 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from saccade.server.errors import Unauthenticated, error_response
 
-GUARDED_PREFIX = "/v1"
+GUARDED_PREFIXES = ("/v1", "/tokenize", "/detokenize")
 
 
 class ApiKeyMiddleware:
-    """Lets requests below ``/v1`` through only with one of ``keys`` as Bearer token.
+    """Lets requests for the API through only with one of ``keys`` as Bearer token.
 
     Every key is compared, each in constant time, so that the time of a refusal tells nothing.
     Browsers' preflight requests (OPTIONS) carry no key and pass.
@@ -47,7 +47,7 @@ class ApiKeyMiddleware:
 def is_guarded(scope: Scope) -> bool:
     """Whether the request is for the API rather than for health, metrics or documentation."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path.startswith(GUARDED_PREFIX)
+    return path.startswith(GUARDED_PREFIXES)
 
 
 def _digest(key: str) -> bytes:

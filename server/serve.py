@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,13 @@ import uvloop
 from saccade.kernels.cpu import has_bfloat16_product
 from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter
+from saccade.server.admission import Admission
 from saccade.server.app import build_app
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.metrics import observe_stage
-from saccade.server.processes import serve_in_processes
+from saccade.server.pricing import engine_share
+from saccade.server.processes import EngineFailed, serve_in_processes
 from saccade.server.services import Services
 from saccade.server.settings import (
     SettingError,
@@ -25,6 +28,7 @@ from saccade.server.settings import (
     add_settings_arguments,
     load_settings,
 )
+from saccade.server.tracing import configure_tracing
 
 DEMO = "demo"
 
@@ -61,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         settings = load_settings(args)
         _choose_model(args)
+        configure_tracing(args)
         vllm_adapter.prepare_arguments(args)
         vllm_adapter.check_model(args)
     except (SettingError, ValueError) as error:
@@ -74,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             return uvloop.run(_serve(args, settings, sock))
     except KeyboardInterrupt:
         return 130
+    except EngineFailed as error:
+        return _fail(str(error), 1)
     except OSError as error:
         reason = error.strerror or error
         return _fail(f"cannot listen on --host {args.host} --port {args.port}: {reason}", 1)
@@ -83,13 +90,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _work(
-    settings: Settings, _: str, sock: object, args: argparse.Namespace, shared: dict[str, Any]
+    settings: Settings,
+    engines: Sequence[int],
+    _: str,
+    sock: object,
+    args: argparse.Namespace,
+    shared: dict[str, Any],
 ) -> None:
     """One of several API processes."""
     signal.signal(signal.SIGTERM, _interrupt)
     vllm_adapter.configure_logging(args)
     try:
-        sys.exit(uvloop.run(_serve(args, settings, sock, shared)))
+        sys.exit(uvloop.run(_serve(args, settings, sock, shared, engines)))
     except KeyboardInterrupt:
         sys.exit(0)  # the first process knows
 
@@ -99,11 +111,12 @@ async def _serve(
     settings: Settings,
     sock: object,
     shared: dict[str, Any] | None = None,
+    engines: Sequence[int] | None = None,
 ) -> int:
     loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
     handles = MediaHandles()
     vllm_adapter.register_connector(handles)
-    async with vllm_adapter.running_engine(args, shared) as engine:
+    async with vllm_adapter.running_engine(args, shared, engines) as engine:
         loader = MediaLoader(
             engine.geometry,
             engine.pixel_limits,
@@ -113,7 +126,8 @@ async def _serve(
             observe_stage,
         )
         lifecycle = Lifecycle(settings.drain_timeout)
-        services = Services(engine, settings, loader, handles, lifecycle)
+        admission = Admission(engine_share(engine.limits, args.api_server_count or 1, settings))
+        services = Services(engine, settings, loader, handles, lifecycle, admission)
         app = build_app(services, args, _api_keys(args, settings))
         await engine.attach(app)
         if settings.warm_up:
@@ -122,7 +136,7 @@ async def _serve(
             await vllm_adapter.serve_until_stopped(app, args, sock, loads)
         finally:
             await loader.close()
-        return 0 if await engine.is_alive() else 1
+        return 1 if engine.dead else 0
 
 
 def _choose_model(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from saccade.media.loader import MediaLoader
+from saccade.server.admission import Admission
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.settings import Settings
@@ -20,6 +21,7 @@ class Services:
     loader: MediaLoader
     handles: MediaHandles
     lifecycle: Lifecycle
+    admission: Admission
 
 
 def services_of(request: Request) -> Services:

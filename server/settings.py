@@ -20,11 +20,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from saccade.media.fetch import FetchPolicy
 from saccade.media.limits import MediaLimits
+from saccade.server.limits import RequestLimits
 
 ENV_PREFIX = "SACCADE_"
 
 _FETCH = FetchPolicy()
 _LIMITS = MediaLimits()
+_REQUEST = RequestLimits()
 
 
 class SettingError(Exception):
@@ -107,6 +109,26 @@ class Settings(BaseSettings):
     max_request_bytes: _Bytes = Field(
         ByteSize(512 * 2**20), description="of one request's body; e.g. 64MiB"
     )
+    max_n: _Count = Field(
+        _REQUEST.max_n, description="answers to one request, those to all its prompts together"
+    )
+    # 16 is what a text completion gets that names nothing.
+    max_answer_tokens: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="of each answer (default: as many as the context leaves)"
+    )
+    max_inflight_tokens: _Count | None = Field(
+        None,
+        description="that admitted requests may cost together (default: the engine's KV cache)",
+    )
+    max_queued_requests: _Count = Field(
+        128, description="that fetch their media or wait to be admitted; more get 429"
+    )
+    max_queued_bytes: _Bytes = Field(
+        ByteSize(2**30), description="of bodies and media of requests that wait; e.g. 4GiB"
+    )
+    queue_timeout: _Seconds = Field(
+        30.0, description="seconds that a request may wait to be admitted; then it gets 429"
+    )
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         # Below the 30 s that Kubernetes grants before it kills.
         25.0,
@@ -129,6 +151,11 @@ class Settings(BaseSettings):
             read_timeout=self.media_read_timeout,
             total_timeout=self.media_total_timeout,
         )
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """How much a request may ask for."""
+        return RequestLimits(self.max_n, self.max_answer_tokens)
 
     @property
     def media_limits(self) -> MediaLimits:

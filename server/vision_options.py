@@ -15,13 +15,13 @@ class VisionOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    report: bool = Field(False, description="add `vision`: what the model was shown")
+    report: bool = Field(default=False, description="add `vision`: what the model was shown")
     coordinates: Frame = Field(
-        "model",
+        default="model",
         description="`source`: boxes and points in pixels of the picture as sent, upright",
     )
     times: Frame = Field(
-        "model", description="`source`: times count from the start of the clip as sent"
+        default="model", description="`source`: times count from the start of the clip as sent"
     )
 
 

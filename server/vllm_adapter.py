@@ -1,4 +1,6 @@
-"""With `processes` the only file of the server that knows vLLM's inside. Checked on vLLM 0.32.0.
+"""vLLM's engine and serving classes. Checked on vLLM 0.32.0.
+
+With `processes` and `renderer` the only file of the server that knows vLLM's inside.
 
 vLLM's serving classes do everything that is OpenAI's: sampling, streaming, tools, structured
 output, logprobs. This file starts them, feeds them and translates their errors.
@@ -7,12 +9,15 @@ output, logprobs. This file starts them, feeds them and translates their errors.
 import logging
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from vllm.config.logging import LoggingConfig
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
@@ -22,11 +27,19 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.launchers.utils.server_utils import lifespan as vllm_lifespan
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.api_router import _convert_stream_to_sse_events
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.serve import instrumentator
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.exception_handling.utils import sanitize_message
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
-from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
+from vllm.entrypoints.serve.tokenize.protocol import (
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+    TokenizeRequest,
+)
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
@@ -43,19 +56,45 @@ from saccade.media.prepared import PlannedImage, PlannedVideo
 from saccade.model import ARCHITECTURE
 from saccade.model.processor import QwenVLProcessingInfo
 from saccade.server.cli import OneLineErrors
+from saccade.server.engine_watch import computing_processes, end_processes, watched
 from saccade.server.errors import (
+    CONTEXT_LENGTH_EXCEEDED,
     INTERNAL_MESSAGE,
     ApiError,
-    Unavailable,
+    EngineDied,
     validation_error,
 )
 from saccade.server.handles import MediaHandles, UnknownHandle
+from saccade.server.input_items import PART_KEYS
+from saccade.server.pricing import EngineLimits
+from saccade.server.renderer import use_plain_text_renderer
+from saccade.server.request_record import RequestIdFilter
 
-__all__ = ["VLLM_VERSION", "Engine", "XRequestIdMiddleware", "attach_metrics", "vllm_lifespan"]
+__all__ = [
+    "SWAGGER_FILES",
+    "VLLM_VERSION",
+    "Engine",
+    "attach_metrics",
+    "vllm_lifespan",
+]
 
 logger = logging.getLogger("saccade.server")
 
 _CONNECTOR = "saccade"
+_REQUEST_LOGGER = "vllm.entrypoints.serve.utils.request_logger"
+_ERROR_EVENT = 'data: {"error":'
+
+# Fields of responses, by what vLLM's errors call them.
+_OF_RESPONSES = {"messages": "input", "max_tokens": "max_output_tokens"}
+# Swagger UI, which comes with vLLM for machines without a network.
+SWAGGER_FILES = Path(instrumentator.__file__).parent / "static"
+
+# What vLLM does for variables of the environment, and a server never should.
+_REFUSED_VARIABLES = {
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "its processes would unpickle what reaches their sockets",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "name the adapters with --lora-modules",
+    "VLLM_SERVER_DEV_MODE": "its routes are not mounted",
+}
 
 # Where vLLM's defaults would hurt; every one is still a flag.
 _DEFAULTS = {
@@ -67,6 +106,8 @@ _DEFAULTS = {
     # vLLM's 0 kills the engine's processes before they can give back shared memory. By the time
     # this one counts, our own drain has left them without requests.
     "shutdown_timeout": 10,
+    # Small requests come before large ones in the engine too; see `priority_of`.
+    "scheduling_policy": "priority",
 }
 
 # Options that would open, or only pretend to open, what this server keeps shut.
@@ -101,6 +142,19 @@ def make_parser() -> ArgumentParser:
 def add_engine_arguments(parser: ArgumentParser) -> None:
     """Adds all of vLLM's serving flags, with this server's defaults."""
     make_arg_parser(parser)
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=None,
+        help="of log lines; json: one object a line, also from the engine's processes",
+    )
+    parser.add_argument(
+        "--log-requests",
+        dest="enable_log_requests",
+        action="store_true",
+        help="log every request's body, prompt and parameters; never its media (default: none of "
+        "these are logged)",
+    )
     parser.set_defaults(**_DEFAULTS)
 
 
@@ -118,6 +172,15 @@ def prepare_arguments(arguments: Namespace) -> None:
     for name, why in _REFUSED.items():
         if getattr(arguments, name, None):
             raise ValueError(f"--{name.replace('_', '-')} is not supported: {why}")
+    if arguments.chat_template_content_format == "string":
+        # vLLM would write the placeholders of media into the text of users, as if they had.
+        raise ValueError(
+            "--chat-template-content-format string is not supported: the template must take parts"
+        )
+    arguments.chat_template_content_format = "openai"
+    for name, why in _REFUSED_VARIABLES.items():
+        if os.environ.get(name, "").lower() in ("1", "true"):
+            raise ValueError(f"{name} in the environment is not supported: {why}")
     # Our own flag of this name has replaced vLLM's; its check is the media loader's.
     arguments.allowed_media_domains = None
     try:
@@ -125,18 +188,32 @@ def prepare_arguments(arguments: Namespace) -> None:
     except TypeError as error:
         raise ValueError(str(error)) from None
     os.environ["VLLM_MEDIA_CONNECTOR"] = _CONNECTOR
+    # It would keep every response for ever.
+    os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"
     # fork is not safe once threads or a GPU are in use.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     # vLLM reports its use to its makers unless told not to.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # vLLM would stop the server at some moment of the five seconds after; ours tells why first.
+    os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
+    if arguments.log_format is not None:
+        config = getattr(arguments, "logging_config", None) or LoggingConfig()
+        arguments.logging_config = replace(config, formatter=arguments.log_format)
     configure_logging(arguments)
 
 
 def configure_logging(arguments: Namespace) -> None:
     """Lets our log lines look like vLLM's, and both as the flags say. Once in every process."""
-    configure_logging_from_args(arguments)
+    config = configure_logging_from_args(arguments)
     ours, theirs = logging.getLogger("saccade"), logging.getLogger("vllm")
     ours.handlers, ours.level, ours.propagate = theirs.handlers, theirs.level, False
+    for handler in theirs.handlers:
+        handler.addFilter(RequestIdFilter(in_text=config.formatter == "text"))
+    if arguments.enable_log_requests:
+        # vLLM tells prompts at this level only; the level of the handlers is that of the loggers.
+        logging.getLogger(_REQUEST_LOGGER).setLevel(logging.DEBUG)
+        for handler in theirs.handlers:
+            handler.setLevel(logging.DEBUG)
 
 
 def check_model(arguments: Namespace) -> None:
@@ -201,16 +278,31 @@ def _unknown_media(_: str) -> VLLMValidationError:
 class Engine:
     """vLLM's engine and serving classes behind four questions."""
 
-    def __init__(self, client: EngineClient, arguments: Namespace) -> None:
+    def __init__(
+        self, client: EngineClient, arguments: Namespace, engines: Sequence[int] | None
+    ) -> None:
         self._client = client
+        if engines is None:
+            manager = client.engine_core.resources.engine_manager
+            engines = [process.pid for process in getattr(manager, "processes", ())]
+        self.processes = computing_processes(engines)
         self._arguments = arguments
         self._state: Any = None
+        self.dead = False
         info = client.renderer.get_mm_processor().info
         if not isinstance(info, QwenVLProcessingInfo):
             raise ValueError("Saccade's model is not in use: unset SACCADE_PLUGIN and VLLM_PLUGINS")
         self.geometry: VisionGeometry = info.geometry
         self.pixel_limits: PixelLimits = info.pixel_limits("image")
         config = client.vllm_config
+        cache, scheduler = config.cache_config, config.scheduler_config
+        # vLLM counts the blocks of all data-parallel engines together.
+        self.limits = EngineLimits(
+            (cache.num_gpu_blocks or 0) * cache.block_size,
+            scheduler.max_num_seqs * config.parallel_config.data_parallel_size,
+            config.model_config.max_model_len,
+        )
+        self.orders_by_priority = scheduler.policy == "priority"
         self.takes_transfers = bool(config.kv_transfer_config or config.ec_transfer_config)
 
     async def attach(self, app: FastAPI) -> None:
@@ -226,14 +318,58 @@ class Engine:
             ApiError: whatever is wrong with the request or the engine.
         """
         serving = self._state.openai_serving_chat
-        return await self._answer(
-            ChatCompletionRequest, serving.create_chat_completion, body, request
-        )
+        with _translated():
+            chat = ChatCompletionRequest.model_validate(body)
+            return self._answer(await serving.create_chat_completion(chat, request))
 
     async def complete(self, body: dict[str, Any], request: Request) -> Any:
         """A text completion; as `chat`."""
         serving = self._state.openai_serving_completion
-        return await self._answer(CompletionRequest, serving.create_completion, body, request)
+        with _translated():
+            completion = CompletionRequest.model_validate(body)
+            return self._answer(await serving.create_completion(completion, request))
+
+    async def respond(self, body: dict[str, Any], request: Request) -> Any:
+        """A response of OpenAI's Responses API; as `chat`.
+
+        Its input may hold parts as chat has them. vLLM's request model knows no clips: contents
+        are kept from it and put in after its validation.
+        """
+        serving = self._state.openai_serving_responses
+        with _translated(_OF_RESPONSES):
+            contents, body = _without_contents(body)
+            response = ResponsesRequest.model_validate(body)
+            for (number, key), content in contents.items():
+                response.input[number][key] = content
+            answer = await serving.create_responses(response, request)
+            if isinstance(answer, AsyncGenerator):
+                answer = _convert_stream_to_sse_events(answer)
+            return self._answer(answer)
+
+    async def tokenize(self, body: dict[str, Any], request: Request) -> Any:
+        """The tokens of a prompt, or of chat messages."""
+        kind = TokenizeChatRequest if "messages" in body else TokenizeCompletionRequest
+        serving = self._state.serving_tokenization
+        with _translated():
+            return self._answer(await serving.create_tokenize(kind.model_validate(body), request))
+
+    async def count_chat(self, body: dict[str, Any], request: Request) -> Any:
+        """The tokens of the prompt that `chat` would make of this body, as `tokenize` tells them.
+
+        What `chat` would refuse is refused, but for a prompt that is too long.
+        """
+        with _translated():
+            chat = ChatCompletionRequest.model_validate(body)
+            chat.build_tok_params(self._client.model_config)
+        prompt = {name: body[name] for name in TokenizeChatRequest.model_fields if name in body}
+        return await self.tokenize(prompt, request)
+
+    async def detokenize(self, body: dict[str, Any], request: Request) -> Any:
+        """The text of tokens."""
+        serving = self._state.serving_tokenization
+        with _translated():
+            tokens = DetokenizeRequest.model_validate(body)
+            return self._answer(await serving.create_detokenize(tokens, request))
 
     async def models(self) -> dict[str, Any]:
         """The answer of ``GET /v1/models``."""
@@ -243,13 +379,29 @@ class Engine:
             model["root"] = model["id"]  # where it lies on this machine is nobody's business
         return models
 
-    async def is_alive(self) -> bool:
-        """Whether the engine's processes still work."""
+    @contextmanager
+    def watched(self, died: Callable[[], None]) -> Iterator[None]:
+        """Calls ``died``, once, as soon as the engine fails or one of its processes ends.
+
+        What waits for the engine then fails, too.
+        """
+        resources, outputs = self._client.engine_core.resources, self._client.output_handler
+
+        def declare(*_: object) -> None:
+            if not self.dead:
+                self.dead = resources.engine_dead = True
+                # vLLM itself finds out later, and never where others have started the engine.
+                resources.output_queue_task.cancel()
+                # Nothing is left to be finished in what still runs of it.
+                self._client.vllm_config.shutdown_timeout = 1
+                died()
+
+        outputs.add_done_callback(declare)
         try:
-            await self._client.check_health()
-        except EngineDeadError:
-            return False
-        return True
+            with watched([process.pid for process in self.processes], declare):
+                yield
+        finally:
+            outputs.remove_done_callback(declare)
 
     def end_at_once(self) -> None:
         """Lets the engine's processes have no time of their own when they are ended."""
@@ -262,33 +414,34 @@ class Engine:
         async for _ in self._client.generate(prompt, parameters, "warm-up"):
             pass
 
-    async def _answer(
-        self,
-        kind: type[Any],
-        create: Callable[[Any, Request], Awaitable[Any]],
-        body: dict[str, Any],
-        request: Request,
-    ) -> Any:
-        with _translated():
-            answer = await create(kind.model_validate(body), request)
+    def _answer(self, answer: Any) -> Any:
+        """An answer of vLLM's as this server passes it on."""
         if isinstance(answer, ErrorResponse):
             raise _response_error(answer)
-        if isinstance(answer, AsyncGenerator):
-            return with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
-        return answer.model_dump()
+        if not isinstance(answer, AsyncGenerator):
+            return answer.model_dump(mode="json", by_alias=True)
+        kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
+        return checked_events(kept, lambda: self._client.errored)
 
 
 @asynccontextmanager
 async def running_engine(
-    arguments: Namespace, shared: dict[str, Any] | None = None
+    arguments: Namespace,
+    shared: dict[str, Any] | None = None,
+    engines: Sequence[int] | None = None,
 ) -> AsyncIterator[Engine]:
     """Starts the engine's processes and ends them on leaving; or joins one that others share.
 
     Args:
         shared: vLLM's ``client_config`` of this process (see `processes`).
+        engines: ids of the engine's processes where they are not this process's own.
     """
+    use_plain_text_renderer()
     async with build_async_engine_client(arguments, client_config=shared) as client:
-        yield Engine(client, arguments)
+        engine = Engine(client, arguments, engines)
+        yield engine
+    if shared is None:
+        end_processes(engine.processes)
 
 
 @contextmanager
@@ -309,7 +462,8 @@ async def serve_until_stopped(
     Args:
         loads: connections of each process on the socket, and which of them is this one.
     """
-    extra: dict[str, Any] = {}
+    # The parser that obeys the limits of headers; uvicorn's faster one has none.
+    extra: dict[str, Any] = {"http": "h11"}
     if (log_config := get_uvicorn_log_config(arguments)) is not None:
         extra["log_config"] = log_config
     finish = await serve_http(
@@ -320,7 +474,7 @@ async def serve_until_stopped(
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,
-        access_log=not arguments.disable_uvicorn_access_log,
+        access_log=False,  # our own says more (see `observation`)
         ssl_keyfile=arguments.ssl_keyfile,
         ssl_certfile=arguments.ssl_certfile,
         ssl_ca_certs=arguments.ssl_ca_certs,
@@ -335,23 +489,72 @@ async def serve_until_stopped(
     await finish
 
 
-def event_error(event: str) -> ApiError:
-    """The error that an event of a vLLM stream carries."""
-    return _response_error(ErrorResponse.model_validate_json(event.removeprefix("data: ")))
+async def checked_events(
+    events: AsyncGenerator[str], engine_died: Callable[[], bool]
+) -> AsyncGenerator[str]:
+    """The events of a vLLM stream up to the first that tells of an error, which is raised."""
+    async with aclosing(events):
+        async for event in events:
+            if event.startswith(_ERROR_EVENT):
+                if engine_died():
+                    raise EngineDied
+                told = ErrorResponse.model_validate_json(event.removeprefix("data: "))
+                raise _response_error(told)
+            yield event
 
 
 def request_schemas() -> Mapping[str, dict[str, Any]]:
     """JSON schemas of the request bodies, by path; ``$defs`` hold what they refer to."""
     template = "#/components/schemas/{model}"
+    kinds: dict[str, Any] = {
+        "/v1/chat/completions": ChatCompletionRequest,
+        "/v1/vision/plan": ChatCompletionRequest,
+        "/v1/completions": CompletionRequest,
+        "/v1/responses": ResponsesRequest,
+        "/tokenize": TokenizeRequest,
+        "/detokenize": DetokenizeRequest,
+    }
     return {
-        "/v1/chat/completions": ChatCompletionRequest.model_json_schema(ref_template=template),
-        "/v1/completions": CompletionRequest.model_json_schema(ref_template=template),
+        path: TypeAdapter(kind).json_schema(ref_template=template) for path, kind in kinds.items()
     }
 
 
+def _without_contents(
+    body: dict[str, Any],
+) -> tuple[dict[tuple[int, str], list[Any]], dict[str, Any]]:
+    """Lists of parts in a response's input, by item and key, and the body with text for them."""
+    contents: dict[tuple[int, str], list[Any]] = {}
+    items = body.get("input")
+    if not isinstance(items, list):
+        return contents, body
+    rewritten = []
+    for number, item in enumerate(items):
+        key = PART_KEYS.get(item["type"])
+        if key and isinstance(item[key], list) and item.get("role") != "assistant":
+            contents[number, key] = item[key]
+            item = {**item, key: ""}
+        rewritten.append(item)
+    return contents, {**body, "input": rewritten}
+
+
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turns what vLLM's request models and serving classes raise into ApiError."""
+def _translated(names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turns what vLLM's request models and serving classes raise into ApiError.
+
+    Args:
+        names: fields of this request, by what vLLM's errors call them.
+    """
+    try:
+        with _as_api_error():
+            yield
+    except ApiError as error:
+        if names and error.param:
+            error.param = names.get(error.param, error.param)
+        raise
+
+
+@contextmanager
+def _as_api_error() -> Iterator[None]:
     try:
         yield
     except ApiError:
@@ -359,7 +562,7 @@ def _translated() -> Iterator[None]:
     except ValidationError as error:
         raise _validation_error(error) from None
     except EngineDeadError:
-        raise Unavailable("the engine has died", code="engine_dead") from None
+        raise EngineDied from None
     except Exception as error:
         # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own
         # table knows which exceptions those are.
@@ -387,7 +590,7 @@ def _response_error(response: ErrorResponse, cause: Exception | None = None) -> 
         message, code = INTERNAL_MESSAGE, "internal_error"
     elif status == 404 and param == "model":
         code = "model_not_found"
-    elif "maximum context length" in message:
-        # Said in two places of vLLM, with different parameters or none.
-        param, code = "messages", "context_length_exceeded"
+    elif "maximum context length" in message or "exceeds the max_model_len" in message:
+        # Said in several places of vLLM, with different parameters or none.
+        param, code = "messages", CONTEXT_LENGTH_EXCEEDED
     return ApiError(message, param, code, status)

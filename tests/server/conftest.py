@@ -45,10 +45,10 @@ class RunningServer:
     def post(self, body: object, path: str = "/v1/chat/completions") -> httpx.Response:
         return httpx.post(self.url + path, json=body, headers=self.headers, timeout=WAIT_SECONDS)
 
-    def stream(self, body: object):
+    def stream(self, body: object, path: str = "/v1/chat/completions"):
         return httpx.stream(
             "POST",
-            self.url + "/v1/chat/completions",
+            self.url + path,
             json=body,
             headers=self.headers,
             timeout=WAIT_SECONDS,
@@ -74,6 +74,8 @@ class RunningServer:
             "saccade_requests_in_flight",
             "saccade_media_loading",
             "saccade_media_handles",
+            "saccade_in_flight_tokens",
+            "saccade_queued_requests",
         )
 
         def idle() -> bool:
@@ -110,7 +112,8 @@ def wait_for(condition: Callable[[], bool], told: str) -> None:
         time.sleep(0.05)
 
 
-def start(log: Path, *flags: str) -> RunningServer:
+def launch(log: Path, *flags: str) -> RunningServer:
+    """A server that has only begun to start."""
     port = free_port()
     # Random weights: the trained model ends its answers before a test can interrupt them.
     command = [*saccade_command(), "serve", str(random_checkpoint()), "--served-model-name", MODEL]
@@ -123,7 +126,11 @@ def start(log: Path, *flags: str) -> RunningServer:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
-    server = RunningServer(process, f"http://127.0.0.1:{port}", log)
+    return RunningServer(process, f"http://127.0.0.1:{port}", log)
+
+
+def start(log: Path, *flags: str) -> RunningServer:
+    server = launch(log, *flags)
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -131,7 +138,7 @@ def start(log: Path, *flags: str) -> RunningServer:
                 return server
         except httpx.TransportError:
             pass
-        if process.poll() is not None or time.monotonic() > deadline:
+        if server.process.poll() is not None or time.monotonic() > deadline:
             server.kill()
             pytest.fail("the server did not start:\n" + log.read_text(errors="replace")[-6000:])
         time.sleep(0.5)
@@ -153,6 +160,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
         # A fetch that nobody answers must not end by itself while a test watches it.
         "--media-read-timeout=900",
         "--media-total-timeout=900",
+        # Few enough that a test fills them; no other test comes near.
+        "--max-inflight-tokens=40000",
+        "--max-queued-requests=64",
+        "--queue-timeout=120",
         # Random weights would put white space between the tokens of JSON for ever.
         "--structured-outputs-config.backend=xgrammar",
         "--structured-outputs-config.disable_any_whitespace=true",
@@ -164,10 +175,30 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     """Starts servers that end with the test."""
+    yield from starting(tmp_path / "log")
+
+
+@pytest.fixture
+def launch_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Launches servers, which nobody waits for, that end with the test."""
+    yield from starting(tmp_path / "log", launch)
+
+
+@pytest.fixture(scope="module")
+def start_shared_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., RunningServer]]:
+    """Starts servers that end with the test's module."""
+    yield from starting(tmp_path_factory.mktemp("shared") / "log")
+
+
+def starting(
+    log: Path, make: Callable[..., RunningServer] = start
+) -> Iterator[Callable[..., RunningServer]]:
     started: list[RunningServer] = []
 
     def begin(*flags: str) -> RunningServer:
-        started.append(start(tmp_path / "log", *flags))
+        started.append(make(log, *flags))
         return started[-1]
 
     yield begin
@@ -198,6 +229,11 @@ def clip() -> bytes:
     return (Path(__file__).parents[2] / "demo" / "media" / "bunny.mp4").read_bytes()
 
 
+@pytest.fixture(scope="session")
+def clip_url(clip: bytes) -> str:
+    return data_url(clip, "video/mp4")
+
+
 @pytest.fixture
 def silent_host() -> Iterator[socket.socket]:
     """A listening socket whose owner never answers."""
@@ -214,6 +250,12 @@ def encoded_image(width: int, height: int, colour: str = "red", kind: str = "PNG
 
 def data_url(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.fixture(name="data_url", scope="session")
+def data_url_fixture() -> Callable[[bytes, str], str]:
+    """Makes a data: URL of bytes and their media type."""
+    return data_url
 
 
 @pytest.fixture(name="wait_for", scope="session")

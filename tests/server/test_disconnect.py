@@ -19,6 +19,17 @@ def picture(url):
     return {"model": "demo", "max_tokens": 2, "messages": [{"role": "user", "content": parts}]}
 
 
+def test_leaving_a_response_in_mid_stream_aborts(server):
+    request = {"model": "demo", "max_output_tokens": 4000, "ignore_eos": True, "input": "Go on"}
+    before = server.generated()
+    with server.stream({**request, "stream": True}, "/v1/responses") as answer:
+        lines = answer.iter_lines()
+        for _ in range(30):
+            next(lines)
+    server.wait_until_idle()
+    assert server.generated() - before < LONG["max_tokens"]
+
+
 def test_leaving_in_mid_stream_aborts(server):
     before = server.generated()
     with server.stream({**LONG, "stream": True}) as answer:

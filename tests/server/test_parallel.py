@@ -1,5 +1,6 @@
-"""The same answers from two tensor-parallel workers that take media from shared memory."""
+"""Two tensor-parallel workers that take media from shared memory: the same answers, one end."""
 
+import json
 import os
 
 
@@ -20,7 +21,7 @@ def said(server, body: dict) -> str:
 
 
 def test_tensor_parallel_with_the_cache_in_shared_memory(
-    server, start_server, image_url, monkeypatch
+    server, start_server, image_url, monkeypatch, wait_for
 ):
     cores = sorted(os.sched_getaffinity(0))
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{cores[0]}|{cores[-1]}")  # one a worker
@@ -35,3 +36,17 @@ def test_tensor_parallel_with_the_cache_in_shared_memory(
     assert [said(parallel, body) for body in bodies] == expected
     assert parallel.metrics()["vllm:mm_cache_hits_total"] > 0
     parallel.wait_until_idle()
+
+    # One worker of two is killed: the other waits for it inside the model.
+    long = {**request(), "max_tokens": 3000, "ignore_eos": True, "stream": True}
+    with parallel.stream(long) as stream:
+        events = (line for line in stream.iter_lines() if line)
+        for _ in range(10):
+            next(events)
+        worker, _ = (p for p in parallel.session_processes() if p.name().startswith("VLLM::Work"))
+        worker.kill()
+        *_, error, done = events
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "engine_dead"
+    assert done == "data: [DONE]"
+    assert parallel.process.wait(60) == 1
+    wait_for(lambda: not parallel.session_processes(), "a process is left")

@@ -12,10 +12,11 @@ import pytest
 from saccade.media.plan import ImagePlan
 from saccade.media.prepared import PlannedImage
 from saccade.server import settings, vllm_adapter
-from saccade.server.answers import UsageTokens, finish_events
+from saccade.server.answers import UsageTokens, finish_events, response_failure
 from saccade.server.handles import MediaHandles, UnknownHandle
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.preparation import VisionTokens
+from saccade.server.vllm_adapter import checked_events
 
 
 @pytest.fixture
@@ -81,15 +82,41 @@ async def test_an_error_in_mid_stream_is_an_event_without_internals():
 
 async def test_vllms_error_events_take_our_shape():
     theirs = {"message": "died at 0x7", "type": "InternalServerError", "param": None, "code": 500}
-    (event,) = await read(events(f"data: {json.dumps({'error': theirs})}\n\n"))
-    error = json.loads(event.removeprefix("data: "))["error"]
-    assert (error["type"], error["code"]) == ("server_error", "internal_error")
-    assert "0x7" not in error["message"]
+    for died, code in ((False, "internal_error"), (True, "engine_dead")):
+        source = checked_events(
+            events(f"data: {json.dumps({'error': theirs})}\n\n", "data: [DONE]\n\n"),
+            lambda died=died: died,
+        )
+        event, done = await read(source)
+        error = json.loads(event.removeprefix("data: "))["error"]
+        assert (error["type"], error["code"]) == ("server_error", code)
+        assert "0x7" not in error["message"]
+        assert done == "data: [DONE]\n\n"
 
 
 async def test_text_that_looks_like_usage_stays_as_it_is():
     event = "data: " + json.dumps({"choices": [{"delta": {"content": '"usage":{'}}]}) + "\n\n"
     assert await read(events(event)) == [event]
+
+
+async def test_events_of_a_response_keep_their_names_and_an_error_is_its_own_event():
+    created = 'event: response.created\ndata: {"type":"response.created","response":{}}\n\n'
+    usage = {"type": "response.completed", "response": {"usage": {"input_tokens": 9}}}
+    completed = f"event: response.completed\ndata: {json.dumps(usage, separators=(',', ':'))}\n\n"
+    source = events(created, completed, OSError("/secret/path"))
+    edits = [UsageTokens(VisionTokens(3, 4))]
+    sent = [event async for event in finish_events(source, edits, response_failure)]
+    assert sent[0] == created
+    assert sent[1].startswith("event: response.completed\ndata: {")
+    details = json.loads(sent[1].partition("data: ")[2])["response"]["usage"]
+    assert details["input_tokens_details"] == {"image_tokens": 3, "video_tokens": 4}
+    name, data = sent[2].split("\n")[:2]
+    error = json.loads(data.removeprefix("data: "))
+    assert name == "event: error"
+    assert (error["type"], error["sequence_number"]) == ("error", 2)
+    assert error["message"] == error["error"]["message"]
+    assert "secret" not in data
+    assert len(sent) == 3
 
 
 async def test_usage_in_a_stream_gets_vision_tokens():

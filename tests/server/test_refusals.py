@@ -145,13 +145,6 @@ def test_controls_are_refused_by_name(refused, part, place):
     assert (status, error["param"], error["code"]) == (400, f"{PART}.{place}", "invalid_control")
 
 
-@pytest.mark.parametrize("placeholder", ["<|image_pad|>", "<|video_pad|>"])
-def test_text_that_would_take_the_place_of_a_medium(refused, image_url, placeholder):
-    text = {"type": "text", "text": f"see {placeholder}"}
-    status, error = refused(body(text, image(image_url(56, 56))))
-    assert (status, error["param"]) == (400, f"{PART}.text")
-
-
 def test_the_second_message_is_named(refused):
     request = body({"type": "text", "text": "a"})
     request["messages"].append({"role": "user", "content": [image("data:,x", max_pixels=0)]})

@@ -1,0 +1,77 @@
+"""Where one request passes admission: between the plans of its media and their decoding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from saccade.media.prepared import PreparedImage, PreparedVideo
+from saccade.server.admission import Ticket
+from saccade.server.content import ImagePart, VideoPart
+from saccade.server.pricing import price_request, text_tokens
+
+Prepared = PreparedImage | PreparedVideo
+
+_CHANNELS = 3
+_INLINE = "data:"
+
+
+class Gate:
+    """The admission of one request.
+
+    Args:
+        ticket: of the request.
+        body: of the request.
+        param: the field that holds its prompt.
+        ordered: the engine takes requests by priority.
+    """
+
+    def __init__(self, ticket: Ticket, body: dict[str, Any], param: str, ordered: bool) -> None:
+        self._ticket = ticket
+        self._body = body
+        self._param = param
+        self._ordered = ordered
+
+    def fetch(self, parts: Sequence[ImagePart | VideoPart]) -> None:
+        """The media are about to be fetched.
+
+        Raises:
+            Overloaded: too many requests wait already.
+        """
+        sources = [part.url if isinstance(part, ImagePart) else part.source for part in parts]
+        urls = [url for one in sources for url in ([one] if isinstance(one, str) else one)]
+        self._ticket.fetch(not all(url.startswith(_INLINE) for url in urls))
+
+    async def admit(
+        self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1
+    ) -> None:
+        """Returns once the request may go on, with its priority in the body.
+
+        Args:
+            prompt: what reaches the model, media aside.
+            media: the planned media, with their paths.
+            prompts: how many prompts the request has.
+
+        Raises:
+            ApiError: it can never be served.
+            Overloaded: too many requests wait already, or this one has waited too long.
+        """
+        price = price_request(
+            self._body,
+            text_tokens(prompt) + text_tokens(self._body.get("tools")),
+            [(path, prepared.plan.tokens) for path, prepared in media],
+            sum(_held_bytes(prepared) for _, prepared in media),
+            self._param,
+            prompts,
+        )
+        await self._ticket.admit(price)
+        if self._ordered:
+            self._body["priority"] = 0 if self._ticket.small else 1
+
+
+def _held_bytes(prepared: Prepared) -> int:
+    """Bytes of a medium, encoded and planned."""
+    plan = prepared.plan
+    planned = _CHANNELS * plan.width * plan.height
+    if isinstance(prepared, PreparedImage):
+        return len(prepared.data) + planned
+    frames = len(prepared.plan.frame_indices)
+    return sum(map(len, prepared.data)) + planned * frames

@@ -1,0 +1,64 @@
+"""``POST /v1/vision/plan``: what a chat request would cost. Nothing is decoded, no model runs."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
+from saccade.server.connection import read_json, while_connected
+from saccade.server.errors import CONTEXT_LENGTH_EXCEEDED
+from saccade.server.preparation import load_blank
+from saccade.server.prompts import CHAT, prepared_prompt
+from saccade.server.report import MediumReport, report_media
+from saccade.server.services import Services, services_of
+from saccade.server.vision_options import read_vision_options
+
+router = APIRouter()
+
+
+class VisionPlan(BaseModel):
+    """What a chat request would cost."""
+
+    object: Literal["vision.plan"] = "vision.plan"
+    media: list[MediumReport] = Field(description="in the order of the prompt")
+    text_tokens: int = Field(description="of text, the template's included")
+    image_tokens: int
+    video_tokens: int
+    prompt_tokens: int = Field(description="all of them together")
+    max_model_len: int = Field(description="tokens that prompt and answer may take together")
+    admitted: bool = Field(description="whether the request would be taken")
+    reason: str | None = Field(
+        description="the `error.code` that it would get", examples=[CONTEXT_LENGTH_EXCEEDED]
+    )
+
+
+@router.post("/v1/vision/plan")
+async def vision_plan(request: Request) -> JSONResponse:
+    """What a chat request would cost: sizes, grids, frame times, tokens. Runs no model."""
+    services = services_of(request)
+    body = await read_json(request, int(services.settings.max_request_bytes))
+    plan = await while_connected(
+        request, _plan(services, body, request), services.lifecycle.engine_death
+    )
+    return JSONResponse(plan.model_dump(mode="json"))
+
+
+async def _plan(services: Services, body: dict[str, Any], request: Request) -> VisionPlan:
+    read_vision_options(body)
+    body.pop("vision", None)
+    async with prepared_prompt(services, body, CHAT, load_blank) as prepared:
+        counted = await services.engine.count_chat(body, request)
+    tokens = prepared.tokens
+    # One token must be left for the answer; however many are asked for, it gets what is left.
+    fits = counted["count"] < counted["max_model_len"]
+    return VisionPlan(
+        media=report_media(prepared.seen),
+        text_tokens=counted["count"] - tokens.image - tokens.video,
+        image_tokens=tokens.image,
+        video_tokens=tokens.video,
+        prompt_tokens=counted["count"],
+        max_model_len=counted["max_model_len"],
+        admitted=fits,
+        reason=None if fits else CONTEXT_LENGTH_EXCEEDED,
+    )

@@ -1,0 +1,95 @@
+"""vLLM's renderer, in which text from users cannot spell special tokens. Checked on vLLM 0.32.0.
+
+Whatever is rendered or tokenised for the engine passes here, whichever route it came by.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.exceptions import VLLMValidationError
+from vllm.inputs import TextPrompt, TokensPrompt
+from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
+from vllm.renderers.params import TokenizeParams
+from vllm.renderers.registry import RENDERER_REGISTRY
+from vllm.tokenizers.hf import HfTokenizer
+from vllm.utils.async_utils import make_async
+
+from saccade.server.special_tokens import SpecialTokens, is_escaped
+
+
+class PlainTextRenderer(HfRenderer):
+    """Only the chat template, and a prompt of token ids, can put special tokens into a prompt."""
+
+    def __init__(self, config: VllmConfig, tokenizer: HfTokenizer | None) -> None:
+        super().__init__(config, tokenizer)
+        added = self.get_tokenizer().added_tokens_decoder.items()
+        self._special = SpecialTokens({token.content: i for i, token in added if token.special})
+        hf_config = config.model_config.hf_config
+        self._placeholders = {
+            hf_config.image_token_id: "a picture",
+            hf_config.video_token_id: "a clip",
+        }
+        # vLLM's own place for the function that applies the template, off the event loop.
+        self._apply_chat_template_async = make_async(
+            self._apply_chat_template, executor=self._executor
+        )
+
+    def _apply_chat_template(
+        self,
+        model_config: Any,
+        tokenizer: Any,
+        conversation: Any,
+        *,
+        chat_template: str | None = None,
+        **options: Any,
+    ) -> str:
+        # Arguments of tool calls have been parsed by now: no escape of JSON's hides a spelling.
+        options = self._special.escape(options) | {"tokenize": False}
+        return safe_apply_chat_template(
+            model_config,
+            tokenizer,
+            self._special.escape(conversation),
+            chat_template=chat_template,
+            **options,
+        )
+
+    async def render_cmpl_async(self, prompts: Sequence[Any], *args: Any, **options: Any) -> Any:
+        """Prompts without a template: all text in them is the user's.
+
+        Raises:
+            VLLMValidationError: token ids that stand for a medium, which is not there.
+        """
+        return await super().render_cmpl_async(
+            [self._checked(prompt) for prompt in prompts], *args, **options
+        )
+
+    def _checked(self, prompt: Any) -> Any:
+        if (ids := prompt.get("prompt_token_ids")) is not None:
+            for token, medium in self._placeholders.items():
+                if token in ids:
+                    raise VLLMValidationError(
+                        f"the token {token} stands for {medium}; prompts of tokens take no media",
+                        parameter="prompt",
+                        value=token,
+                    )
+            return prompt
+        return {**prompt, "prompt": self._special.escape(prompt.get("prompt"))}
+
+    def _tokenize_prompt(self, prompt: TextPrompt, params: TokenizeParams) -> TokensPrompt:
+        if not is_escaped(prompt["prompt"]):
+            return super()._tokenize_prompt(prompt, params)
+        tokenizer = self.get_tokenizer()
+        ids, offsets, text = self._special.encode(tokenizer, prompt["prompt"])
+        options = params.get_encode_kwargs()
+        if options["truncation"] and len(ids) > (length := options["max_length"]):
+            cut = slice(-length, None) if tokenizer.truncation_side == "left" else slice(length)
+            ids, offsets = ids[cut], offsets[cut]
+        prompt = {**prompt, "prompt": text}
+        wanted = offsets if self._wants_offsets(prompt, params) else None
+        return self._build_tokens_prompt(ids, prompt, offset_mapping=wanted)
+
+
+def use_plain_text_renderer() -> None:
+    """Makes vLLM build this renderer in the engine's client of this process."""
+    RENDERER_REGISTRY.renderers["hf"] = (__name__, PlainTextRenderer.__name__)
