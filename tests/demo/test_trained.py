@@ -1,5 +1,6 @@
 """The bundled model sees, reads, points and tells the time, through transformers and the server."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from saccade.benchmarks import overload
 from saccade.demo.checkpoint import bundled_checkpoint, model_config
 from saccade.demo.evaluate import main
 from saccade.demo.training_state import SPEC
@@ -43,9 +45,11 @@ def test_the_checkpoint_is_one_that_hugging_face_publishes():
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def figures(
+    tmp_path_factory: pytest.TempPathFactory, trained_server: str
+) -> dict[str, dict[str, float]]:
     file: Path = tmp_path_factory.mktemp("evaluation") / "figures.json"
-    asked = ["--cases", str(CASES), "--seed", "1", "--dtype", "float32"]
+    asked = ["--cases", str(CASES), "--seed", "1", "--dtype", "float32", "--url", trained_server]
     main([*asked, "--json", str(file)])  # its exit code is of targets that 12 cases cannot tell
     return json.loads(file.read_text())["figures"]
 
@@ -62,3 +66,16 @@ def test_frame_index_time_is_worse(figures):
 
 def test_both_ways_agree(figures):
     assert figures["server"]["agreement"] >= AGREEMENT
+
+
+def test_every_answer_under_overload_is_its_own(trained_server, capsys):
+    """Text, pictures and clips at twice what the server can do; nothing is left of them."""
+    parser = argparse.ArgumentParser()
+    overload.add_arguments(parser)
+    load = ["--clients=24", "--seconds=20", "--questions=4"]
+    code = overload.run(parser.parse_args([f"--url={trained_server}", *load]))
+    told = capsys.readouterr().out
+    assert code == 0, told
+    figures = dict(pair.split("=") for pair in told.splitlines()[-1].split()[1:])
+    assert int(figures["accepted"]) > 24
+    assert figures["wrong"] == figures["lost"] == figures["leaks"] == "0"
