@@ -22,7 +22,7 @@ from saccade.server import (
 )
 from saccade.server.admission_middleware import AdmissionMiddleware
 from saccade.server.errors import install_error_handlers
-from saccade.server.headers import SecurityHeadersMiddleware
+from saccade.server.headers import HeaderCountMiddleware, SecurityHeadersMiddleware
 from saccade.server.lifecycle import LifecycleMiddleware
 from saccade.server.observation import ObservationMiddleware
 from saccade.server.security import ApiKeyMiddleware
@@ -68,6 +68,7 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
             allow_methods=arguments.allowed_methods,
             allow_headers=arguments.allowed_headers,
         )
+    app.add_middleware(HeaderCountMiddleware, most=arguments.h11_max_header_count)
     app.add_middleware(SecurityHeadersMiddleware)
     vllm_adapter.attach_metrics(app)
     app.add_middleware(

@@ -1,8 +1,9 @@
-"""Headers that keep browsers from doing more with an answer than read it."""
+"""Headers: how many a request may have, and those that every answer gets."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from saccade.server.errors import ApiError, error_response
 from saccade.server.security import is_guarded
 
 _ALWAYS = {
@@ -12,10 +13,33 @@ _ALWAYS = {
 }
 
 
-class SecurityHeadersMiddleware:
-    """Adds the headers that the answer does not carry already.
+class TooManyHeaders(ApiError):
+    """More than anybody sends who means well."""
 
-    Answers of the API are nobody's to store.
+    status = 431
+    code = "too_many_headers"
+
+
+class HeaderCountMiddleware:
+    """Refuses requests with more than ``most`` headers; their bytes the HTTP parser bounds."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["headers"]) > self._most:
+            error = TooManyHeaders(f"a request may have {self._most} headers")
+            await error_response(error, {"Connection": "close"})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class SecurityHeadersMiddleware:
+    """Keeps browsers from doing more with an answer than read it.
+
+    Adds the headers that the answer does not carry already. Answers of the API are nobody's to
+    store.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from saccade.server.connection import read_json, while_connected
 from saccade.server.errors import CONTEXT_LENGTH_EXCEEDED
 from saccade.server.preparation import load_blank
+from saccade.server.pricing import Price
 from saccade.server.prompts import CHAT, prepared_prompt
 from saccade.server.report import MediumReport, report_media
 from saccade.server.services import Services, services_of
@@ -50,8 +51,13 @@ async def _plan(services: Services, body: dict[str, Any], request: Request) -> V
     async with prepared_prompt(services, body, CHAT, load_blank) as prepared:
         counted = await services.engine.count_chat(body, request)
     tokens = prepared.tokens
+    price = Price(counted["count"], 1, tokens.image + tokens.video)
+    refusal = services.admission.verdict(price).refusal
     # One token must be left for the answer; however many are asked for, it gets what is left.
-    fits = counted["count"] < counted["max_model_len"]
+    if refusal is None and counted["count"] >= counted["max_model_len"]:
+        reason = CONTEXT_LENGTH_EXCEEDED
+    else:
+        reason = refusal.code if refusal else None
     return VisionPlan(
         media=report_media(prepared.seen),
         text_tokens=counted["count"] - tokens.image - tokens.video,
@@ -59,6 +65,6 @@ async def _plan(services: Services, body: dict[str, Any], request: Request) -> V
         video_tokens=tokens.video,
         prompt_tokens=counted["count"],
         max_model_len=counted["max_model_len"],
-        admitted=fits,
-        reason=None if fits else CONTEXT_LENGTH_EXCEEDED,
+        admitted=reason is None,
+        reason=reason,
     )

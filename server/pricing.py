@@ -24,7 +24,7 @@ class Price:
 
     prompt: int  # tokens of text, estimated, and of media, exact
     answer: int  # tokens that each answer may have
-    least: int = 0  # tokens that prompt and one answer surely have
+    visual: int = 0  # tokens of media alone
     answers: int = 1  # that are made from the prompt
     media_bytes: int = 0  # of media, encoded and planned
     param: str | None = None  # the field that costs most
@@ -105,17 +105,18 @@ class Capacity:
 
     def refusal(self, price: Price) -> ApiError | None:
         """Why a request of this price can never be served; None if it can."""
-        if price.least > self.context:
+        # Text is only estimated here: what is too long with it, the engine refuses.
+        if price.visual >= self.context:
             return ApiError(
-                f"pictures, clips and the answer take at least {price.least} tokens; "
+                f"pictures and clips take {price.visual} tokens; "
                 f"the model's maximum context length is {self.context} tokens",
                 price.param,
                 "context_length_exceeded",
                 400,
             )
-        if price.least > self.large.tokens:
+        if price.visual >= self.large.tokens:
             return ApiError(
-                f"pictures, clips and the answer take at least {price.least} tokens; this server "
+                f"pictures and clips take {price.visual} tokens; this server "
                 f"takes requests of up to {self.large.tokens} tokens",
                 price.param,
                 "request_too_large",
@@ -187,7 +188,7 @@ def price_request(
     return Price(
         prompt=visual + text,
         answer=asked or DEFAULT_ANSWER_TOKENS,
-        least=visual + (asked or 1),
+        visual=visual,
         answers=prompts * (_count(body.get("n")) or 1),
         media_bytes=media_bytes,
         param=path if 2 * most > visual else param,

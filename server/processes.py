@@ -5,6 +5,7 @@ this file knows vLLM's inside. Checked on vLLM 0.32.0.
 """
 
 import atexit
+import multiprocessing
 import os
 import signal
 from argparse import Namespace
@@ -91,7 +92,11 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
         for part in (manager, engines, coordinator):
             if part is not None:
                 part.shutdown(timeout=config.shutdown_timeout)
-        end_processes(computing)
+        # A signal may have come between the start of a process and its manager.
+        started = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
+        for process in started:
+            process.terminate()
+        end_processes([*computing, *started])
         sock.close()
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_no_figures_while_an_answer_is_wrong(fake_server, wrong: str, capsys):
     assert bench(f"--url={fake_server.url}", "--requests=2") == 1
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == "RESULT correct=0"
-    assert output.startswith("no figures:\n  request 1: ")
+    # Two ask at once; either may be the one.
+    assert re.match(r"no figures:\n  request [12]: ", output)
 
 
 def test_no_figures_without_health(fake_server, capsys):

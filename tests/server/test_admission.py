@@ -11,8 +11,8 @@ from saccade.server.admission import Admission, Overloaded
 from saccade.server.errors import ApiError
 from saccade.server.pricing import Capacity, Cost, Price, price_request, text_tokens
 
-SMALL = Price(prompt=20, answer=30, least=31)
-LARGE = Price(prompt=3000, answer=100, least=3100, media_bytes=1000)
+SMALL = Price(prompt=20, answer=30)
+LARGE = Price(prompt=3000, answer=100, visual=2900, media_bytes=1000)
 NOTHING = Cost()
 
 
@@ -46,7 +46,6 @@ prices = st.builds(
     Price,
     prompt=st.integers(0, 7000),
     answer=st.integers(1, 3000),
-    least=st.just(1),
     answers=st.integers(1, 20),
     media_bytes=st.integers(0, 200_000),
 )
@@ -124,7 +123,7 @@ def test_large_requests_do_not_starve():
 
     async def run() -> None:
         admission = Admission(capacity(total=Cost(8000, 1000, 80_000), queued_requests=1000))
-        small = Price(prompt=300, answer=200, least=301)
+        small = Price(prompt=300, answer=200)
         tickets = [await admitted(admission, small) for _ in range(16)]  # all 8000 tokens
         large = waiting(admission, LARGE)
         await settle()
@@ -266,12 +265,12 @@ def test_verdict_changes_nothing_and_tells_the_truth():
         assert admission.verdict(LARGE).admitted == "later"
         assert admission.verdict(SMALL).admitted == "now"
         tight = Admission(capacity(total=Cost(800, 16, 80_000)))
-        never = tight.verdict(Price(prompt=750, answer=1, least=751))
+        never = tight.verdict(Price(prompt=760, answer=1, visual=751))
         assert never.admitted == "never"
         assert never.refusal.status == 413
         assert "751 tokens" in never.refusal.message
         assert "700 tokens" in never.refusal.message
-        over = admission.verdict(Price(prompt=5000, answer=1001, least=6001))
+        over = admission.verdict(Price(prompt=6010, answer=1, visual=6000))
         assert over.refusal.status == 400
         assert over.refusal.code == "context_length_exceeded"
         assert admission.in_flight == Cost(6200, 2, 2000)
@@ -283,8 +282,7 @@ def test_price():
     media = [("messages[0].content[0]", 64), ("messages[0].content[1]", 900)]
     body = {"n": 3, "max_tokens": 50, "max_completion_tokens": None}
     price = price_request(body, 36, media, 5)
-    assert price == Price(1000, 50, 1014, 3, 5, "messages[0].content[1]")
-    assert price_request({}, 7).least == 1, "an answer of unknown length need not be long"
+    assert price == Price(1000, 50, 964, 3, 5, "messages[0].content[1]")
     assert price_request({"max_tokens": "many", "n": True}, 7).answers == 1
     assert price_request({}, 7, param="prompt", prompts=4).answers == 4
     assert text_tokens([{"role": "user", "content": "x" * 9}]) == 1 + 3

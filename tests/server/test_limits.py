@@ -74,7 +74,7 @@ async def test_a_body_that_drips_is_given_up(total, idle):
 
 def test_longest_request_line_and_most_headers(server):
     many = {f"x-{number}": "a" for number in range(300)}
-    assert httpx.get(server.url + "/health", headers=many).status_code == 400
+    assert httpx.get(server.url + "/health", headers=many).status_code == 431
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nx: " + b"a" * (5 * 2**20))

@@ -33,7 +33,7 @@ OURS = set(AUDIT)
 TAKE_A_BODY = sorted(path for path, (_, _, body) in AUDIT.items() if body)
 
 
-def test_every_route_is_audited():
+async def test_every_route_is_audited():
     parser = make_parser()
     add_engine_arguments(parser)
     services = Services(None, None, None, None, Lifecycle(1.0), None)
