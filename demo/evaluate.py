@@ -31,7 +31,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _EPILOG = """examples:
   python -m saccade.demo.evaluate --cases 500
-  python -m saccade.demo.evaluate --cases 100 --dtype float32
+  python -m saccade.demo.evaluate --cases 100 --dtype bfloat16
   python -m saccade.demo.evaluate --cases 20 --only transformers --sheet sheet.png
   python -m saccade.demo.evaluate --checkpoint FOLDER --url http://localhost:8000
 
@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         choices=tuple(_DTYPES),
-        default="bfloat16",
-        help="of transformers and of the started server (default: bfloat16)",
+        default="float32",
+        help="of transformers and of the started server (default: float32, as the demo is)",
     )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw some cases with answers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")

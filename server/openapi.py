@@ -14,7 +14,7 @@ from saccade.server.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.planning import VisionPlan
 from saccade.server.report import VisionReport
 from saccade.server.vision_options import VisionOptions
-from saccade.server.vllm_adapter import request_schemas
+from saccade.server.vllm_schemas import schemas
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -22,12 +22,16 @@ _ERROR_STATUSES = {
     400: "the request is malformed, or asks for what is not served; `param` names the field",
     401: "the API key is missing or wrong",
     404: "the model is not served",
+    408: "the body has come too slowly",
     413: "the request or a medium is larger than the server's limits",
     415: "the body is not declared as JSON",
+    429: "too much is under way; `Retry-After` says when to come again",
+    431: "the request has too many headers",
     500: "the server failed",
     503: "the server is shutting down, or its engine has died",
 }
 _POST = tuple(_ERROR_STATUSES)
+_GET = (401, 431, 500, 503)
 # (method, path) -> statuses of errors.
 _ERRORS = {
     ("post", "/v1/chat/completions"): _POST,
@@ -36,11 +40,19 @@ _ERRORS = {
     ("post", "/v1/vision/plan"): _POST,
     ("post", "/tokenize"): _POST,
     ("post", "/detokenize"): _POST,
-    ("get", "/v1/models"): (401, 500, 503),
-    ("get", "/health"): (503,),
-    ("get", "/ready"): (503,),
+    ("get", "/v1/models"): _GET,
+    ("get", "/health"): (431, 503),
+    ("get", "/ready"): (431, 503),
 }
-_STREAMS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+_WITH_MEDIA = ("/v1/chat/completions", "/v1/responses")
+_STREAMS = (*_WITH_MEDIA, "/v1/completions")
+# vLLM's names of what is posted.
+_REQUESTS = (
+    "ChatCompletionRequest",
+    "CompletionRequest",
+    "ResponsesRequest",
+    "TokenizeChatRequest",
+)
 # Fields of vLLM's that this server refuses.
 _REFUSED = (
     *("mm_processor_kwargs", "media_io_kwargs", "prompt_embeds", "chat_template"),
@@ -96,14 +108,17 @@ def describe(app: FastAPI) -> None:
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_models(VisionOptions, VisionReport, VisionPlan))
-    schemas.update(_parts())
-    schemas["Error"] = _ERROR
-    for path, schema in request_schemas().items():
-        for name, definition in schema.pop("$defs", {}).items():
-            schemas[name] = _served(definition) if name == "TokenizeChatRequest" else definition
-        body: dict[str, Any] = {"schema": _served(schema)}
+    requests, answers, definitions = schemas()
+    for name in _REQUESTS:
+        definitions[name] = _served(definitions[name])
+    document.setdefault("components", {})["schemas"] = {
+        **definitions,
+        **_models(VisionOptions, VisionReport, VisionPlan),
+        **_parts(),
+        "Error": _ERROR,
+    }
+    for path, schema in requests.items():
+        body: dict[str, Any] = {"schema": schema}
         if path in _EXAMPLES:
             body["examples"] = _EXAMPLES[path]
         document["paths"][path]["post"]["requestBody"] = {
@@ -111,21 +126,21 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             "content": {"application/json": body},
         }
     for (method, path), statuses in _ERRORS.items():
-        answers = document["paths"][path][method]["responses"]
+        described = document["paths"][path][method]["responses"]
         for status in statuses:
-            answers[str(status)] = {
+            described[str(status)] = {
                 "description": _ERROR_STATUSES[status],
                 "content": {"application/json": {"schema": _reference("Error")}},
             }
-    for path in _STREAMS:
-        answer = document["paths"][path]["post"]["responses"]["200"]["content"]
-        answer["application/json"]["schema"] = {
-            "type": "object",
-            "properties": {"vision": _reference("VisionReport")},
-        }
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
-    plan = document["paths"]["/v1/vision/plan"]["post"]["responses"]["200"]
-    plan["content"]["application/json"]["schema"] = _reference("VisionPlan")
+    for path, schema in {**answers, "/v1/vision/plan": _reference("VisionPlan")}.items():
+        (operation,) = document["paths"][path].values()
+        content = operation["responses"]["200"]["content"]
+        if path in _WITH_MEDIA:
+            vision = {"properties": {"vision": _reference("VisionReport")}}
+            schema = {"allOf": [schema, vision]}
+        content["application/json"]["schema"] = schema
+        if path in _STREAMS:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
     return document
 
 

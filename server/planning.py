@@ -53,11 +53,10 @@ async def _plan(services: Services, body: dict[str, Any], request: Request) -> V
     tokens = prepared.tokens
     price = Price(counted["count"], 1, tokens.image + tokens.video)
     refusal = services.admission.verdict(price).refusal
+    reason = refusal.code if refusal else None
     # One token must be left for the answer; however many are asked for, it gets what is left.
-    if refusal is None and counted["count"] >= counted["max_model_len"]:
+    if counted["count"] >= counted["max_model_len"]:
         reason = CONTEXT_LENGTH_EXCEEDED
-    else:
-        reason = refusal.code if refusal else None
     return VisionPlan(
         media=report_media(prepared.seen),
         text_tokens=counted["count"] - tokens.image - tokens.video,

@@ -11,7 +11,6 @@ from typing import Any
 
 import uvloop
 
-from saccade.kernels.cpu import has_bfloat16_product
 from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter
 from saccade.server.admission import Admission
@@ -153,7 +152,8 @@ def _choose_model(args: argparse.Namespace) -> None:
     # vLLM's 4 GiB of CPU cache.
     args.enforce_eager = True
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    if args.dtype == "auto" and vllm_adapter.runs_on_cpu() and not has_bfloat16_product():
+    # In bfloat16 its digits often tie, and this processor's order of sums would decide.
+    if args.dtype == "auto" and vllm_adapter.runs_on_cpu():
         args.dtype = "float32"
 
 

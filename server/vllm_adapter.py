@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from vllm.config.logging import LoggingConfig
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -38,7 +38,6 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     DetokenizeRequest,
     TokenizeChatRequest,
     TokenizeCompletionRequest,
-    TokenizeRequest,
 )
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.exceptions import VLLMValidationError
@@ -501,22 +500,6 @@ async def checked_events(
                 told = ErrorResponse.model_validate_json(event.removeprefix("data: "))
                 raise _response_error(told)
             yield event
-
-
-def request_schemas() -> Mapping[str, dict[str, Any]]:
-    """JSON schemas of the request bodies, by path; ``$defs`` hold what they refer to."""
-    template = "#/components/schemas/{model}"
-    kinds: dict[str, Any] = {
-        "/v1/chat/completions": ChatCompletionRequest,
-        "/v1/vision/plan": ChatCompletionRequest,
-        "/v1/completions": CompletionRequest,
-        "/v1/responses": ResponsesRequest,
-        "/tokenize": TokenizeRequest,
-        "/detokenize": DetokenizeRequest,
-    }
-    return {
-        path: TypeAdapter(kind).json_schema(ref_template=template) for path, kind in kinds.items()
-    }
 
 
 def _without_contents(
