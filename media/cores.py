@@ -1,6 +1,9 @@
-"""How many processors this process may use."""
+"""How many processors this process may use, and who goes first on them."""
 
 import os
+import sys
+
+_NICENESS = 10  # about a tenth of the time of a thread that does not yield
 
 
 def usable_cores() -> int:
@@ -8,3 +11,12 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def yield_processor() -> None:
+    """Lets all other threads go before the calling one, and those that it starts, where both could.
+
+    On Linux niceness is a thread's; elsewhere it is the process's, and stays as it is.
+    """
+    if sys.platform == "linux":
+        os.nice(_NICENESS)

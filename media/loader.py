@@ -20,7 +20,7 @@ from PIL import Image
 
 from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.cores import usable_cores
+from saccade.media.cores import usable_cores, yield_processor
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher
 from saccade.media.image import Pixels, decode_image, read_header, resize
@@ -53,7 +53,8 @@ _RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL 
 
 
 class MediaLoader:
-    """Fetches, plans, decodes and resizes media. Owns its worker threads.
+    """Fetches, plans, decodes and resizes media. Owns its worker threads, which yield to others:
+    to the event loop, and to an engine that computes on the same processors.
 
     Args:
         geometry, limits: of the served checkpoint.
@@ -89,7 +90,9 @@ class MediaLoader:
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._scratch = Scratch()
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="saccade-media")
+        self._executor = ThreadPoolExecutor(
+            workers, thread_name_prefix="saccade-media", initializer=yield_processor
+        )
 
     async def image(
         self, url: str, controls: ImageControls, param: str | None = None

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,20 @@ async def test_the_event_loop_stays_free(loader: MediaLoader, tmp_path: Path) ->
     ticking.cancel()
     assert all(isinstance(load, PlannedImage) for load in loads)
     assert turns > 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's on Linux only")
+async def test_decoders_yield_the_processor(tmp_path: Path) -> None:
+    nice: set[int] = set()
+    loader = MediaLoader(
+        GEOMETRY,
+        PixelLimits(),
+        FetchPolicy(media_root=tmp_path),
+        observe=lambda stage, _: nice.add(os.nice(0)) if stage == "decode" else None,
+    )
+    await loader.image(data_url(encoded(picture(64, 64))), NONE)
+    await loader.close()
+    assert nice == {min(19, os.nice(0) + 10)}
 
 
 async def test_cancelled_clips_leave_the_loader_working(
