@@ -69,7 +69,6 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
             allow_headers=arguments.allowed_headers,
         )
     app.add_middleware(HeaderCountMiddleware, most=arguments.h11_max_header_count)
-    app.add_middleware(SecurityHeadersMiddleware)
     vllm_adapter.attach_metrics(app)
     app.add_middleware(
         ObservationMiddleware,
@@ -77,6 +76,7 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
         unlogged=(arguments.disable_access_log_for_endpoints or "").split(","),
         traced=bool(arguments.otlp_traces_endpoint),
     )
+    app.add_middleware(SecurityHeadersMiddleware)
     openapi.describe(app)
     return app
 

@@ -8,10 +8,14 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from saccade.server.app import build_app
 from saccade.server.connection import read_json
-from saccade.server.errors import BodyTimeout, InvalidRequest
+from saccade.server.errors import INTERNAL_MESSAGE, BodyTimeout, InvalidRequest
+from saccade.server.lifecycle import Lifecycle
 from saccade.server.limits import RequestLimits
 from saccade.server.prompts import CHAT
+from saccade.server.services import Services
+from saccade.server.vllm_adapter import add_engine_arguments, make_parser
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,19 @@ def test_headers_of_every_answer(server, path):
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert (answer.headers.get("cache-control") == "no-store") == path.startswith("/v1")
+
+
+async def test_headers_of_an_unforeseen_error():
+    parser = make_parser()
+    add_engine_arguments(parser)
+    services = Services(None, None, None, None, Lifecycle(1.0), None)  # no route can work with it
+    app = build_app(services, parser.parse_args([]), [])
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/v1/models")
+    assert answer.status_code == 500
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.json()["error"]["message"] == INTERNAL_MESSAGE
 
 
 def test_no_web_page_may_ask(server):
