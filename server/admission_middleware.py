@@ -1,4 +1,4 @@
-"""The ticket of every request that runs the model, from its arrival to its last byte."""
+"""The ticket of every request that runs the model or fetches media, until its last byte is sent."""
 
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -6,7 +6,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from saccade.server.admission import Admission, Overloaded, Ticket
 from saccade.server.errors import error_response
 
-GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+_PATHS = frozenset(
+    {
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses"),
+        *("/v1/vision/plan", "/tokenize"),
+    }
+)
 # A body that does not tell its length, as a client may send it.
 _UNTOLD_BYTES = 2**20
 _KEY = "saccade.ticket"
@@ -23,7 +28,7 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or scope["method"] != "POST" or path not in GENERATION_PATHS:
+        if scope["type"] != "http" or scope["method"] != "POST" or path not in _PATHS:
             await self._app(scope, receive, send)
             return
         length = dict(scope["headers"]).get(b"content-length", b"")
@@ -40,6 +45,6 @@ class AdmissionMiddleware:
 
 
 def ticket_of(request: Request) -> Ticket:
-    """The ticket of a request to one of the generation paths."""
+    """The ticket of a request to one of those paths."""
     ticket: Ticket = request.scope[_KEY]
     return ticket

@@ -14,21 +14,12 @@ _CHANNELS = 3
 _INLINE = "data:"
 
 
-class Gate:
-    """The admission of one request.
+class FetchGate:
+    """The admission of a request that only wants to know of its media: while they are fetched it
+    takes a place among those that wait, and then it goes on at once."""
 
-    Args:
-        ticket: of the request.
-        body: of the request.
-        param: the field that holds its prompt.
-        ordered: the engine takes requests by priority.
-    """
-
-    def __init__(self, ticket: Ticket, body: dict[str, Any], param: str, ordered: bool) -> None:
+    def __init__(self, ticket: Ticket) -> None:
         self._ticket = ticket
-        self._body = body
-        self._param = param
-        self._ordered = ordered
 
     def fetch(self, parts: Sequence[ImagePart | VideoPart]) -> None:
         """The media are about to be fetched.
@@ -39,6 +30,28 @@ class Gate:
         sources = [part.url if isinstance(part, ImagePart) else part.source for part in parts]
         urls = [url for one in sources for url in ([one] if isinstance(one, str) else one)]
         self._ticket.fetch(not all(url.startswith(_INLINE) for url in urls))
+
+    async def admit(
+        self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1
+    ) -> None:
+        """Returns at once: there is nothing to wait for."""
+
+
+class Gate(FetchGate):
+    """The admission of a request that runs the model.
+
+    Args:
+        ticket: of the request.
+        body: of the request.
+        param: the field that holds its prompt.
+        ordered: the engine takes requests by priority.
+    """
+
+    def __init__(self, ticket: Ticket, body: dict[str, Any], param: str, ordered: bool) -> None:
+        super().__init__(ticket)
+        self._body = body
+        self._param = param
+        self._ordered = ordered
 
     async def admit(
         self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1

@@ -6,8 +6,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
+from saccade.server.admission_middleware import ticket_of
 from saccade.server.connection import read_json, while_connected
 from saccade.server.errors import CONTEXT_LENGTH_EXCEEDED
+from saccade.server.gate import FetchGate
 from saccade.server.preparation import load_blank
 from saccade.server.pricing import Price
 from saccade.server.prompts import CHAT, prepared_prompt
@@ -48,7 +50,8 @@ async def vision_plan(request: Request) -> JSONResponse:
 async def _plan(services: Services, body: dict[str, Any], request: Request) -> VisionPlan:
     read_vision_options(body)
     body.pop("vision", None)
-    async with prepared_prompt(services, body, CHAT, load_blank) as prepared:
+    gate = FetchGate(ticket_of(request))
+    async with prepared_prompt(services, body, CHAT, load_blank, gate) as prepared:
         counted = await services.engine.count_chat(body, request)
     tokens = prepared.tokens
     price = Price(counted["count"], 1, tokens.image + tokens.video)

@@ -12,7 +12,7 @@ from saccade.media.loader import MediaLoader
 from saccade.media.plan import ImagePlan, VideoPlan
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage
 from saccade.server.content import ImagePart, MediaSlot, VideoPart, read_messages
-from saccade.server.gate import Gate, Prepared
+from saccade.server.gate import FetchGate, Prepared
 from saccade.server.handles import MediaHandles, Medium
 from saccade.server.metrics import MEDIA_LOADING, count_fetched, count_shown
 from saccade.server.request_record import note
@@ -86,7 +86,7 @@ async def prepared_messages(
     handles: MediaHandles,
     read: Callable[[object], tuple[object, list[MediaSlot]]] = read_messages,
     load: Load = load_medium,
-    gate: Gate | None = None,
+    gate: FetchGate | None = None,
 ) -> AsyncIterator[PreparedMessages]:
     """Loads every medium in ``messages`` and puts handles in their places.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from saccade.server.content import MediaSlot, read_messages
 from saccade.server.errors import InvalidRequest
-from saccade.server.gate import Gate
+from saccade.server.gate import FetchGate
 from saccade.server.input_items import read_input
 from saccade.server.preparation import Load, PreparedMessages, load_medium, prepared_messages
 from saccade.server.services import Services
@@ -50,7 +50,7 @@ async def prepared_prompt(
     body: dict[str, Any],
     form: PromptForm,
     load: Load = load_medium,
-    gate: Gate | None = None,
+    gate: FetchGate | None = None,
 ) -> AsyncIterator[PreparedMessages]:
     """Checks what ``body`` says of the prompt, loads its media and puts handles in their places.
 

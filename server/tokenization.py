@@ -5,7 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from saccade.server.admission_middleware import ticket_of
 from saccade.server.connection import read_json, while_connected
+from saccade.server.gate import FetchGate
 from saccade.server.preparation import load_blank
 from saccade.server.prompts import CHAT, prepared_prompt
 from saccade.server.services import Services, services_of
@@ -32,5 +34,6 @@ async def detokenize(request: Request) -> JSONResponse:
 
 
 async def _tokenize(services: Services, body: dict[str, Any], request: Request) -> Any:
-    async with prepared_prompt(services, body, CHAT, load_blank):
+    gate = FetchGate(ticket_of(request))
+    async with prepared_prompt(services, body, CHAT, load_blank, gate):
         return await services.engine.tokenize(body, request)

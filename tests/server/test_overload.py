@@ -15,6 +15,7 @@ LONG = {
     "stream": True,
 }
 SHORT = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+FETCHING = ("/v1/chat/completions", "/v1/vision/plan", "/tokenize")
 
 
 def pictures(*urls: str) -> dict:
@@ -36,8 +37,9 @@ def test_fetches_fill_the_queue_but_not_the_places_of_text(
     before = server.metrics()
     body = pictures(many_silent)
     with ExitStack() as stack:
-        for _ in range(56):
-            stack.enter_context(raw_request(server, body))
+        for number in range(56):
+            path = FETCHING[number % len(FETCHING)]
+            stack.enter_context(raw_request(server, body, path))
         wait_for(lambda: server.metrics()["saccade_queued_requests"] == 56, "fetches do not count")
         with pytest.raises(openai.RateLimitError) as refused:
             client.chat.completions.create(**body)
@@ -46,6 +48,8 @@ def test_fetches_fill_the_queue_but_not_the_places_of_text(
         retry = refused.value.response.headers["retry-after"]
         assert 1 <= int(retry) <= 60
         assert f"retry in {retry} s" in refused.value.message
+        for path in FETCHING:
+            assert server.post(body, path).status_code == 429
         # What needs no fetch is not behind those that do.
         assert client.chat.completions.create(**SHORT).choices
         assert client.chat.completions.create(**pictures(image_url(56, 56))).choices
@@ -58,14 +62,12 @@ def test_fetches_fill_the_queue_but_not_the_places_of_text(
         assert unread.status_code == 429
     server.wait_until_idle()
     refusals = server.metrics()["saccade_refused_total"] - before["saccade_refused_total"]
-    assert refusals == 2
+    assert refusals == 2 + len(FETCHING)
 
 
-def raw_request(server, body: dict) -> socket.socket:
+def raw_request(server, body: dict, path: str = "/v1/chat/completions") -> socket.socket:
     """A request on a connection of its own, whose answer nobody reads."""
-    request = httpx.Request(
-        "POST", server.url + "/v1/chat/completions", json=body, headers=server.headers
-    )
+    request = httpx.Request("POST", server.url + path, json=body, headers=server.headers)
     address = request.url.host, request.url.port
     connection = socket.create_connection(address)
     lines = [f"POST {request.url.path} HTTP/1.1"]
