@@ -18,7 +18,7 @@ from saccade.benchmarks.figures import percentiles
 from saccade.benchmarks.load import Outcome, send
 from saccade.benchmarks.overload_requests import KINDS, Kind, Question, make_questions
 from saccade.benchmarks.report import conclude, say
-from saccade.benchmarks.server_watch import Held, held, listening_process, unfinished
+from saccade.benchmarks.server_watch import Held, held, listening_process, metrics, unfinished
 from saccade.benchmarks.workloads import Request
 from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
 
@@ -144,6 +144,7 @@ async def _run(
         say("measuring what the server can do")
         capacity = await _capacity(client, known, args.concurrency, min(20.0, args.seconds))
         before = held(pid) if pid else None
+        tasks_before = metrics(url)["saccade_tasks"]
         say(f"{capacity:.1f} requests/s; now {2 * capacity:.1f} for {args.seconds:.0f} s")
         memory: list[int] = []
         watch = asyncio.create_task(_watch(pid, memory))
@@ -152,6 +153,8 @@ async def _run(
     left = await asyncio.to_thread(unfinished, url, _IDLE_SECONDS)
     after = held(pid) if pid else None
     leaks = _leaks(before, after)
+    if (tasks := metrics(url)["saccade_tasks"] - tasks_before) > _SLACK:
+        leaks["tasks"] = int(tasks)
     problems = tally.wrong + tally.lost
     problems += [f"{name} stays at {value:g}" for name, value in left.items()]
     problems += [f"{count} more {name} than before" for name, count in leaks.items()]

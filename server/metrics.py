@@ -10,6 +10,11 @@ REQUESTS_IN_FLIGHT = Gauge(
     "API requests between their first byte and the last byte of their answer",
     multiprocess_mode="livesum",
 )
+TASKS = Gauge(
+    "saccade_tasks",
+    "Tasks of the event loop when the last request had ended; more and more of them are a leak",
+    multiprocess_mode="livesum",
+)
 MEDIA_LOADING = Gauge(
     "saccade_media_loading",
     "Images and videos being fetched or decoded",

@@ -4,6 +4,7 @@ It gets an id, which its answer carries as ``X-Request-Id`` and vLLM takes over;
 when it has ended; a span where traces are collected. None of them holds text of the client's.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -15,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saccade.server.errors import CLIENT_CLOSED_REQUEST, as_api_error, error_response
-from saccade.server.metrics import FIRST_TOKEN_SECONDS
+from saccade.server.metrics import FIRST_TOKEN_SECONDS, TASKS
 from saccade.server.request_record import CURRENT_REQUEST, RequestRecord
 
 logger = logging.getLogger("saccade.access")
@@ -65,6 +66,7 @@ class ObservationMiddleware:
             if self._log_access:
                 self._log(scope, watch, record)
             CURRENT_REQUEST.reset(token)
+            TASKS.set(len(asyncio.all_tasks()))
 
     async def _run(self, scope: Scope, receive: Receive, watch: "_Watch") -> None:
         try:

@@ -41,6 +41,7 @@ def test_fetches_fill_the_queue_but_not_the_places_of_text(
             path = FETCHING[number % len(FETCHING)]
             stack.enter_context(raw_request(server, body, path))
         wait_for(lambda: server.metrics()["saccade_queued_requests"] == 56, "fetches do not count")
+        assert server.metrics()["saccade_tasks"] > before["saccade_tasks"] + 56
         with pytest.raises(openai.RateLimitError) as refused:
             client.chat.completions.create(**body)
         assert refused.value.code == "rate_limit_exceeded"
@@ -61,7 +62,9 @@ def test_fetches_fill_the_queue_but_not_the_places_of_text(
         )
         assert unread.status_code == 429
     server.wait_until_idle()
-    refusals = server.metrics()["saccade_refused_total"] - before["saccade_refused_total"]
+    after = server.metrics()
+    assert after["saccade_tasks"] <= before["saccade_tasks"], "a task is left"
+    refusals = after["saccade_refused_total"] - before["saccade_refused_total"]
     assert refusals == 2 + len(FETCHING)
 
 
