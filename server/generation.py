@@ -8,13 +8,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from saccade.server.admission_middleware import ticket_of
 from saccade.server.answers import Edit, Failure, UsageTokens, chat_failure, finish_events
-from saccade.server.connection import read_json, while_connected
 from saccade.server.coordinates import SourceAnswers
 from saccade.server.gate import Gate
 from saccade.server.preparation import PreparedMessages, VisionTokens
 from saccade.server.prompts import CHAT, prepared_prompt, refuse_fields
 from saccade.server.report import ReportMedia
-from saccade.server.services import Services, services_of
+from saccade.server.services import Services, run_with_body
 from saccade.server.vision_options import VisionOptions, read_vision_options
 
 router = APIRouter()
@@ -23,19 +22,13 @@ router = APIRouter()
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, with pictures, clips and Qwen's controls of them."""
-    services = services_of(request)
-    body = await read_json(request, int(services.settings.max_request_bytes))
-    work = _chat(services, body, request)
-    return await while_connected(request, work, services.lifecycle.engine_death)
+    return await run_with_body(request, _chat)
 
 
 @router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """OpenAI's text completions. They take no media."""
-    services = services_of(request)
-    body = await read_json(request, int(services.settings.max_request_bytes))
-    work = _complete(services, body, request)
-    return await while_connected(request, work, services.lifecycle.engine_death)
+    return await run_with_body(request, _complete)
 
 
 async def _chat(services: Services, body: dict[str, Any], request: Request) -> Response:

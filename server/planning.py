@@ -7,14 +7,13 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from saccade.server.admission_middleware import ticket_of
-from saccade.server.connection import read_json, while_connected
 from saccade.server.errors import CONTEXT_LENGTH_EXCEEDED
 from saccade.server.gate import FetchGate
 from saccade.server.preparation import load_blank
 from saccade.server.pricing import Price
 from saccade.server.prompts import CHAT, prepared_prompt
 from saccade.server.report import MediumReport, report_media
-from saccade.server.services import Services, services_of
+from saccade.server.services import Services, run_with_body
 from saccade.server.vision_options import read_vision_options
 
 router = APIRouter()
@@ -39,11 +38,7 @@ class VisionPlan(BaseModel):
 @router.post("/v1/vision/plan")
 async def vision_plan(request: Request) -> JSONResponse:
     """What a chat request would cost: sizes, grids, frame times, tokens. Runs no model."""
-    services = services_of(request)
-    body = await read_json(request, int(services.settings.max_request_bytes))
-    plan = await while_connected(
-        request, _plan(services, body, request), services.lifecycle.engine_death
-    )
+    plan = await run_with_body(request, _plan)
     return JSONResponse(plan.model_dump(mode="json"))
 
 

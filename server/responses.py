@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from saccade.server.answers import response_failure
-from saccade.server.connection import read_json, while_connected
 from saccade.server.errors import InvalidRequest
 from saccade.server.generation import gate_of, respond, vision_edits
 from saccade.server.prompts import RESPONSE, prepared_prompt
-from saccade.server.services import Services, services_of
+from saccade.server.services import Services, run_with_body
 from saccade.server.vision_options import read_vision_options
 
 router = APIRouter()
@@ -28,10 +27,7 @@ _TOOL_TYPES = ("function", "custom", "namespace")
 @router.post("/v1/responses")
 async def responses(request: Request) -> Response:
     """OpenAI's responses, with pictures, clips and Qwen's controls of them. Nothing is stored."""
-    services = services_of(request)
-    body = await read_json(request, int(services.settings.max_request_bytes))
-    work = _respond(services, body, request)
-    return await while_connected(request, work, services.lifecycle.engine_death)
+    return await run_with_body(request, _respond)
 
 
 async def _respond(services: Services, body: dict[str, Any], request: Request) -> Response:
