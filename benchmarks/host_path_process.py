@@ -82,7 +82,7 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     from saccade.media.loader import MediaLoader
     from saccade.server.handles import MediaHandles
     from saccade.server.preparation import prepared_messages
-    from saccade.server.vllm_adapter import register_connector
+    from saccade.server.vllm_connector import register_connector
 
     info = renderer.info
     handles = MediaHandles()

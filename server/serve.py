@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from saccade.media.loader import MediaLoader
-from saccade.server import vllm_adapter
+from saccade.server import vllm_adapter, vllm_arguments
 from saccade.server.admission import Admission
 from saccade.server.app import build_app
 from saccade.server.handles import MediaHandles
@@ -28,6 +28,7 @@ from saccade.server.settings import (
     load_settings,
 )
 from saccade.server.tracing import configure_tracing
+from saccade.server.vllm_connector import register_connector
 
 DEMO = "demo"
 
@@ -45,7 +46,7 @@ wrong, 130 interrupted before the server was up
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser that `add_arguments` expects: vLLM's flags need vLLM's kind."""
-    return vllm_adapter.make_parser()
+    return vllm_arguments.make_parser()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bundled checkpoint."
     )
     parser.epilog = _EPILOG
-    vllm_adapter.add_engine_arguments(parser)
+    vllm_arguments.add_engine_arguments(parser)
     add_settings_arguments(parser)
 
 
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         settings = load_settings(args)
         _choose_model(args)
         configure_tracing(args)
-        vllm_adapter.prepare_arguments(args)
-        vllm_adapter.check_model(args)
+        vllm_arguments.prepare_arguments(args)
+        vllm_arguments.check_model(args)
     except (SettingError, ValueError) as error:
         return _fail(str(error), 2)
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
@@ -98,7 +99,7 @@ def _work(
 ) -> None:
     """One of several API processes."""
     signal.signal(signal.SIGTERM, _interrupt)
-    vllm_adapter.configure_logging(args)
+    vllm_arguments.configure_logging(args)
     try:
         sys.exit(uvloop.run(_serve(args, settings, sock, shared, engines)))
     except KeyboardInterrupt:
@@ -114,7 +115,7 @@ async def _serve(
 ) -> int:
     loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
     handles = MediaHandles()
-    vllm_adapter.register_connector(handles)
+    register_connector(handles)
     async with vllm_adapter.running_engine(args, shared, engines) as engine:
         loader = MediaLoader(
             engine.geometry,
@@ -153,7 +154,7 @@ def _choose_model(args: argparse.Namespace) -> None:
     args.enforce_eager = True
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     # In bfloat16 its digits often tie, and this processor's order of sums would decide.
-    if args.dtype == "auto" and vllm_adapter.runs_on_cpu():
+    if args.dtype == "auto" and vllm_arguments.runs_on_cpu():
         args.dtype = "float32"
 
 

@@ -15,7 +15,7 @@ from saccade.server.lifecycle import Lifecycle
 from saccade.server.limits import RequestLimits
 from saccade.server.prompts import CHAT
 from saccade.server.services import Services
-from saccade.server.vllm_adapter import add_engine_arguments, make_parser
+from saccade.server.vllm_arguments import add_engine_arguments, make_parser
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ import pytest
 
 from saccade.media.plan import ImagePlan
 from saccade.media.prepared import PlannedImage
-from saccade.server import settings, vllm_adapter
+from saccade.server import settings, vllm_arguments
 from saccade.server.answers import UsageTokens, finish_events, response_failure
 from saccade.server.handles import MediaHandles, UnknownHandle
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.preparation import VisionTokens
-from saccade.server.vllm_adapter import checked_events
+from saccade.server.vllm_connector import register_connector
+from saccade.server.vllm_errors import checked_events
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_vllm_gets_media_from_handles_only(image):
     from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
 
     handles = MediaHandles()
-    vllm_adapter.register_connector(handles)
+    register_connector(handles)
     connector = MEDIA_CONNECTOR_REGISTRY.load("saccade")
     assert await connector.fetch_image_async(handles.issue(image)) is image
     for url in ("saccade-media:forged", "data:image/png;base64,AAAA", "file:///etc/passwd"):
@@ -185,8 +186,8 @@ def test_a_bad_variable_is_named(monkeypatch):
 
 
 def serving_arguments(*flags):
-    parser = vllm_adapter.make_parser()
-    vllm_adapter.add_engine_arguments(parser)
+    parser = vllm_arguments.make_parser()
+    vllm_arguments.add_engine_arguments(parser)
     settings.add_settings_arguments(parser)
     return parser.parse_args(["model", *flags])
 
@@ -202,7 +203,7 @@ def serving_arguments(*flags):
 )
 def test_flags_of_vllm_that_would_open_the_server(flags):
     with pytest.raises(ValueError, match=flags[0].partition("=")[0]):
-        vllm_adapter.prepare_arguments(serving_arguments(*flags))
+        vllm_arguments.prepare_arguments(serving_arguments(*flags))
 
 
 def test_a_model_of_another_architecture_is_refused_before_it_loads(tmp_path):
@@ -211,7 +212,7 @@ def test_a_model_of_another_architecture_is_refused_before_it_loads(tmp_path):
     arguments = serving_arguments()
     arguments.model = str(tmp_path)
     with pytest.raises(ValueError, match="LlamaForCausalLM"):
-        vllm_adapter.check_model(arguments)
+        vllm_arguments.check_model(arguments)
 
 
 def test_help_and_version_import_nothing_heavy():

@@ -8,7 +8,7 @@ import pytest
 from saccade.server.app import build_app
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.services import Services
-from saccade.server.vllm_adapter import add_engine_arguments, make_parser
+from saccade.server.vllm_arguments import add_engine_arguments, make_parser
 
 # Every route: its methods, whether it needs a key, whether it takes a body. A new one belongs here
 # first, and gets the tests below with it.

@@ -16,7 +16,7 @@ from fetching import refusal
 from PIL import Image
 
 from saccade.media.fetch import FetchPolicy
-from saccade.server import vllm_adapter
+from saccade.server import vllm_arguments
 
 PART = "messages[0].content[0]"
 
@@ -193,8 +193,8 @@ def test_pickle_over_sockets(server, monkeypatch):
     assert port in {address.port for address in listening}
     reachable = [a for a in listening if not ipaddress.ip_address(a.ip).is_loopback]
     assert reachable == []
-    parser = vllm_adapter.make_parser()
-    vllm_adapter.add_engine_arguments(parser)
+    parser = vllm_arguments.make_parser()
+    vllm_arguments.add_engine_arguments(parser)
     monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
     with pytest.raises(ValueError, match="VLLM_ALLOW_INSECURE_SERIALIZATION"):
-        vllm_adapter.prepare_arguments(parser.parse_args([]))
+        vllm_arguments.prepare_arguments(parser.parse_args([]))
