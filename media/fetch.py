@@ -10,6 +10,7 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
@@ -43,6 +44,14 @@ class FetchPolicy:
     max_connections: int = 64  # open at a time; more wait
 
 
+Received = Callable[[int], None]
+"""Told of bytes that have come in, while they come; what it raises ends the fetch."""
+
+
+def anything(_: int) -> None:
+    """Takes any number of bytes."""
+
+
 class MediaFetcher:
     """Fetches media under a policy. Belongs to the event loop that first uses it."""
 
@@ -54,7 +63,7 @@ class MediaFetcher:
             network_backend=CheckedBackend(policy.allow_private_addresses),
         )
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, received: Received = anything) -> bytes:
         """The bytes behind ``url``: data:, http:, https:, file:, or a path below media_root.
 
         Raises:
@@ -67,25 +76,30 @@ class MediaFetcher:
             raise FetchError("the URL is malformed") from None
         match = _SCHEME.match(url)
         scheme = match.group().lower() if match else "file"
-        if scheme == "data":
-            if len(url) > _INLINE_CHARACTERS:
-                return await asyncio.to_thread(decode_data_url, url, self._policy.max_bytes)
-            return decode_data_url(url, self._policy.max_bytes)
-        if scheme == "file":
-            return await asyncio.to_thread(read_file, url, self._policy)
         if scheme in ("http", "https"):
-            return await self._download(url)
-        raise FetchError(f"URL scheme {scheme[:32]!r} is not supported: use https, http or data")
+            return await self._download(url, received)
+        if scheme == "data" and len(url) <= _INLINE_CHARACTERS:
+            data = decode_data_url(url, self._policy.max_bytes)
+        elif scheme == "data":
+            data = await asyncio.to_thread(decode_data_url, url, self._policy.max_bytes)
+        elif scheme == "file":
+            data = await asyncio.to_thread(read_file, url, self._policy)
+        else:
+            raise FetchError(
+                f"URL scheme {scheme[:32]!r} is not supported: use https, http or data"
+            )
+        received(len(data))
+        return data
 
     async def close(self) -> None:
         """Closes the connections that were kept open."""
         await self._pool.aclose()
 
-    async def _download(self, url: str) -> bytes:
+    async def _download(self, url: str, received: Received) -> bytes:
         try:
             async with asyncio.timeout(self._policy.total_timeout):
                 for _ in range(self._policy.max_redirects + 1):
-                    answer = await self._request(self._checked_url(url))
+                    answer = await self._request(self._checked_url(url), received)
                     if isinstance(answer, bytes):
                         return answer
                     url = answer
@@ -111,7 +125,7 @@ class MediaFetcher:
             raise FetchError("the host of the URL is not among the allowed domains")
         return parsed
 
-    async def _request(self, url: httpx.URL) -> bytes | str:
+    async def _request(self, url: httpx.URL, received: Received) -> bytes | str:
         """The body, or the URL that a redirect points to."""
         policy = self._policy
         timeouts = {
@@ -133,7 +147,7 @@ class MediaFetcher:
                     return str(url.join(answered["location"]))
                 if response.status != 200:
                     raise FetchError(f"the media server answered with status {response.status}")
-                return await self._read_body(response, answered)
+                return await self._read_body(response, answered, received)
         except httpcore.ConnectTimeout:
             raise FetchError(f"no connection within {policy.connect_timeout:g} s") from None
         except httpcore.TimeoutException:
@@ -147,7 +161,9 @@ class MediaFetcher:
         except httpx.InvalidURL:
             raise FetchError("the media server redirects to a malformed URL") from None
 
-    async def _read_body(self, response: httpcore.Response, headers: httpx.Headers) -> bytes:
+    async def _read_body(
+        self, response: httpcore.Response, headers: httpx.Headers, received: Received
+    ) -> bytes:
         # Nothing is decompressed: a small answer must not grow past the cap.
         if headers.get("content-encoding", "identity") != "identity":
             raise FetchError("the media server compressed its answer, although asked not to")
@@ -159,6 +175,7 @@ class MediaFetcher:
             body += chunk
             if len(body) > self._policy.max_bytes:
                 raise _too_large(self._policy.max_bytes)
+            received(len(chunk))
         return bytes(body)
 
 

@@ -22,7 +22,7 @@ from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.cores import usable_cores, yield_processor
 from saccade.media.errors import LimitError, MediaError
-from saccade.media.fetch import FetchPolicy, MediaFetcher
+from saccade.media.fetch import FetchPolicy, MediaFetcher, Received, anything
 from saccade.media.image import Pixels, decode_image, read_header, resize
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import (
@@ -112,11 +112,15 @@ class MediaLoader:
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
 
     async def prepare_image(
-        self, url: str, controls: ImageControls, param: str | None = None
+        self,
+        url: str,
+        controls: ImageControls,
+        param: str | None = None,
+        received: Received = anything,
     ) -> PreparedImage:
         """Fetches one image and plans it from its header."""
         with _located(param):
-            data = await self._fetch(url)
+            data = await self._fetch(url, received)
             return await self._run(self._prepare_image, data, controls, param)
 
     async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
@@ -128,19 +132,23 @@ class MediaLoader:
                 return await self._run(self._decode_image, prepared)
 
     async def prepare_video(
-        self, source: str | Sequence[str], controls: VideoControls, param: str | None = None
+        self,
+        source: str | Sequence[str],
+        controls: VideoControls,
+        param: str | None = None,
+        received: Received = anything,
     ) -> PreparedVideo:
         """Fetches one clip and plans it: frames are counted, only the first is decoded."""
         with _located(param):
             if isinstance(source, str):
-                data = await self._fetch(source)
+                data = await self._fetch(source, received)
                 return await self._run(self._prepare_video, data, controls, param)
             if len(source) > self._media_limits.max_listed_frames:
                 raise LimitError(
                     f"a list of {len(source)} frames; "
                     f"the limit is {self._media_limits.max_listed_frames}"
                 )
-            listed = await self._fetch_all(source)
+            listed = await self._fetch_all(source, received)
             return await self._run(self._prepare_frames, listed, controls, param)
 
     async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
@@ -159,9 +167,9 @@ class MediaLoader:
                 finally:
                     cancelled.set()
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, url: str, received: Received) -> bytes:
         with timed(self._observe, "fetch"):
-            return await self._fetcher.fetch(url)
+            return await self._fetcher.fetch(url, received)
 
     @asynccontextmanager
     async def _room(self, cost: int) -> AsyncIterator[None]:
@@ -175,7 +183,7 @@ class MediaLoader:
             finally:
                 self._decoding -= 1
 
-    async def _fetch_all(self, urls: Sequence[str]) -> tuple[bytes, ...]:
+    async def _fetch_all(self, urls: Sequence[str], received: Received) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
         slots = asyncio.Semaphore(_FETCHES_AT_ONCE)
         total = 0
@@ -183,7 +191,7 @@ class MediaLoader:
         async def fetch(url: str) -> bytes:
             nonlocal total
             async with slots:
-                data = await self._fetch(url)
+                data = await self._fetch(url, received)
             total += len(data)
             if total > self._max_bytes:
                 raise LimitError(f"the frames are larger than the limit of {self._max_bytes} bytes")
@@ -321,7 +329,7 @@ class MediaLoader:
 
 @contextmanager
 def _located(param: str | None) -> Iterator[None]:
-    """Completes ``param`` of media errors; unpacks the first of a group of tasks."""
+    """Completes ``param`` of media errors; unpacks the first error of a group of tasks."""
     try:
         yield
     except MediaError as error:
@@ -331,5 +339,4 @@ def _located(param: str | None) -> Iterator[None]:
         first = group.exceptions[0]
         if isinstance(first, MediaError):
             first.locate(param)
-            raise first from None
-        raise
+        raise first from None

@@ -98,10 +98,13 @@ class Admission:
             Overloaded: too many requests wait already.
         """
         self._refuse_when_full(body_bytes <= LARGE_BODY)
-        # A request that is alone may be larger: its body has a limit of its own.
-        if self._room_bytes and self._room_bytes + body_bytes > self.capacity.queued_bytes:
-            raise self._overloaded("queue_full", "the requests that wait take too much memory")
+        self._refuse_bytes(body_bytes)
         return Ticket(self, body_bytes)
+
+    def _refuse_bytes(self, more: int) -> None:
+        # A request that is alone may have a larger body, which has a limit of its own.
+        if self._room_bytes and self._room_bytes + more > self.capacity.queued_bytes:
+            raise self._overloaded("queue_full", "the requests that wait take too much memory")
 
     def _places(self, small: bool) -> int:
         return self._fetching[small] + len(self._lanes[small])
@@ -205,6 +208,22 @@ class Ticket:
         self._admission._fetching[small] += 1
         QUEUED_REQUESTS.inc()
 
+    def receive(self, count: int) -> None:
+        """So many bytes of its media have come in.
+
+        Raises:
+            ApiError: they are more than all that wait may have.
+            Overloaded: too many with those of the others.
+        """
+        admission, most = self._admission, self._admission.capacity.queued_bytes
+        if self._bytes + count > most:
+            REFUSED.labels("request_too_large").inc()
+            message = f"the request and its media take more than {most} bytes"
+            raise ApiError(message, None, "request_too_large", 413)
+        admission._refuse_bytes(count)
+        self._bytes += count
+        admission._room_bytes += count
+
     async def admit(self, price: Price) -> None:
         """Returns once the request may go on.
 
@@ -224,17 +243,15 @@ class Ticket:
             ADMISSION_WAIT.observe(0)
             return
         admission._refuse_when_full(small)
-        await self._wait(small, cost, price.media_bytes)
+        await self._wait(small, cost)
 
-    async def _wait(self, small: bool, cost: Cost, media_bytes: int) -> None:
+    async def _wait(self, small: bool, cost: Cost) -> None:
         admission = self._admission
         asked = admission._clock()
         turn = asyncio.get_running_loop().create_future()
         entry = _Waiting(admission._key(cost), self, cost, turn)
         insort(admission._lanes[small], entry, key=lambda waiting: waiting.key)
         self._waiting = (small, entry)
-        self._bytes += media_bytes
-        admission._room_bytes += media_bytes
         QUEUED_REQUESTS.inc()
         try:
             async with asyncio.timeout(admission.capacity.queue_seconds):

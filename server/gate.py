@@ -31,6 +31,15 @@ class FetchGate:
         urls = [url for one in sources for url in ([one] if isinstance(one, str) else one)]
         self._ticket.fetch(not all(url.startswith(_INLINE) for url in urls))
 
+    def received(self, count: int) -> None:
+        """So many bytes of the media have come in.
+
+        Raises:
+            ApiError: they are too many for this server.
+            Overloaded: too many with those of the requests that wait.
+        """
+        self._ticket.receive(count)
+
     async def admit(
         self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1
     ) -> None:

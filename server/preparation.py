@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from saccade.media.fetch import Received, anything
 from saccade.media.loader import MediaLoader
 from saccade.media.plan import ImagePlan, VideoPlan
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage
@@ -111,7 +112,8 @@ async def prepared_messages(
         return
     if gate is not None:
         gate.fetch([slot.part for slot in slots])
-    planned = await _all(_prepare(slot.part, loader) for slot in slots)
+    received = gate.received if gate is not None else anything
+    planned = await _all(_prepare(slot.part, loader, received) for slot in slots)
     if gate is not None:
         paths = [slot.part.path for slot in slots]
         await gate.admit(rewritten, list(zip(paths, planned, strict=True)))
@@ -148,12 +150,14 @@ async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:
     return [task.result() for task in tasks]
 
 
-async def _prepare(part: ImagePart | VideoPart, loader: MediaLoader) -> Prepared:
+async def _prepare(
+    part: ImagePart | VideoPart, loader: MediaLoader, received: Received
+) -> Prepared:
     with MEDIA_LOADING.track_inprogress():
         if isinstance(part, ImagePart):
-            image = await loader.prepare_image(part.url, part.controls, part.path)
+            image = await loader.prepare_image(part.url, part.controls, part.path, received)
             count_fetched("image", len(image.data))
             return image
-        video = await loader.prepare_video(part.source, part.controls, part.path)
+        video = await loader.prepare_video(part.source, part.controls, part.path, received)
         count_fetched("video", sum(map(len, video.data)))
         return video

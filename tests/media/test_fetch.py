@@ -18,6 +18,20 @@ async def test_a_body_arrives_whole(fetcher: MediaFetcher, servers: tuple[str, s
     assert bodies == [BODY] * 20
 
 
+async def test_what_comes_in_is_counted(fetcher: MediaFetcher, servers: tuple[str, str]) -> None:
+    """And no more comes in once whoever counts has had enough."""
+    counts: list[int] = []
+    url = f"{servers[0]}/redirect?to=/body"
+    assert await fetcher.fetch(url, counts.append) == BODY
+    assert sum(counts) == len(BODY)
+
+    def none(_: int) -> None:
+        raise MemoryError("enough")
+
+    with pytest.raises(MemoryError, match="enough"):
+        await fetcher.fetch(url, none)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_followed(
     status: int, fetcher: MediaFetcher, servers: tuple[str, str]

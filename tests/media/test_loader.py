@@ -242,6 +242,24 @@ async def test_decoders_yield_the_processor(tmp_path: Path) -> None:
     assert nice == {min(19, os.nice(0) + 10)}
 
 
+async def test_fetches_end_when_enough_has_come_in(loader: MediaLoader, tmp_path: Path) -> None:
+    """Whoever counts the bytes decides; of a list of frames, too."""
+    (tmp_path / "a.bmp").write_bytes(encoded(picture(64, 64), "BMP"))
+    size = (tmp_path / "a.bmp").stat().st_size
+    counts: list[int] = []
+
+    def few(count: int) -> None:
+        counts.append(count)
+        if sum(counts) > 2 * size:
+            raise MemoryError("enough")
+
+    await loader.prepare_image("a.bmp", NONE, received=few)
+    assert counts == [size]
+    with pytest.raises(MemoryError, match="enough"):
+        await loader.prepare_video(["a.bmp"] * 4, VideoControls(), received=few)
+    assert len(counts) >= 3
+
+
 async def test_cancelled_clips_leave_the_loader_working(
     loader: MediaLoader, encode_clip: Encode
 ) -> None:

@@ -222,6 +222,22 @@ def test_bytes_of_waiting_requests_are_bounded():
     admission.arrive(1)
 
 
+def test_media_of_waiting_requests_are_bounded_while_they_come_in():
+    admission = Admission(capacity())
+    first, second = admission.arrive(0), admission.arrive(0)
+    first.receive(6_000)
+    second.receive(4_000)
+    with pytest.raises(Overloaded, match="memory"):
+        first.receive(1)
+    second.release()
+    first.receive(4_000)
+    with pytest.raises(ApiError, match="more than 10000 bytes") as refused:
+        first.receive(1)
+    assert refused.value.status == 413
+    first.release()
+    admission.arrive(10_000)
+
+
 def test_deadline_of_the_queue():
     async def run() -> None:
         admission = Admission(capacity(queue_seconds=0.01))
