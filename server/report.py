@@ -48,10 +48,27 @@ class VideoReport(ImageReport):
 MediumReport = ImageReport | VideoReport
 
 
-class VisionReport(BaseModel):
-    """The answer's ``vision``."""
+class Detection(BaseModel):
+    """A box or a point that an answer names."""
 
-    media: list[MediumReport] = Field(description="in the order of the prompt")
+    choice: int = Field(description="of the answer that names it")
+    label: str | None
+    bbox_2d: tuple[float, float, float, float] | None = Field(
+        default=None, description="x1, y1, x2, y2: pixels of the picture as sent, upright"
+    )
+    point_2d: tuple[float, float] | None = Field(default=None, description="x, y, likewise")
+    image: int | None = Field(
+        description="the medium it lies in, from 0 in the order of the prompt; null: one of several "
+        "of the same scale"
+    )
+
+
+class VisionReport(BaseModel):
+    """The answer's ``vision``: what was asked for."""
+
+    media: list[MediumReport] = Field(default=[], description="in the order of the prompt")
+    detections: list[Detection] = Field(default=[], description="with `coordinates: source`")
+    warnings: list[str] = Field(default=[], description="why numbers stayed as they were")
 
 
 def report_media(seen: Iterable[SeenMedium]) -> list[MediumReport]:

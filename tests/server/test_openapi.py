@@ -106,4 +106,10 @@ def test_answers_fit_their_schemas(server, accepts, image_url, clip_url):
     assert not accepts("VisionPlan", {**plan, "media": [{"kind": "image"}]})
     answer = server.post({**body, "vision": {"report": True}}).json()
     assert accepts("VisionReport", answer["vision"])
+    said = '{"bbox_2d": [1, 2, 3, 4], "label": "cat"} {"point_2d": [1, 2]}'
+    asked = {"vision": {"coordinates": "source"}, "structured_outputs": {"choice": [said]}}
+    answer = server.post({**body, **asked, "max_tokens": 200}).json()
+    assert len(answer["vision"]["detections"]) == 2
+    assert accepts("VisionReport", answer["vision"])
+    assert not accepts("VisionReport", {"detections": [{"choice": 0, "bbox_2d": [1, 2, 3]}]})
     assert accepts("Error", server.post({"messages": 5}).json())
