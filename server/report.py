@@ -58,8 +58,8 @@ class Detection(BaseModel):
     )
     point_2d: tuple[float, float] | None = Field(default=None, description="x, y, likewise")
     image: int | None = Field(
-        description="the medium it lies in, from 0 in the order of the prompt; null: one of several "
-        "of the same scale"
+        description="the medium it lies in, from 0 in the order of the prompt; null: one of "
+        "several of the same scale"
     )
 
 
