@@ -15,7 +15,7 @@ serve: setup
 	@$(VENV)/saccade serve $(MODEL) $(ARGS)
 
 test: setup
-	@$(VENV)/pytest $(or $(ARGS),-n 2 --dist loadgroup --no-loadscope-reorder)
+	@$(VENV)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder)
 	@test -n "$(ARGS)" || TRITON_INTERPRET=1 $(VENV)/pytest tests/interpreted
 
 lint: setup

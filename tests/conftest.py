@@ -1,14 +1,19 @@
 """Which tests may run beside each other."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
 
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class _ByFolder(LoadScopeScheduling):
     """A folder's tests share what it starts once, so they stay in one process."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].split("/")[1]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
+    """What ``pytest -n 2`` asks."""
+    return _ByFolder(config, log)
