@@ -28,6 +28,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from saccade.media.boxes import check_boxes
+from saccade.media.elements import check_elements
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.image import Pixels, resize, to_rgb
 from saccade.media.limits import MediaLimits
@@ -90,7 +91,9 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         DecodeError: not a supported video, or without frames.
         LimitError: frames too large, too many, or too long a clip.
     """
-    check_boxes(data, _SAMPLES_PER_FRAME * limits.max_source_frames)
+    most = _SAMPLES_PER_FRAME * limits.max_source_frames
+    check_boxes(data, most)
+    check_elements(data, most)
     with _opened(data, limits) as (container, stream):
         frame = next(_decoded(container, stream, _Watch(limits)), None)
         if frame is None:

@@ -108,6 +108,7 @@ def test_answers_fit_their_schemas(server, accepts, image_url, clip_url):
     assert accepts("VisionReport", answer["vision"])
     said = '{"bbox_2d": [1, 2, 3, 4], "label": "cat"} {"point_2d": [1, 2]}'
     asked = {"vision": {"coordinates": "source"}, "structured_outputs": {"choice": [said]}}
+    body["messages"][0]["content"] = parts[:1]
     answer = server.post({**body, **asked, "max_tokens": 200}).json()
     assert len(answer["vision"]["detections"]) == 2
     assert accepts("VisionReport", answer["vision"])
