@@ -59,6 +59,9 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
     executor = Executor.get_class(config)
     manager = engines = coordinator = None
     computing: tuple[psutil.Process, ...] = ()
+    up = False
+    # Not KeyboardInterrupt, which vLLM swallows in some places and takes for the end in others.
+    _on_signals(_leave)
     try:
         with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
             engines, coordinator = launch.engine_manager, launch.coordinator
@@ -74,9 +77,7 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
                 launch.tensor_queue,
             )
             launch.watched_frontend_processes = manager.processes
-        # Until here a signal is KeyboardInterrupt, which vLLM's waiting would take for the end.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave)
+        up = True
         computing = computing_processes(process.pid for process in engines.processes)
         try:
             wait_for_completion_or_failure(manager, engines, coordinator)
@@ -84,8 +85,9 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
             raise EngineFailed(str(error)) from None
     except _Leaving:
         # Another signal reaches the processes through us, and they stop at once.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _end(manager))
+        _on_signals(lambda *_: _end(manager))
+        if not up:
+            raise KeyboardInterrupt from None
         if manager is not None:
             manager.shutdown(timeout=drain_timeout + _LEAVE_SECONDS)
     finally:
@@ -119,6 +121,11 @@ class _Leaving(BaseException):
 
 def _leave(*_: object) -> None:
     raise _Leaving
+
+
+def _on_signals(handler: Callable[..., None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 def _end(manager: APIServerProcessManager | None) -> None:
