@@ -75,7 +75,7 @@ def faulty(start_shared_server, clock, traces):
         yield start_shared_server(
             "--api-server-count=2",
             "--allow-private-media",
-            "--media-read-timeout=20",
+            "--media-read-timeout=30",
             "--log-format=json",
             "--log-requests",
         )
@@ -221,11 +221,12 @@ def test_a_killed_engine_is_told_to_all_and_ends_the_server(faulty, silent_host,
                     code = "" if answer.is_success else answer.json()["error"]["code"]
                     seen.append((path, answer.status_code, code))
 
-    with ThreadPoolExecutor() as pool, faulty.stream({**LONG, "stream": True}) as stream:
+    longest = {**LONG, "n": 8}  # a loaded machine takes long to bring the others there
+    with ThreadPoolExecutor() as pool, faulty.stream({**longest, "stream": True}) as stream:
         events = (line for line in stream.iter_lines() if line)
         for _ in range(10):
             next(events)
-        waiting = [pool.submit(faulty.post, body) for body in (LONG, LONG, hanging)]
+        waiting = [pool.submit(faulty.post, body) for body in (longest, longest, hanging)]
         wait_for(lambda: faulty.metrics()["saccade_requests_in_flight"] == 4, "not under way")
         probes = [threading.Thread(target=probe) for _ in range(4)]
         for thread in probes:
