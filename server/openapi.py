@@ -57,7 +57,7 @@ _REQUESTS = (
 _REFUSED = (
     *("mm_processor_kwargs", "media_io_kwargs", "prompt_embeds", "chat_template"),
     *("kv_transfer_params", "ec_transfer_params"),
-    *("background", "previous_response_id", "previous_input_messages"),
+    *("background", "previous_response_id", "previous_input_messages", "priority"),
 )
 _EXAMPLES = {
     "/v1/chat/completions": CHAT_EXAMPLES,
@@ -150,7 +150,10 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
     for name in _REFUSED:
         properties.pop(name, None)
     if "messages" in properties:
-        properties["messages"] = {"type": "array", "items": _reference("MediaMessage")}
+        items = _reference("MediaMessage")
+        properties["messages"] = {"type": "array", "items": items, "minItems": 1}
+    if "prompt" in properties:
+        schema["required"] = sorted({*schema.get("required", ()), "prompt"})
     if "input" in properties:
         items = {"type": "array", "items": {"type": "object"}}
         properties["input"] = {
@@ -176,7 +179,7 @@ def _parts() -> dict[str, Any]:
             "type": "object",
             "required": ["role"],
             "properties": {
-                "role": {"type": "string"},
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
                 "content": {
                     "anyOf": [
                         {"type": "string"},
@@ -220,6 +223,7 @@ def _part(
         "type": "object",
         "description": "Controls stand beside the type or inside the object that holds the URL.",
         "required": ["type"],
+        "anyOf": [{"required": [f"{bare}_url"]}, {"required": [bare]}],
         "additionalProperties": False,
         "properties": {
             "type": {"enum": list(types)},
