@@ -1,11 +1,12 @@
 """Which requests are worked on, which wait, and which are told to come again.
 
 Every request has a ticket from its arrival to the last byte of its answer. Once its price is known
-it is admitted if there is room, or waits in one of two lanes: small requests (text, a picture or
-two) and large ones. Large ones together leave an eighth of everything to small ones, so that these
-never wait for a long clip; while a large one waits, small ones keep to that eighth, so that what
-large ones give back is theirs and they never starve. Within a lane the order is by arrival plus
-price: a cheap request overtakes a dear one that came shortly before, and none that is old.
+it is admitted if there is room, or waits in one of three lanes: text, small requests (a picture or
+two) and large ones. Large ones together leave an eighth of everything to the others, so that these
+never wait for a long clip. While a large one waits, small ones keep to that eighth, and text to
+what lets the first large one in beside it once those before it have ended, so that none starves.
+Within a lane the order is by arrival plus price: a cheap request overtakes a dear one that came
+shortly before, and none that is old.
 
 For one event loop.
 """
@@ -26,7 +27,7 @@ from saccade.server.metrics import (
     QUEUED_REQUESTS,
     REFUSED,
 )
-from saccade.server.pricing import Capacity, Cost, Price, Verdict
+from saccade.server.pricing import Capacity, Cost, Kind, Price, Verdict
 
 LARGE_BODY = 65_536
 """Bytes of a body that is taken for a large request until its price is known."""
@@ -67,9 +68,9 @@ class Admission:
     def __init__(self, capacity: Capacity, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
         self._clock = clock
-        self._held = {True: Cost(), False: Cost()}  # by: is it small
-        self._lanes: dict[bool, list[_Waiting]] = {True: [], False: []}
-        self._fetching = {True: 0, False: 0}  # requests whose price is not known yet
+        self._held = dict.fromkeys(Kind, Cost())
+        self._lanes: dict[Kind, list[_Waiting]] = {kind: [] for kind in Kind}
+        self._fetching = {True: 0, False: 0}  # by: is it taken for large; the price is not known
         self._room_bytes = 0  # of requests that are not admitted yet
         self._done: deque[tuple[float, int]] = deque()  # when so many tokens were given back
         self._began = clock()
@@ -77,19 +78,19 @@ class Admission:
     @property
     def in_flight(self) -> Cost:
         """What admitted requests hold together."""
-        return self._held[True] + self._held[False]
+        return sum(self._held.values(), Cost())
 
     @property
     def queued(self) -> int:
         """Requests that fetch their media or wait for their turn."""
-        return sum(self._places(small) for small in (True, False))
+        return sum(self._fetching.values()) + sum(map(len, self._lanes.values()))
 
     def verdict(self, price: Price) -> Verdict:
         """Whether a request of this price would be admitted if it came now. Changes nothing."""
         if refusal := self.capacity.refusal(price):
             return Verdict("never", refusal)
-        small = self.capacity.is_small(price)
-        return Verdict("now" if self._is_next(small, self.capacity.cost(price)) else "later")
+        at_once = self._is_next(self.capacity.kind(price), self.capacity.cost(price))
+        return Verdict("now" if at_once else "later")
 
     def arrive(self, body_bytes: int) -> "Ticket":
         """A ticket for a request of which only the size is known.
@@ -97,7 +98,7 @@ class Admission:
         Raises:
             Overloaded: too many requests wait already.
         """
-        self._refuse_when_full(body_bytes <= LARGE_BODY)
+        self._refuse_when_full(body_bytes > LARGE_BODY)
         self._refuse_bytes(body_bytes)
         return Ticket(self, body_bytes)
 
@@ -106,11 +107,9 @@ class Admission:
         if self._room_bytes and self._room_bytes + more > self.capacity.queued_bytes:
             raise self._overloaded("queue_full", "the requests that wait take too much memory")
 
-    def _places(self, small: bool) -> int:
-        return self._fetching[small] + len(self._lanes[small])
-
-    def _refuse_when_full(self, small: bool) -> None:
-        large_full = not small and self._places(False) >= self.capacity.large_queued
+    def _refuse_when_full(self, large: bool) -> None:
+        places = self._fetching[True] + len(self._lanes[Kind.LARGE])
+        large_full = large and places >= self.capacity.large_queued
         if large_full or self.queued >= self.capacity.queued_requests:
             raise self._overloaded("queue_full", "too many requests are waiting")
 
@@ -135,47 +134,63 @@ class Admission:
 
     def _key(self, cost: Cost) -> float:
         # A request as large as there can be lets pass what comes within half the longest wait.
-        # Media cost the processor more than their tokens say: text goes before any of them.
         share = cost.tokens / self.capacity.total.tokens
-        if cost.media_bytes:
-            share = (1 + share) / 2
         return self._clock() + share * self.capacity.queue_seconds / 2
 
-    def _fits(self, small: bool, cost: Cost) -> bool:
-        if not (self.in_flight + cost).within(self.capacity.total):
+    def _fits(self, kind: Kind, cost: Cost) -> bool:
+        capacity, held, large = self.capacity, self._held, self._lanes[Kind.LARGE]
+        room = capacity.total if kind is Kind.TEXT else capacity.media
+        if not (self.in_flight + cost).within(room):
             return False
-        if not small:
-            return (self._held[False] + cost).within(self.capacity.large)
-        return not self._lanes[False] or (self._held[True] + cost).within(self.capacity.reserve)
+        if kind is Kind.LARGE:
+            # Of sequences, text takes from theirs, so that some are left to small ones.
+            text = Cost(sequences=held[Kind.TEXT].sequences)
+            return (held[kind] + text + cost).within(capacity.large)
+        if kind is Kind.SMALL and large and not (held[kind] + cost).within(capacity.reserve):
+            return False
+        if kind is Kind.TEXT and (large or self._lanes[Kind.SMALL]):
+            sequences = (held[kind] + cost).sequences
+            if sequences > capacity.half_the_sequences:
+                return False
+        return not large or self._leaves_room(cost, large[0].cost)
 
-    def _is_next(self, small: bool, cost: Cost) -> bool:
-        lane = self._lanes[small]
-        return (not lane or self._key(cost) < lane[0].key) and self._fits(small, cost)
+    def _leaves_room(self, cost: Cost, large: Cost) -> bool:
+        """Whether the large request that is next fits beside what is not large, ``cost`` added."""
+        others = self._held[Kind.TEXT] + self._held[Kind.SMALL] + cost
+        if others.within(self.capacity.reserve):
+            return True
+        total = self.capacity.total
+        beside = Cost(total.tokens, self.capacity.large.sequences, total.media_bytes)
+        return (others + large).within(beside)
 
-    def _take(self, small: bool, cost: Cost) -> None:
-        self._held[small] += cost
+    def _is_next(self, kind: Kind, cost: Cost) -> bool:
+        lane = self._lanes[kind]
+        return (not lane or self._key(cost) < lane[0].key) and self._fits(kind, cost)
+
+    def _take(self, kind: Kind, cost: Cost) -> None:
+        self._held[kind] += cost
         ADMITTED.inc()
         IN_FLIGHT_TOKENS.inc(cost.tokens)
 
-    def _give_back(self, small: bool, cost: Cost) -> None:
-        self._held[small] -= cost
+    def _give_back(self, kind: Kind, cost: Cost) -> None:
+        self._held[kind] -= cost
         IN_FLIGHT_TOKENS.dec(cost.tokens)
         now = self._clock()
         self._forget(now)
         self._done.append((now, cost.tokens))
 
     def _admit_waiting(self) -> None:
-        # Large ones first: once one has gone, small ones may have more.
-        for small in (False, True):
-            lane = self._lanes[small]
-            while lane and (lane[0].turn.cancelled() or self._fits(small, lane[0].cost)):
+        # Large ones before small ones: once one has gone, small ones may have more.
+        for kind in (Kind.TEXT, Kind.LARGE, Kind.SMALL):
+            lane = self._lanes[kind]
+            while lane and (lane[0].turn.cancelled() or self._fits(kind, lane[0].cost)):
                 entry = lane[0]
                 if entry.turn.cancelled():  # given up, but it has not run since
                     entry.ticket._stop_waiting()
                     continue
                 del lane[0]
-                self._take(small, entry.cost)
-                entry.ticket._admitted(small, entry.cost)
+                self._take(kind, entry.cost)
+                entry.ticket._admitted(kind, entry.cost)
                 entry.turn.set_result(None)
 
 
@@ -189,11 +204,11 @@ class Ticket:
     def __init__(self, admission: Admission, body_bytes: int) -> None:
         self._admission = admission
         self._bytes = body_bytes
-        self._fetching: bool | None = None  # is it taken for small
-        self._waiting: tuple[bool, _Waiting] | None = None
-        self._held: tuple[bool, Cost] | None = None
+        self._fetching: bool | None = None  # is it taken for large
+        self._waiting: tuple[Kind, _Waiting] | None = None
+        self._held: tuple[Kind, Cost] | None = None
         self._ended = False
-        self.small = True  # known once it is admitted
+        self.kind = Kind.TEXT  # known once it is admitted
         admission._room_bytes += body_bytes
 
     def fetch(self, remote: bool) -> None:
@@ -202,10 +217,10 @@ class Ticket:
         Raises:
             Overloaded: too many requests wait already.
         """
-        small = not remote and self._bytes <= LARGE_BODY
-        self._admission._refuse_when_full(small)
-        self._fetching = small
-        self._admission._fetching[small] += 1
+        large = remote or self._bytes > LARGE_BODY
+        self._admission._refuse_when_full(large)
+        self._fetching = large
+        self._admission._fetching[large] += 1
         QUEUED_REQUESTS.inc()
 
     def receive(self, count: int) -> None:
@@ -236,22 +251,22 @@ class Ticket:
         if refusal := admission.capacity.refusal(price):
             REFUSED.labels(refusal.code).inc()
             raise refusal
-        cost, small = admission.capacity.cost(price), admission.capacity.is_small(price)
-        if admission._is_next(small, cost):
-            admission._take(small, cost)
-            self._admitted(small, cost)
+        cost, kind = admission.capacity.cost(price), admission.capacity.kind(price)
+        if admission._is_next(kind, cost):
+            admission._take(kind, cost)
+            self._admitted(kind, cost)
             ADMISSION_WAIT.observe(0)
             return
-        admission._refuse_when_full(small)
-        await self._wait(small, cost)
+        admission._refuse_when_full(kind is Kind.LARGE)
+        await self._wait(kind, cost)
 
-    async def _wait(self, small: bool, cost: Cost) -> None:
+    async def _wait(self, kind: Kind, cost: Cost) -> None:
         admission = self._admission
         asked = admission._clock()
         turn = asyncio.get_running_loop().create_future()
         entry = _Waiting(admission._key(cost), self, cost, turn)
-        insort(admission._lanes[small], entry, key=lambda waiting: waiting.key)
-        self._waiting = (small, entry)
+        insort(admission._lanes[kind], entry, key=lambda waiting: waiting.key)
+        self._waiting = (kind, entry)
         QUEUED_REQUESTS.inc()
         try:
             async with asyncio.timeout(admission.capacity.queue_seconds):
@@ -288,14 +303,14 @@ class Ticket:
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
-            small, entry = self._waiting
+            kind, entry = self._waiting
             if self._held is None:
-                self._admission._lanes[small].remove(entry)
+                self._admission._lanes[kind].remove(entry)
             self._waiting = None
             QUEUED_REQUESTS.dec()
 
-    def _admitted(self, small: bool, cost: Cost) -> None:
-        self._held = (small, cost)
-        self.small = small
+    def _admitted(self, kind: Kind, cost: Cost) -> None:
+        self._held = (kind, cost)
+        self.kind = kind
         self._stop_waiting()
         self._admission._room_bytes -= self._bytes

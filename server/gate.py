@@ -86,8 +86,7 @@ class Gate(FetchGate):
         )
         await self._ticket.admit(price)
         if self._ordered:
-            # What the next token of everybody waits for: nothing, one picture, a clip.
-            self._body["priority"] = 2 if not self._ticket.small else 1 if media else 0
+            self._body["priority"] = int(self._ticket.kind)
 
 
 def _held_bytes(prepared: Prepared) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Literal
 
 from saccade.server.errors import ApiError
@@ -13,9 +14,17 @@ DEFAULT_ANSWER_TOKENS = 512
 SMALL_PROMPT_TOKENS = 1024
 """A prompt up to this size (text, or a picture of about 800,000 pixels) delays nobody much."""
 
-_RESERVED_PART = 8  # one in so many parts of everything is kept for small requests
+_RESERVED_PART = 8  # one in so many parts of everything is kept for what is not large
 _CHARACTERS_PER_TOKEN = 4  # of English text, about
 _ANSWER_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+class Kind(IntEnum):
+    """Kinds of requests, the first to be served first."""
+
+    TEXT = 0  # a small prompt without media
+    SMALL = 1  # with a picture or two
+    LARGE = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,16 @@ class Capacity:
         return self.total - self.reserve
 
     @property
+    def half_the_sequences(self) -> int:
+        """What text may hold while others wait, and what one request is charged at most."""
+        return max(1, self.total.sequences // 2)
+
+    @property
+    def media(self) -> Cost:
+        """All but the sequences that requests with media leave free for the next text."""
+        return self.total - Cost(sequences=self.reserve.sequences // 2)
+
+    @property
     def large_queued(self) -> int:
         """Places of the queue that large requests may take."""
         return self.queued_requests - self.queued_requests // _RESERVED_PART
@@ -95,13 +114,15 @@ class Capacity:
         """
         return Cost(
             min(price.prompt + price.answers * price.answer, self.large.tokens),
-            min(price.answers, self.large.sequences),
+            min(price.answers, self.half_the_sequences),
             min(price.media_bytes, self.large.media_bytes),
         )
 
-    def is_small(self, price: Price) -> bool:
-        """Whether a request may use what is reserved."""
-        return price.prompt <= SMALL_PROMPT_TOKENS and self.cost(price).within(self.reserve)
+    def kind(self, price: Price) -> Kind:
+        """Small is what fits into the reserve."""
+        if price.prompt > SMALL_PROMPT_TOKENS or not self.cost(price).within(self.reserve):
+            return Kind.LARGE
+        return Kind.SMALL if price.media_bytes else Kind.TEXT
 
     def refusal(self, price: Price) -> ApiError | None:
         """Why a request of this price can never be served; None if it can."""

@@ -1,5 +1,6 @@
-"""Which tests may run beside each other."""
+"""Which tests may run beside each other, and where."""
 
+import os
 from typing import Any
 
 import pytest
@@ -17,3 +18,11 @@ class _ByFolder(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
     """What ``pytest -n 2`` asks."""
     return _ByFolder(config, log)
+
+
+def pytest_configure() -> None:
+    """Each process of ``pytest -n 2`` has a core for its engines: vLLM would bind all to one."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores = sorted(os.sched_getaffinity(0))
+        core = cores[int(worker.removeprefix("gw")) % len(cores)]
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(core))

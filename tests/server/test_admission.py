@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from saccade.server.admission import Admission, Overloaded
 from saccade.server.errors import ApiError
-from saccade.server.pricing import Capacity, Cost, Price, price_request, text_tokens
+from saccade.server.pricing import Capacity, Cost, Kind, Price, price_request, text_tokens
 
 SMALL = Price(prompt=20, answer=30)
 LARGE = Price(prompt=3000, answer=100, visual=2900, media_bytes=1000)
@@ -66,7 +66,7 @@ def test_never_over_budget_and_everything_ends(asked, seed):
             # Those that were let in but have not run since are not in ``held`` yet.
             assert charged.within(admission.in_flight)
             assert admission.in_flight.within(admission.capacity.total)
-            assert admission._held[False].within(admission.capacity.large)
+            assert admission._held[Kind.LARGE].within(admission.capacity.large)
 
         async def one(price: Price) -> None:
             ticket = admission.arrive(choose.randrange(200))
@@ -191,6 +191,87 @@ def test_what_fits_beside_a_dear_one_that_waits_goes_at_once():
         (await dear).release()
         (await late).release()
         assert admission.in_flight == NOTHING
+
+    asyncio.run(run())
+
+
+PICTURE = Price(prompt=60, answer=10, visual=40, media_bytes=100)
+CLIP = Price(prompt=1500, answer=10, visual=1400, media_bytes=500)
+
+
+def test_media_leave_a_sequence_to_the_next_text():
+    async def run() -> None:
+        admission = Admission(capacity())  # 16 sequences
+        tickets = [await admitted(admission, PICTURE) for _ in range(15)]
+        late = waiting(admission, PICTURE)
+        await settle()
+        assert not late.done()
+        tickets.append(await admitted(admission, SMALL))
+        assert tickets[-1].kind is Kind.TEXT
+        tickets.pop(0).release()
+        await settle()
+        assert not late.done(), "the sequence is the next text's"
+        tickets.pop().release()
+        (await late).release()
+        for ticket in tickets:
+            ticket.release()
+        assert admission.in_flight == NOTHING
+
+    asyncio.run(run())
+
+
+def test_of_all_kinds_some_go_on_when_all_come_without_end():
+    """More of each than there is room for: text is first, but none waits for ever."""
+
+    async def run() -> None:
+        admission = Admission(capacity(total=Cost(80_000, 16, 80_000), queued_requests=1000))
+        kinds = {Kind.LARGE: CLIP, Kind.SMALL: PICTURE, Kind.TEXT: SMALL}
+        tasks = {
+            kind: [waiting(admission, price) for _ in range(20)] for kind, price in kinds.items()
+        }
+        ended = dict.fromkeys(Kind, 0)
+        running: list = []
+        for _ in range(400):
+            await settle()
+            for kind, price in kinds.items():
+                running += [task.result() for task in tasks[kind] if task.done()]
+                tasks[kind] = [task for task in tasks[kind] if not task.done()]
+                tasks[kind] += [waiting(admission, price) for _ in range(20 - len(tasks[kind]))]
+            held = {kind: sum(ticket.kind is kind for ticket in running) for kind in Kind}
+            assert held[Kind.TEXT] <= 8
+            oldest = running.pop(0)
+            ended[oldest.kind] += 1
+            oldest.release()
+        assert ended[Kind.TEXT] >= 150
+        assert ended[Kind.LARGE] >= 100
+        assert ended[Kind.SMALL] >= 20
+        for kind in Kind:
+            for task in tasks[kind]:
+                task.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_request_for_everything_is_let_in_between_texts():
+    """It waits for those before it only, though text comes without end."""
+
+    async def run() -> None:
+        admission = Admission(capacity(queued_requests=1000))
+        everything = Price(prompt=7000, answer=100, answers=16, visual=5000, media_bytes=70_000)
+        texts = [await admitted(admission, SMALL) for _ in range(16)]
+        large = waiting(admission, everything)
+        more = [waiting(admission, SMALL) for _ in range(30)]
+        for _ in range(40):
+            await settle()
+            texts += [task.result() for task in more if task.done()]
+            more = [task for task in more if not task.done()]
+            if large.done():
+                break
+            texts.pop(0).release()
+        assert large.done()
+        assert len(more) >= 15
+        for task in more:
+            task.cancel()
 
     asyncio.run(run())
 
