@@ -20,7 +20,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp")
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
 
 class Extension(NamedTuple):
@@ -84,26 +84,36 @@ def build() -> Path:
         raise RuntimeError("there is no C++ compiler (c++, g++ or $CXX)")
     for old in _FOLDER.glob("cpu-*.so"):
         old.unlink()
-    capability = torch.backends.cpu.get_cpu_capability()
-    command = [
-        compiler,
-        *_FLAGS,
-        f"-DCPU_CAPABILITY={capability}",
-        f"-DCPU_CAPABILITY_{capability}",
-        *(f"-isystem{folder}" for folder in include_paths()),
-        *(str(_FOLDER / name) for name in _SOURCES),
-        *(f"-L{folder}" for folder in library_paths()),
-        "-ltorch_cpu",
-        "-lc10",
-        "-o",
-    ]
     # Whoever finds the file finds all of it.
     unfinished = file.with_suffix(f".{os.getpid()}")
-    finished = subprocess.run([*command, str(unfinished)], capture_output=True, text=True)  # noqa: S603
+    command = [
+        *compile_command(compiler, torch.backends.cpu.get_cpu_capability(), "native"),
+        *(f"-L{folder}" for folder in library_paths()),
+        *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
+    ]
+    finished = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     if finished.returncode != 0:
         raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
     unfinished.rename(file)
     return file
+
+
+def compile_command(compiler: str, capability: str, architecture: str) -> list[str]:
+    """What compiles it.
+
+    Args:
+        capability: PyTorch's name of the vectors it is written for: ``AVX2``, ``AVX512``...
+        architecture: the compiler's name of the processor.
+    """
+    return [
+        compiler,
+        *_FLAGS,
+        f"-march={architecture}",
+        f"-DCPU_CAPABILITY={capability}",
+        f"-DCPU_CAPABILITY_{capability}",
+        *(f"-isystem{folder}" for folder in include_paths()),
+        *(str(_FOLDER / name) for name in _SOURCES),
+    ]
 
 
 def _library() -> Path:

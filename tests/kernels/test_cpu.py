@@ -1,5 +1,7 @@
 """The forms for the CPU against float64, beside what vLLM's tower calls there."""
 
+import shutil
+import subprocess
 from itertools import pairwise
 
 import pytest
@@ -152,3 +154,15 @@ def test_the_plain_form_tells_the_truth():
     stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
     ours = reference.window_attention(qkv, cos, sin, borders, longest)
     assert (ours - truth).abs().max() <= 1.25 * stock
+
+
+@pytest.mark.parametrize(
+    ("capability", "architecture"), [("AVX2", "haswell"), ("AVX512", "cooperlake")]
+)
+def test_it_compiles_for_processors_other_than_this_one(capability: str, architecture: str):
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    command = cpu_extension.compile_command(compiler, capability, architecture)
+    checked = subprocess.run([*command, "-fsyntax-only"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr[-2000:]
