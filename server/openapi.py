@@ -132,7 +132,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 "description": _ERROR_STATUSES[status],
                 "content": {"application/json": {"schema": _reference("Error")}},
             }
-    for path, schema in {**answers, "/v1/vision/plan": _reference("VisionPlan")}.items():
+    whole: dict[str, Any] = {**answers, "/v1/vision/plan": _reference("VisionPlan")}
+    for path, schema in whole.items():
         (operation,) = document["paths"][path].values()
         content = operation["responses"]["200"]["content"]
         if path in _WITH_MEDIA:
