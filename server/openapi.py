@@ -151,8 +151,8 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
     for name in _REFUSED:
         properties.pop(name, None)
     if "messages" in properties:
-        items = _reference("MediaMessage")
-        properties["messages"] = {"type": "array", "items": items, "minItems": 1}
+        message = _reference("MediaMessage")
+        properties["messages"] = {"type": "array", "items": message, "minItems": 1}
     if "prompt" in properties:
         schema["required"] = sorted({*schema.get("required", ()), "prompt"})
     if "input" in properties:
