@@ -153,7 +153,7 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
     if "messages" in properties:
         message = _reference("MediaMessage")
         properties["messages"] = {"type": "array", "items": message, "minItems": 1}
-    if "prompt" in properties:
+    elif "input" not in properties and "prompt" in properties:
         schema["required"] = sorted({*schema.get("required", ()), "prompt"})
     if "input" in properties:
         items = {"type": "array", "items": {"type": "object"}}
@@ -161,7 +161,7 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
             "anyOf": [{"type": "string"}, items],
             "description": "text, or items; messages are those of `MediaMessage`",
         }
-    if "stream" in properties and "prompt" not in properties:
+    if "stream" in properties and not properties.keys().isdisjoint({"messages", "input"}):
         properties["vision"] = _reference("VisionOptions")
     return schema
 

@@ -51,6 +51,15 @@ def test_every_route_that_is_posted_to_has_a_body_and_its_errors(document):
         assert {"200", "400", "401", "404", "413", "415", "503"} <= set(operation["responses"])
 
 
+def test_vision_is_asked_for_where_media_are(document):
+    takers = {
+        name
+        for name, schema in document["components"]["schemas"].items()
+        if "vision" in schema.get("properties", {}) and name.endswith("Request")
+    }
+    assert takers == {"ChatCompletionRequest", "ResponsesRequest"}
+
+
 def test_every_control_is_described(document):
     part = document["components"]["schemas"]["VideoPart"]["properties"]
     inside = part["video_url"]["anyOf"][1]["properties"]
