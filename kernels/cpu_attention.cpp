@@ -70,6 +70,13 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t ld_c, bool add, const flo
   at::native::cpublas::brgemm(m, n, k, k, n, ld_c, add, a, b, c, /*is_vnni=*/false);
 }
 
+// Asks for numbers that will be read soon.
+template <typename T>
+inline void prefetch(const T* numbers, int64_t count) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += line) __builtin_prefetch(numbers + i);
+}
+
 // Where element (row, column) of a right-hand matrix with `columns` columns is kept.
 template <typename T>
 inline int64_t packed(int64_t row, int64_t column, int64_t columns) {
@@ -144,6 +151,10 @@ struct Attention {
                  space.row.data());
         } else {
           std::fill(space.row.begin(), space.row.end(), P(0));
+        }
+        // A head's numbers lie in small pieces, a token apart: too far for the processor to guess.
+        for (int64_t part = 0; exists && head + 1 < heads && part < 3; ++part) {
+          prefetch(at(token, part, head + 1), head_dim);
         }
         const S* value = exists ? at(token, 2, head) : nullptr;
         for (int64_t d = 0; d < head_dim; ++d) {
