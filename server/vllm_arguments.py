@@ -35,7 +35,7 @@ _DEFAULTS = {
     # vLLM's 0 kills the engine's processes before they can give back shared memory. By the time
     # this one counts, our own drain has left them without requests.
     "shutdown_timeout": 10,
-    # Small requests come before large ones in the engine too; see `priority_of`.
+    # Text comes first in the engine too, then small requests; see `gate`.
     "scheduling_policy": "priority",
 }
 
