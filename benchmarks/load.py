@@ -16,7 +16,6 @@ import httpx
 
 from saccade.benchmarks.workloads import Request
 
-_CONNECT_SECONDS = 10.0
 _DONE = "[DONE]"
 
 
@@ -73,9 +72,8 @@ async def run_load(
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    waits = httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, limits=limits, timeout=waits
+        base_url=url, headers=headers, limits=limits, timeout=timeout_seconds
     ) as client:
 
         async def caller() -> None:
