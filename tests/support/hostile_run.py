@@ -47,7 +47,8 @@ def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Out
     (folder / "cases").mkdir()
     for name, data in cases.items():
         (folder / "cases" / f"{name}.{kind}").write_bytes(data)
-    outcomes = finish(start(folder, "files", str(folder / "cases")), folder)
+    child = start(folder, "files", str(folder / "cases"), own_pages=kind == "image")
+    outcomes = finish(child, folder)
     assert outcomes.keys() == cases.keys()
     return outcomes
 
@@ -67,18 +68,18 @@ def served_cuts(whole: dict[str, bytes], kind: str, folder: Path) -> dict[str, s
     }
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, *arguments: str, own_pages: bool = False) -> subprocess.Popen[bytes]:
     """Starts the child; its temporary files would lie in ``folder/temporary``.
 
-    Its malloc gives every large buffer pages of its own, which go when it is freed: what is
-    measured is what a case holds, not what glibc had kept or could not use again.
+    Args:
+        own_pages: its malloc gives every large buffer pages of its own, which go when it is freed:
+            what is measured is what a case holds, not what glibc had kept or could not use again.
+            It takes time for every page.
     """
     (folder / "temporary").mkdir()
-    environment = {
-        **os.environ,
-        "TMPDIR": str(folder / "temporary"),
-        "MALLOC_MMAP_THRESHOLD_": str(256 * 2**10),
-    }
+    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+    if own_pages:
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(256 * 2**10)
     with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-X", "faulthandler", str(CHILD), *arguments],
