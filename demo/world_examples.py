@@ -35,7 +35,6 @@ from saccade.demo.world_questions import (
     see_text,
 )
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.image import resize
 from saccade.media.plan import (
     PixelLimits,
     VideoPlan,
@@ -44,6 +43,7 @@ from saccade.media.plan import (
     plan_image,
     plan_video,
 )
+from saccade.media.resize import resize
 
 GEOMETRY = VisionGeometry()
 UNIT = GEOMETRY.factor  # pixels along one merged token, a cell

@@ -1,4 +1,4 @@
-"""Compiled forms for the CPU, of attention and the layers around it: built where they run.
+"""Compiled forms for the CPU, of attention, layers and resizing: built where they run.
 
 ``python -m saccade.kernels.cpu_extension`` builds them with the machine's C++ compiler, for the
 machine's processor. The file's name says what it was built from and for, so that a stale one, or
@@ -19,7 +19,7 @@ import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp")
+_SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp")
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
 
@@ -27,8 +27,8 @@ class Extension(NamedTuple):
     """What there is of it.
 
     Attributes:
-        operations: ``attention(qkv, cos, sin, borders, bfloat16_products)`` and the layers of
-            ``cpu_layers.cpp``; None if there are none.
+        operations: ``attention(qkv, cos, sin, borders, bfloat16_products)``, the layers of
+            ``cpu_layers.cpp`` and ``resize(pixels, out)``; None if there are none.
         reason: Why it is, or is not, there.
     """
 
@@ -98,12 +98,15 @@ def build() -> Path:
     return file
 
 
-def compile_command(compiler: str, capability: str, architecture: str) -> list[str]:
+def compile_command(
+    compiler: str, capability: str, architecture: str, sources: tuple[str, ...] = _SOURCES
+) -> list[str]:
     """What compiles it.
 
     Args:
         capability: PyTorch's name of the vectors it is written for: ``AVX2``, ``AVX512``...
         architecture: the compiler's name of the processor.
+        sources: files of this folder.
     """
     return [
         compiler,
@@ -112,7 +115,7 @@ def compile_command(compiler: str, capability: str, architecture: str) -> list[s
         f"-DCPU_CAPABILITY={capability}",
         f"-DCPU_CAPABILITY_{capability}",
         *(f"-isystem{folder}" for folder in include_paths()),
-        *(str(_FOLDER / name) for name in _SOURCES),
+        *(str(_FOLDER / name) for name in sources),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Encoded image -> upright RGB raster, resized exactly as the reference processor resizes.
+"""Encoded image -> upright RGB raster.
 
 JPEG, PNG, WebP, GIF (first frame) and BMP. The size is read from the header and checked before
 anything is decoded. No process-wide state of PIL is read or changed.
@@ -9,9 +9,7 @@ from io import BytesIO
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
-import torch
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -25,8 +23,7 @@ from PIL import (
 
 from saccade.media.errors import DecodeError, LimitError
 from saccade.media.markers import has_many_scans, png_chunks
-
-Pixels = npt.NDArray[np.uint8]
+from saccade.media.resize import Pixels
 
 # PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
 MAX_IMAGE_PIXELS = 178_956_970
@@ -183,27 +180,6 @@ def to_rgb(image: Image.Image) -> Pixels:
             image = image.convert("L")
         image = image.convert("RGB")
     return np.array(image)  # a copy: torch wants memory it may write to
-
-
-def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Antialiased bicubic resize of uint8 RGB [..., H, W, 3] to [..., height, width, 3].
-
-    Bit-equal to torchvision's v2 resize, which the reference processor uses. Runs on the calling
-    thread alone. Returns ``pixels`` itself when the size is right already.
-    """
-    *leading, old_height, old_width, channels = pixels.shape
-    if (old_height, old_width) == (height, width):
-        return pixels
-    pixels = np.ascontiguousarray(pixels)
-    if not pixels.flags.writeable:
-        pixels = pixels.copy()
-    # [N, 3, H, W] as a view of HWC memory, which is torch's channels_last: no copy in, none out.
-    batch = torch.from_numpy(pixels).view(-1, old_height, old_width, channels).permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(
-        batch, size=(height, width), mode="bicubic", antialias=True, align_corners=False
-    )
-    result: Pixels = resized.permute(0, 2, 3, 1).contiguous().numpy()
-    return result.reshape(*leading, height, width, channels)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

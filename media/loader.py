@@ -23,7 +23,7 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.cores import usable_cores, yield_processor
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher, Received, anything
-from saccade.media.image import Pixels, decode_image, read_header, resize
+from saccade.media.image import decode_image, read_header
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import (
     ImagePlan,
@@ -37,6 +37,7 @@ from saccade.media.plan import (
     plan_video,
 )
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
+from saccade.media.resize import Pixels, resize
 from saccade.media.scratch import Scratch
 from saccade.media.stages import Observer, ignore, timed
 from saccade.media.video import load_video, probe_video

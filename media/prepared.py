@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from saccade.media.controls import VideoControls
-from saccade.media.image import Pixels
 from saccade.media.plan import ImagePlan, VideoPlan, VideoSource
+from saccade.media.resize import Pixels
 
 
 @dataclass(frozen=True)

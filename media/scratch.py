@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from saccade.media.image import Pixels
+from saccade.media.resize import Pixels
 
 # Of one thread: three bytes a pixel of a 16-megapixel picture.
 _MOST_KEPT = 48 * 2**20

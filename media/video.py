@@ -30,10 +30,11 @@ from PIL import Image
 from saccade.media.boxes import check_boxes
 from saccade.media.elements import check_elements
 from saccade.media.errors import DecodeError, LimitError, MediaError
-from saccade.media.image import Pixels, resize, to_rgb
+from saccade.media.image import to_rgb
 from saccade.media.limits import MediaLimits
 from saccade.media.packets import decode_scheduled, has_stamps, read_packets, schedule
 from saccade.media.plan import VideoPlan, VideoSource
+from saccade.media.resize import Pixels, resize
 from saccade.media.times import frame_times
 
 # Decoders, by FFmpeg's names; anything more exotic is not worth the risk.

@@ -20,7 +20,7 @@ from vllm.multimodal.parse import (
 )
 
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.image import resize, to_rgb
+from saccade.media.image import to_rgb
 from saccade.media.plan import (
     PixelLimits,
     VideoPlan,
@@ -28,6 +28,7 @@ from saccade.media.plan import (
     plan_image,
 )
 from saccade.media.prepared import PlannedImage, PlannedVideo
+from saccade.media.resize import resize
 from saccade.media.sampling import frame_count, frame_indices
 from saccade.media.sizes import smart_resize
 

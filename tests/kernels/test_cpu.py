@@ -157,7 +157,7 @@ def test_the_plain_form_tells_the_truth():
 
 
 @pytest.mark.parametrize(
-    ("capability", "architecture"), [("AVX2", "haswell"), ("AVX512", "cooperlake")]
+    ("capability", "architecture"), [("AVX2", "haswell"), ("AVX512", "sapphirerapids")]
 )
 def test_it_compiles_for_processors_other_than_this_one(capability: str, architecture: str):
     compiler = shutil.which("c++")

@@ -1,9 +1,7 @@
 """Pictures: upright, on white, bit-equal to the reference's resize; bad bytes are told apart."""
 
 import io
-import random
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from media_samples import noise
 from PIL import Image, ImageOps
 
 from saccade.media.errors import DecodeError, LimitError, MediaError
-from saccade.media.image import MAX_IMAGE_PIXELS, decode_image, read_header, resize, to_rgb
+from saccade.media.image import MAX_IMAGE_PIXELS, decode_image, read_header, to_rgb
+from saccade.media.resize import resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -26,69 +26,10 @@ def image_size(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, in
     return header.width, header.height
 
 
-def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Noise on a slope: hard edges in both directions and the whole range of values."""
-    chance = np.random.default_rng(seed)
-    slope = np.linspace(0, 255, width)[None, :, None]
-    pixels = slope * 0.5 + chance.integers(0, 256, (height, width, channels)) * 0.5
-    return pixels.astype(np.uint8)
-
-
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     output = io.BytesIO()
     image.save(output, kind, **options)
     return output.getvalue()
-
-
-def test_resize_is_bit_equal_to_torchvision(reference: Callable[..., Any], tmp_path: Path) -> None:
-    chance = random.Random(5)
-    shapes = [
-        ((480, 640), (476, 644)),  # nearly equal
-        ((480, 640), (480, 644)),  # one side kept
-        ((33, 35), (280, 308)),  # up
-        ((1080, 1920), (364, 644)),  # down
-        ((1500, 8), (5600, 28)),  # tall
-        ((7, 1399), (28, 5600)),  # wide
-        ((1, 1), (56, 56)),
-        ((1, 200), (28, 4004)),
-        ((28, 28), (28, 28)),
-        ((2003, 1501), (28, 28)),  # far down
-    ]
-    for _ in range(90):
-        old = (chance.randint(1, 700), chance.randint(1, 700))
-        shapes.append((old, (28 * chance.randint(1, 25), 28 * chance.randint(1, 25))))
-    pictures = {f"a{n}": noise(*old, seed=n) for n, (old, _) in enumerate(shapes)}
-    sizes = {f"a{n}": new for n, (_, new) in enumerate(shapes)}
-    given_file, answer_file = tmp_path / "given.npz", tmp_path / "answer.npz"
-    np.savez(given_file, **{name: pixels.transpose(2, 0, 1) for name, pixels in pictures.items()})
-    assert reference("resize", input=str(given_file), output=str(answer_file), sizes=sizes)
-    with np.load(answer_file) as answers:
-        for name, pixels in pictures.items():
-            ours = resize(pixels, *sizes[name])
-            assert ours.dtype == np.uint8
-            np.testing.assert_array_equal(ours, answers[name].transpose(1, 2, 0), err_msg=name)
-
-
-def test_resize_of_a_batch_equals_resize_of_each() -> None:
-    clip = np.stack([noise(50, 70, seed=seed) for seed in range(6)]).reshape(2, 3, 50, 70, 3)
-    whole = resize(clip, 28, 84)
-    assert whole.shape == (2, 3, 28, 84, 3)
-    for row in range(2):
-        for column in range(3):
-            np.testing.assert_array_equal(whole[row, column], resize(clip[row, column], 28, 84))
-
-
-def test_resize_takes_views_and_leaves_them_alone() -> None:
-    pixels = noise(60, 80)
-    kept = pixels.copy()
-    turned = np.rot90(pixels)  # negative strides
-    np.testing.assert_array_equal(resize(turned, 28, 28), resize(turned.copy(), 28, 28))
-    pixels.setflags(write=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        resize(pixels, 28, 28)
-    np.testing.assert_array_equal(pixels, kept)
-    assert resize(pixels, 60, 80) is pixels
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -17,11 +17,12 @@ from PIL import Image
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import ControlError, DecodeError, FetchError, LimitError
 from saccade.media.fetch import FetchPolicy
-from saccade.media.image import decode_image, resize
+from saccade.media.image import decode_image
 from saccade.media.limits import MediaLimits
 from saccade.media.loader import MediaLoader
 from saccade.media.plan import PixelLimits, VisionGeometry, listed_frame_size, plan_image
 from saccade.media.prepared import PlannedImage
+from saccade.media.resize import resize
 
 GEOMETRY = VisionGeometry()
 PARAM = "messages[0].content[1]"

@@ -9,9 +9,10 @@ from PIL import Image
 
 from saccade.media.controls import ImageControls
 from saccade.media.fetch import FetchPolicy
-from saccade.media.image import decode_image, resize
+from saccade.media.image import decode_image
 from saccade.media.loader import MediaLoader
 from saccade.media.plan import PixelLimits, VisionGeometry
+from saccade.media.resize import resize
 from saccade.media.scratch import Scratch
 
 

@@ -19,6 +19,14 @@ STAMPED = [
 ]
 
 
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Noise on a slope: hard edges in both directions and the whole range of values."""
+    chance = np.random.default_rng(seed)
+    slope = np.linspace(0, 255, width)[None, :, None]
+    pixels = slope * 0.5 + chance.integers(0, 256, (height, width, channels)) * 0.5
+    return pixels.astype(np.uint8)
+
+
 def raster(seed: int, frames: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """uint8 ``[frames, height, width, 3]``: moving colour gradients, a moving square and noise."""
     random = np.random.default_rng(seed)

@@ -1,0 +1,339 @@
+// Antialiased bicubic resize of RGB bytes on the calling thread, equal to PyTorch's to the bit.
+//
+// The same arithmetic in the same places: weights of 16 bits as PyTorch scales and rounds them,
+// rows first, rounded to bytes, then columns. What differs is the order of the work. A resized row
+// stays in the nearest cache until the columns are done with it, and along a row eight bytes of the
+// result are made at a time, whichever pixels and channels they belong to: a table says which bytes
+// of the source meet which weights.
+
+#include <ATen/core/Tensor.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int64_t kChannels = 3;
+
+}  // namespace
+
+#ifdef __AVX2__
+#include <immintrin.h>
+
+namespace {
+
+// Vectors of bytes, of 16 bits and of 32. Packing and unpacking stay within 128 bits, as the
+// instructions do.
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+using Vec = __m512i;
+Vec load(const void* from) { return _mm512_loadu_si512(from); }
+void store(void* to, Vec x) { _mm512_storeu_si512(to, x); }
+Vec zeros() { return _mm512_setzero_si512(); }
+Vec splat(int32_t x) { return _mm512_set1_epi32(x); }
+Vec shift(Vec x, __m128i by) { return _mm512_sra_epi32(x, by); }
+// sums[i] += a[2i] * b[2i] + a[2i + 1] * b[2i + 1], of 16 bits to 32.
+Vec add_products(Vec sums, Vec a, Vec b) { return _mm512_dpwssd_epi32(sums, a, b); }
+Vec to_16(Vec a, Vec b) { return _mm512_packs_epi32(a, b); }
+Vec to_8(Vec a, Vec b) { return _mm512_packus_epi16(a, b); }
+Vec low(Vec a, Vec b) { return _mm512_unpacklo_epi8(a, b); }
+Vec high(Vec a, Vec b) { return _mm512_unpackhi_epi8(a, b); }
+// The bytes of four packed vectors of sums, in order.
+Vec in_order(Vec x) {
+  return _mm512_permutexvar_epi32(
+      _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+}
+// What one load serves: so many bytes of the result, from so many of the source.
+constexpr int64_t kServed = 16, kWindow = 64;
+Vec pick(const uint8_t* row, const int32_t* from, const uint8_t* places) {
+  return _mm512_maskz_permutexvar_epi8(0x5555555555555555, load(places), load(row + from[0]));
+}
+#else
+using Vec = __m256i;
+Vec load(const void* from) { return _mm256_loadu_si256(static_cast<const Vec*>(from)); }
+void store(void* to, Vec x) { _mm256_storeu_si256(static_cast<Vec*>(to), x); }
+Vec zeros() { return _mm256_setzero_si256(); }
+Vec splat(int32_t x) { return _mm256_set1_epi32(x); }
+Vec shift(Vec x, __m128i by) { return _mm256_sra_epi32(x, by); }
+Vec add_products(Vec sums, Vec a, Vec b) {
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+}
+Vec to_16(Vec a, Vec b) { return _mm256_packs_epi32(a, b); }
+Vec to_8(Vec a, Vec b) { return _mm256_packus_epi16(a, b); }
+Vec low(Vec a, Vec b) { return _mm256_unpacklo_epi8(a, b); }
+Vec high(Vec a, Vec b) { return _mm256_unpackhi_epi8(a, b); }
+Vec in_order(Vec x) {
+  return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+constexpr int64_t kServed = 4, kWindow = 16;
+Vec pick(const uint8_t* row, const int32_t* from, const uint8_t* places) {
+  const Vec bytes = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(row + from[1]),
+                                        reinterpret_cast<const __m128i*>(row + from[0]));
+  return _mm256_shuffle_epi8(bytes, load(places));
+}
+#endif
+
+constexpr int64_t kBlock = sizeof(Vec);      // bytes of a row that are made at once
+constexpr int64_t kGroup = kBlock / 4;       // those that one vector of sums holds
+constexpr int64_t kLoads = kGroup / kServed;  // that a vector of sums takes
+constexpr int64_t kRows = 4;  // rows that are resized at once, while a piece of the table is near
+
+// Keys' cubic convolution with a = -1/2.
+double cubic(double x) {
+  x = std::abs(x);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return 0;
+}
+
+// What one side's pixels are made of: out[i] = sum over t of weights[i * taps + t] * in[first[i] + t],
+// in units of 2^-precision.
+struct Side {
+  int64_t in = 0, out = 0, taps = 0;  // taps: an even number, of weights that may be zero
+  int precision = 0;
+  std::vector<int64_t> first, counts;
+  std::vector<int16_t> weights;
+
+  Side() = default;
+
+  Side(int64_t in, int64_t out) : in(in), out(out), first(out), counts(out) {
+    const double scale = double(in) / double(out);
+    const double support = 2 * std::max(scale, 1.0), shrink = scale >= 1 ? 1 / scale : 1.0;
+    const int64_t most = int64_t(std::ceil(support)) * 2 + 1;
+    taps = (most + 1) / 2 * 2;
+    std::vector<double> exact(out * taps, 0.0);
+    double largest = 0;
+    for (int64_t i = 0; i < out; ++i) {
+      const double center = scale * (double(i) + 0.5);
+      first[i] = std::max<int64_t>(int64_t(center - support + 0.5), 0);
+      counts[i] = std::min(std::min(int64_t(center + support + 0.5), in) - first[i], most);
+      double* row = &exact[i * taps], total = 0;
+      for (int64_t t = 0; t < counts[i]; ++t) {
+        total += row[t] = cubic((double(t + first[i]) - center + 0.5) * shrink);
+      }
+      for (int64_t t = 0; t < counts[i]; ++t) {
+        if (total != 0) row[t] /= total;
+        largest = std::max(largest, row[t]);
+      }
+    }
+    while (precision < 22 && int(0.5 + largest * (2 << precision)) < 1 << 15) ++precision;
+    weights.resize(exact.size());
+    std::transform(exact.begin(), exact.end(), weights.begin(), [this](double weight) {
+      const double scaled = weight * (1 << precision);
+      return int16_t(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+    });
+    const int64_t used = *std::max_element(counts.begin(), counts.end());
+    narrow((used + 1) / 2 * 2);
+  }
+
+ private:
+  // Leave out the columns of weights that no pixel has.
+  void narrow(int64_t used) {
+    for (int64_t i = 0; i < out; ++i) {
+      std::copy_n(&weights[i * taps], used, &weights[i * used]);
+    }
+    taps = used;
+  }
+};
+
+// For a group of bytes of a row and two taps: where the source's bytes are, which of those meet
+// which weight.
+struct alignas(64) Step {
+  uint8_t places[kBlock];  // of bytes that become 16 bits: every second is for a zero
+  int16_t weights[kBlock / 2];
+  int32_t from[kLoads];
+};
+
+// The table of a row: [groups, pairs of taps].
+struct Row {
+  Side side;
+  int64_t blocks = 0;
+  std::vector<Step> steps;
+  bool fits = false;  // what a load serves comes from within its window
+
+  Row() = default;
+
+  explicit Row(const Side& side)
+      : side(side), blocks((side.out * kChannels + kBlock - 1) / kBlock) {
+    const int64_t pairs = side.taps / 2, groups = blocks * kBlock / kGroup;
+    fits = side.in * kChannels >= kWindow;
+    steps.resize(groups * pairs);
+    for (int64_t group = 0; fits && group < groups; ++group) {
+      for (int64_t pair = 0; pair < pairs; ++pair) {
+        for (int64_t load = 0; load < kLoads; ++load) {
+          fill(steps[group * pairs + pair], group * kGroup + load * kServed, load, pair * 2);
+        }
+      }
+    }
+  }
+
+ private:
+  void fill(Step& step, int64_t byte, int64_t load, int64_t tap) {
+    int64_t lowest = side.in * kChannels - kWindow, places[2 * kServed];
+    for (int64_t i = 0; i < 2 * kServed; ++i) {
+      const int64_t pixel = (byte + i / 2) / kChannels, channel = (byte + i / 2) % kChannels;
+      const int64_t t = tap + i % 2;
+      const bool is_there = pixel < side.out && t < side.counts[pixel];
+      places[i] = is_there ? (side.first[pixel] + t) * kChannels + channel : -1;
+      step.weights[load * 2 * kServed + i] = is_there ? side.weights[pixel * side.taps + t] : 0;
+      if (is_there) lowest = std::min(lowest, places[i]);
+    }
+    step.from[load] = int32_t(lowest);
+    for (int64_t i = 0; i < 2 * kServed; ++i) {
+      const int64_t place = std::max<int64_t>(places[i] - lowest, 0);  // weight 0 where none is
+      fits = fits && place < kWindow;
+      step.places[(load * 2 * kServed + i) * 2] = uint8_t(place);
+      step.places[(load * 2 * kServed + i) * 2 + 1] = 0x80;
+    }
+  }
+};
+
+Vec to_bytes(Vec a, Vec b, Vec c, Vec d, int precision) {
+  const __m128i by = _mm_cvtsi32_si128(precision);
+  return to_8(to_16(shift(a, by), shift(b, by)), to_16(shift(c, by), shift(d, by)));
+}
+
+// Resize `count` rows along themselves; each has room for whole blocks.
+void resize_rows(const Row& row, const uint8_t* const* from, uint8_t* const* to, int64_t count) {
+  const int64_t pairs = row.side.taps / 2;
+  const Vec half = splat(1 << (row.side.precision - 1));
+  for (int64_t block = 0; block < row.blocks; ++block) {
+    for (int64_t r = 0; r < count; ++r) {
+      const uint8_t* source = from[r];
+      const auto sums = [&](int64_t group) {
+        const Step* step = &row.steps[(block * 4 + group) * pairs];
+        Vec sum = half;
+        for (int64_t pair = 0; pair < pairs; ++pair, ++step) {
+          sum = add_products(sum, pick(source, step->from, step->places), load(step->weights));
+        }
+        return sum;
+      };
+      const Vec bytes = to_bytes(sums(0), sums(1), sums(2), sums(3), row.side.precision);
+      store(to[r] + block * kBlock, in_order(bytes));
+    }
+  }
+}
+
+// One row of the result from the rows that its pixels are made of; `size` bytes of it.
+void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uint8_t* to,
+                    int64_t size) {
+  const int16_t* weights = &side.weights[y * side.taps];
+  const Vec half = splat(1 << (side.precision - 1)), zero = zeros();
+  for (int64_t x = 0; x < size; x += kBlock) {
+    Vec a = half, b = half, c = half, d = half;
+    for (int64_t t = 0; t < side.taps; t += 2) {
+      const Vec both =
+          splat(int32_t(uint16_t(weights[t]) | uint32_t(uint16_t(weights[t + 1])) << 16));
+      const Vec upper = load(rows[t] + x), lower = load(rows[t + 1] + x);
+      const Vec first = low(upper, lower), second = high(upper, lower);
+      a = add_products(a, low(first, zero), both);
+      b = add_products(b, high(first, zero), both);
+      c = add_products(c, low(second, zero), both);
+      d = add_products(d, high(second, zero), both);
+    }
+    const Vec bytes = to_bytes(a, b, c, d, side.precision);
+    if (x + kBlock <= size) {
+      store(to + x, bytes);
+    } else {
+      uint8_t rest[kBlock];
+      store(rest, bytes);
+      std::memcpy(to + x, rest, size - x);
+    }
+  }
+}
+
+// The last table of this thread: the next frame of a clip has the same size.
+template <typename Table, typename Make>
+const Table& kept(Table& table, const Side& side, int64_t in, int64_t out, Make make) {
+  if (side.in != in || side.out != out) table = make(Side(in, out));
+  return table;
+}
+
+// [height, width, 3] bytes to [new_height, new_width, 3]; false where a row does not fit the table.
+bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* to,
+                  int64_t new_height, int64_t new_width) {
+  thread_local Row last_row;
+  thread_local Side last_column;
+  const Row& row = kept(last_row, last_row.side, width, new_width, [](Side s) { return Row(s); });
+  const Side& column = kept(last_column, last_column, height, new_height, [](Side s) { return s; });
+  if (!row.fits) return false;
+
+  // Resized rows, in a ring that holds those of one row of the result and those made at once.
+  const int64_t room = row.blocks * kBlock, size = new_width * kChannels;
+  const int64_t places = (column.taps + kRows - 1) / kRows * kRows + kRows;
+  std::vector<uint8_t> ring(places * room);
+  std::vector<const uint8_t*> rows(column.taps);
+  int64_t made = 0;
+  for (int64_t y = 0; y < new_height; ++y) {
+    const int64_t first = column.first[y], end = first + column.counts[y];
+    made = std::max(made, first / kRows * kRows);
+    for (; made < end; made += kRows) {
+      const uint8_t* sources[kRows];
+      uint8_t* results[kRows];
+      const int64_t count = std::min(kRows, height - made);
+      for (int64_t r = 0; r < count; ++r) {
+        sources[r] = from + (made + r) * width * kChannels;
+        results[r] = &ring[(made + r) % places * room];
+      }
+      if (width == new_width) {
+        for (int64_t r = 0; r < count; ++r) std::memcpy(results[r], sources[r], size);
+      } else {
+        resize_rows(row, sources, results, count);
+      }
+    }
+    for (int64_t t = 0; t < column.taps; ++t) {
+      rows[t] = &ring[std::min(first + t, end - 1) % places * room];  // weights behind are zero
+    }
+    if (height == new_height) {
+      std::memcpy(to + y * size, &ring[y % places * room], size);
+    } else {
+      resize_columns(column, y, rows.data(), to + y * size, size);
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+#else
+
+namespace {
+
+bool resize_image(const uint8_t*, int64_t, int64_t, uint8_t*, int64_t, int64_t) { return false; }
+
+}  // namespace
+
+#endif
+
+namespace {
+
+// False where it cannot be done here: the processor has no AVX2, or a row is too short or shrinks
+// too much for the table.
+bool resize(const at::Tensor& pixels, at::Tensor& out) {
+  for (const at::Tensor& x : {pixels, out}) {
+    TORCH_CHECK(x.dim() == 4 && x.size(3) == kChannels && x.is_contiguous() && x.dtype() == at::kByte,
+                "pixels and out must be contiguous uint8 [N, H, W, 3]");
+  }
+  TORCH_CHECK(pixels.size(0) == out.size(0) && pixels.numel() > 0 && out.numel() > 0,
+              "pixels and out must hold equally many pictures, none empty");
+  const auto *from = pixels.const_data_ptr<uint8_t>();
+  auto* to = out.data_ptr<uint8_t>();
+  for (int64_t i = 0; i < pixels.size(0); ++i) {
+    if (!resize_image(from + i * pixels.stride(0), pixels.size(1), pixels.size(2),
+                      to + i * out.stride(0), out.size(1), out.size(2))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(saccade_cpu, m) {
+  m.def("resize(Tensor pixels, Tensor(a!) out) -> bool");
+}
+
+TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) { m.impl("resize", resize); }
