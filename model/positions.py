@@ -49,20 +49,22 @@ def mrope_positions(
         ``[3, length]`` (time, height, width), and what has to be added to the index of a
         generated token to get its position.
     """
-    pieces: list[npt.NDArray[np.int64]] = []
+    positions = np.empty((3, length), dtype=np.int64)
     token, position = 0, 0
     for medium in sorted(media, key=lambda medium: medium.offset):
         text = medium.offset - token
-        pieces.append(np.broadcast_to(np.arange(text) + position, (3, text)))
+        positions[:, token : medium.offset] = np.arange(position, position + text)
         position += text
         t, h, w = medium.grid
-        span = np.indices((t, h, w))
+        token = medium.offset + t * h * w
+        times = np.arange(t)
         if medium.seconds_per_grid is not None:
             times = temporal_ids(t, medium.seconds_per_grid, tokens_per_second)
-            span[0] = times[:, None, None]
-        pieces.append(span.reshape(3, -1) + position)
-        position += int(span.max()) + 1
-        token = medium.offset + t * h * w
+        span = positions[:, medium.offset : token].reshape(3, t, h, w)  # a view
+        span[0] = position + times[:, None, None]
+        span[1] = np.arange(position, position + h)[:, None]
+        span[2] = np.arange(position, position + w)
+        position += max(int(times[-1]) + 1, h, w)
     text = length - token
-    pieces.append(np.broadcast_to(np.arange(text) + position, (3, text)))
-    return np.concatenate(pieces, axis=1), position + text - length
+    positions[:, token:] = np.arange(position, position + text)
+    return positions, position + text - length
