@@ -37,6 +37,7 @@ from vllm.version import __version__ as VLLM_VERSION
 from saccade.media.plan import PixelLimits, VisionGeometry
 from saccade.model.processor import QwenVLProcessingInfo
 from saccade.server.engine_watch import computing_processes, end_processes, watched
+from saccade.server.http_protocol import PatientProtocol
 from saccade.server.input_items import PART_KEYS
 from saccade.server.pricing import EngineLimits
 from saccade.server.renderer import use_plain_text_renderer
@@ -244,8 +245,8 @@ async def serve_until_stopped(
     Args:
         loads: connections of each process on the socket, and which of them is this one.
     """
-    # The parser that obeys the limits of headers; uvicorn's faster one has none.
-    extra: dict[str, Any] = {"http": "h11"}
+    # With the parser that obeys the limits of headers; uvicorn's faster one has none.
+    extra: dict[str, Any] = {"http": PatientProtocol}
     if (log_config := get_uvicorn_log_config(arguments)) is not None:
         extra["log_config"] = log_config
     finish = await serve_http(
