@@ -5,7 +5,6 @@ anything is decoded. No process-wide state of PIL is read or changed.
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import cast
 
 import numpy as np
@@ -22,7 +21,7 @@ from PIL import (
 )
 
 from saccade.media.errors import DecodeError, LimitError
-from saccade.media.markers import has_many_scans, png_chunks
+from saccade.media.markers import CountedReader, has_many_scans, png_chunks
 from saccade.media.resize import Pixels
 
 # PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
@@ -97,6 +96,8 @@ def decode_image(
                 image.load()
                 pixels = to_rgb(image)
             return _upright(pixels, orientation)
+        except DecodeError:
+            raise
         except Exception as error:  # whatever a decoder meets in hostile bytes, the bytes are bad
             raise DecodeError("the image is damaged or incomplete") from error
 
@@ -190,12 +191,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         for _ in png_chunks(data):
             pass
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
+        image = Image.open(CountedReader(data), formats=_FORMATS)
     except UnidentifiedImageError:
         # PIL's text holds the repr of the buffer, so nothing of it is passed on.
         raise DecodeError("not a JPEG, PNG, WebP, GIF or BMP image, or a damaged one") from None
     except Image.DecompressionBombError:
         raise LimitError(f"the image has more than {MAX_IMAGE_PIXELS} pixels") from None
+    except DecodeError:
+        raise
     except Exception as error:
         raise DecodeError("the header of the image is damaged") from error
     width, height = image.size

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 
 from saccade.media.errors import DecodeError
 
@@ -10,6 +11,10 @@ from saccade.media.errors import DecodeError
 MAX_JPEG_SCANS = 100
 # 256 MiB in the 8 KiB pieces that libpng writes are half as many.
 MAX_PNG_CHUNKS = 65_536
+
+# PIL takes four for a chunk of a PNG or a comment of a JPEG, three for one of a GIF; about a
+# microsecond each, whatever they hold, while no other Python runs.
+MAX_READS = 400_000
 
 # 0xFF 0x00 is a byte of data, 0xD0 to 0xD7 restart markers inside a scan (ITU T.81, B.1).
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -58,3 +63,20 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             raise DecodeError(f"a PNG of more than {MAX_PNG_CHUNKS} chunks is not decoded")
         yield kind, position + 8, position + 8 + length
         position += length + 12
+
+
+class CountedReader(BytesIO):
+    """A file of which PIL may read ``MAX_READS`` pieces: beyond that it is made of nothing else.
+
+    Raises:
+        DecodeError: by `read`, where one more is asked for.
+    """
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As `io.BytesIO.read`, counted."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise DecodeError(f"an image of more than {MAX_READS} pieces is not decoded")
+        return super().read(size)

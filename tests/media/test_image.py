@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.image import MAX_IMAGE_PIXELS, decode_image, read_header, to_rgb
+from saccade.media.markers import MAX_READS
 from saccade.media.resize import resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -310,3 +311,21 @@ def test_damaged_bytes_decode_or_are_refused(
         assert_clean(error)
     else:
         assert pixels.shape == (height, width, 3)
+
+
+def test_files_of_nothing_but_small_pieces() -> None:
+    """Each piece costs PIL time in Python, however little it holds."""
+    gif = encoded(Image.new("P", (8, 8)), "GIF")
+    frame = gif.index(b"\x2c")
+    jpeg = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    comments = b"\xff\xfe\x00\x02"
+    for data in (
+        gif[:frame] + b"\x21\xfe\0" * MAX_READS + gif[frame:],
+        gif[:frame] + b"\0" * MAX_READS + gif[frame:],
+        jpeg[:2] + comments * MAX_READS + jpeg[2:],
+    ):
+        with pytest.raises(DecodeError, match="pieces"):
+            read_header(data)
+    few = MAX_READS // 10
+    assert image_size(gif[:frame] + b"\x21\xfe\0" * few + gif[frame:]) == (8, 8)
+    assert image_size(jpeg[:2] + comments * few + jpeg[2:]) == (8, 8)
