@@ -53,7 +53,7 @@ if [ "$extra" = cpu ]; then install_cpu_torch; fi
 .venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]"
 drop_broken_extensions
 install_oracle
-# Without a compiler, attention on the CPU runs in PyTorch: slower, and said by saccade doctor.
+# Without a compiler, PyTorch attends and resizes on the CPU: slower, and said by saccade doctor.
 .venv/bin/python -m saccade.kernels.cpu_extension >/dev/null || true
 .venv/bin/saccade --version >/dev/null
 echo "$stamp" >.venv/saccade-stamp

@@ -2,14 +2,16 @@
 
 import asyncio
 import gzip
+import json
 import os
-import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -206,42 +208,22 @@ async def test_a_redirect_cannot_reach_inside(to: str, monkeypatch: pytest.Monke
     assert reached == []
 
 
-async def test_a_rebinding_name_is_looked_up_once_a_dial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that says public first and private ever after, beneath every layer of ours.
+def test_a_rebinding_name_is_looked_up_once_a_dial() -> None:
+    """A name that is public first and private ever after, through the machine's own resolver.
 
     The first answer is dialled although the second would be another; a redirect that needs a new
     connection asks anew and is refused.
     """
-    real_public, real_look_up = addresses.is_public, socket.getaddrinfo
-    monkeypatch.setattr(addresses, "is_public", lambda ip: ip == "127.0.0.2" or real_public(ip))
-    asked: list[str] = []
-    reached: list[str] = []
-
-    def look_up(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
-        if host != "rebinding.example":
-            return real_look_up(host, port, *rest, **named)
-        asked.append(host)
-        address = "127.0.0.2" if len(asked) == 1 else "127.0.0.1"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    async def private(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reached.append("private")
-        writer.write(OK + b"\r\n" + BODY)
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    async with serving(private) as inside:
-        port = urlsplit(inside).port
-
-        async def public(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            reached.append("public")
-            again = f"Location: http://rebinding.example:{port}/\r\n\r\n".encode()
-            writer.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n" + again)
-
-        async with serving(public, "127.0.0.2") as outside:
-            url = f"http://rebinding.example:{urlsplit(outside).port}/"
-            assert "not public" in await refusal(FetchPolicy(), url)
-    assert reached == ["public"]
-    assert asked == ["rebinding.example"] * 2
+    alone = ["unshare", "--map-root-user", "--mount", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network of its own can be made here")
+    child = Path(__file__).parents[1] / "support" / "rebinding_child.py"
+    ran = subprocess.run([*alone, sys.executable, str(child)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    seen = json.loads(ran.stdout)
+    assert "not public" in seen["message"]
+    assert seen["reached"] == ["public"]
+    assert seen["asked"] == ["rebinding.example."] * 2
 
 
 @pytest.mark.parametrize(
