@@ -5,7 +5,6 @@ fetches and plans from the header, ``decode`` does the expensive work.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,42 +14,22 @@ from threading import Event
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
-from blake3 import blake3
-from PIL import Image
 
 from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.cores import usable_cores, yield_processor
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch import FetchPolicy, MediaFetcher, Received, anything
-from saccade.media.image import decode_image, read_header
 from saccade.media.limits import MediaLimits
-from saccade.media.plan import (
-    ImagePlan,
-    PixelLimits,
-    VideoPlan,
-    VideoSource,
-    VisionGeometry,
-    listed_frame_size,
-    plan_frame_list,
-    plan_image,
-    plan_video,
-)
+from saccade.media.plan import PixelLimits, VisionGeometry
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
-from saccade.media.resize import Pixels, resize
-from saccade.media.scratch import Scratch
 from saccade.media.stages import Observer, ignore, timed
-from saccade.media.video import load_video, probe_video
+from saccade.media.work import CHANNELS, MOST_DECODER_THREADS, MediaWork
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 _FETCHES_AT_ONCE = 8  # of one list of frames
-_CHANNELS = 3  # bytes a pixel
-_MOST_DECODER_THREADS = 4  # of one clip: each of them holds a frame
-_FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
-_PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
-_RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice
 
 
 class MediaLoader:
@@ -78,19 +57,15 @@ class MediaLoader:
         media_limits: MediaLimits | None = None,
         observe: Observer = ignore,
     ) -> None:
-        cores = usable_cores()
-        workers = workers or cores
-        self._workers = workers
-        self._geometry = geometry
-        self._limits = limits
+        self._cores = usable_cores()
+        workers = workers or self._cores
         self._media_limits = media_limits or MediaLimits()
+        self._work = MediaWork(geometry, limits, self._media_limits, workers, self._cores, observe)
         self._fetcher = MediaFetcher(policy)
         self._max_bytes = policy.max_bytes
-        self._cores = cores
         self._decoding = 0  # media whose decoding has room
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
-        self._scratch = Scratch()
         self._executor = ThreadPoolExecutor(
             workers, thread_name_prefix="saccade-media", initializer=yield_processor
         )
@@ -122,15 +97,15 @@ class MediaLoader:
         """Fetches one image and plans it from its header."""
         with _located(param):
             data = await self._fetch(url, received)
-            return await self._run(self._prepare_image, data, controls, param)
+            return await self._run(self._work.prepare_image, data, controls, param)
 
     async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
         """Decodes and resizes a prepared image."""
         plan = prepared.plan
-        planned = _CHANNELS * plan.width * plan.height
+        planned = CHANNELS * plan.width * plan.height
         with _located(prepared.param):
             async with self._room(prepared.decoding_bytes + planned):
-                return await self._run(self._decode_image, prepared)
+                return await self._run(self._work.decode_image, prepared)
 
     async def prepare_video(
         self,
@@ -143,19 +118,19 @@ class MediaLoader:
         with _located(param):
             if isinstance(source, str):
                 data = await self._fetch(source, received)
-                return await self._run(self._prepare_video, data, controls, param)
+                return await self._run(self._work.prepare_video, data, controls, param)
             if len(source) > self._media_limits.max_listed_frames:
                 raise LimitError(
                     f"a list of {len(source)} frames; "
                     f"the limit is {self._media_limits.max_listed_frames}"
                 )
             listed = await self._fetch_all(source, received)
-            return await self._run(self._prepare_frames, listed, controls, param)
+            return await self._run(self._work.prepare_frames, listed, controls, param)
 
     async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
         """Decodes and resizes a prepared clip."""
         plan = prepared.plan
-        planned = _CHANNELS * plan.width * plan.height * len(plan.frame_indices)
+        planned = CHANNELS * plan.width * plan.height * len(plan.frame_indices)
         with _located(prepared.param):
             async with self._room(prepared.decoding_bytes + planned):
                 if prepared.source is None:
@@ -163,8 +138,10 @@ class MediaLoader:
                 cancelled = Event()
                 try:
                     # What others leave of the cores: many at once do not oversubscribe them.
-                    threads = min(self._cores // self._decoding, _MOST_DECODER_THREADS)
-                    return await self._run(self._decode_video, prepared, max(1, threads), cancelled)
+                    threads = min(self._cores // self._decoding, MOST_DECODER_THREADS)
+                    return await self._run(
+                        self._work.decode_video, prepared, max(1, threads), cancelled
+                    )
                 finally:
                     cancelled.set()
 
@@ -202,118 +179,14 @@ class MediaLoader:
             fetches = [group.create_task(fetch(url)) for url in urls]
         return tuple(task.result() for task in fetches)
 
-    def _prepare_image(
-        self, data: bytes, controls: ImageControls, param: str | None
-    ) -> PreparedImage:
-        with timed(self._observe, "plan"):
-            header = read_header(data, self._media_limits.max_image_pixels)
-            plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
-            self._media_limits.check_image(plan, self._limits)
-            digest = self._digest((data,), controls, plan)
-        return PreparedImage(
-            data, plan, controls.draft, header.decoding_bytes, digest, param, header.sideways
-        )
-
-    def _decode_image(self, prepared: PreparedImage) -> PlannedImage:
-        plan = prepared.plan
-        at_least = (plan.height, plan.width) if prepared.draft else None
-        source_size = (plan.source_height, plan.source_width)
-        # A resize copies what was decoded. Without one, the decoded pixels are the result.
-        resized = at_least is None and source_size != (plan.height, plan.width)
-        buffer = self._scratch.of(_CHANNELS * math.prod(source_size)) if resized else None
-        with timed(self._observe, "decode"):
-            pixels = decode_image(
-                prepared.data, self._media_limits.max_image_pixels, at_least, buffer
-            )
-        with timed(self._observe, "resize"):
-            pixels = resize(pixels, plan.height, plan.width)
-        return PlannedImage(pixels, plan, prepared.digest, prepared.sideways)
-
-    def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
-        plan = plan_video(source, controls, self._geometry)
-        self._media_limits.check_video(plan, self._limits)
-        return plan
-
-    def _prepare_video(
-        self, data: bytes, controls: VideoControls, param: str | None
-    ) -> PreparedVideo:
-        with timed(self._observe, "plan"):
-            source = probe_video(data, self._media_limits)
-            plan = self._plan_video(source, controls)
-            digest = self._digest((data,), controls, plan)
-        threads = min(self._cores, _MOST_DECODER_THREADS)
-        held = _CHANNELS * (threads + _FRAMES_HELD) + _PREPARING
-        cost = source.width * source.height * held
-        sideways = source.sideways
-        return PreparedVideo((data,), source, controls, plan, cost, digest, param, sideways)
-
-    def _decode_video(
-        self, prepared: PreparedVideo, threads: int, cancelled: Event
-    ) -> PlannedVideo:
-        with timed(self._observe, "decode"):
-            frames, plan = load_video(
-                prepared.data[0],
-                lambda source: self._plan_video(source, prepared.controls),
-                self._media_limits,
-                prepared.source,
-                cancelled,
-                threads,
-            )
-        digest = prepared.digest
-        if plan != prepared.plan:
-            digest = self._digest(prepared.data, prepared.controls, plan)
-        return PlannedVideo(frames, plan, digest, prepared.sideways)
-
-    def _prepare_frames(
-        self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
-    ) -> PreparedVideo:
-        with timed(self._observe, "plan"):
-            headers = [read_header(data, self._media_limits.max_image_pixels) for data in listed]
-            sizes = [(header.width, header.height) for header in headers]
-            plan = plan_frame_list(sizes, controls, self._geometry)
-            self._media_limits.check_video(plan, self._limits)
-            digest = self._digest(listed, controls, plan)
-        # Frames of different sizes may share a plan; as many decode at once as there are threads.
-        width, height = listed_frame_size(*sizes[0], controls, self._geometry)
-        costs = sorted(header.decoding_bytes + _RESIZING * width * height for header in headers)
-        cost = sum(costs[-self._workers :])
-        sideways = headers[0].sideways
-        return PreparedVideo(listed, None, controls, plan, cost, digest, param, sideways)
-
     async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
         plan = prepared.plan
         frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
         async with asyncio.TaskGroup() as group:
             for index in range(len(prepared.data)):
-                group.create_task(self._run(self._fill_frame, prepared, frames, index))
+                group.create_task(self._run(self._work.fill_frame, prepared, frames, index))
         frames[len(prepared.data) :] = frames[len(prepared.data) - 1]
         return PlannedVideo(frames, plan, prepared.digest, prepared.sideways)
-
-    def _fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
-        with timed(self._observe, "decode"):
-            pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
-        # The reference resizes listed frames twice, first with PIL, and so do we: one resize would
-        # give sharper pixels than callers of the reference get.
-        height, width = listed_frame_size(
-            pixels.shape[1], pixels.shape[0], prepared.controls, self._geometry
-        )
-        with timed(self._observe, "resize"):
-            smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-            frames[index] = resize(np.array(smaller), prepared.plan.height, prepared.plan.width)
-
-    def _digest(
-        self,
-        encoded: tuple[bytes, ...],
-        controls: ImageControls | VideoControls,
-        plan: ImagePlan | VideoPlan,
-    ) -> str:
-        hasher = blake3()
-        # Frozen dataclasses of numbers: their repr names the type, every field and every value.
-        settings = repr((controls, self._geometry, self._limits, plan)).encode()
-        for part in (settings, *encoded):
-            hasher.update(len(part).to_bytes(8, "little"))
-            hasher.update(part)
-        return hasher.hexdigest()
 
     async def _run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Runs ``work`` on a worker thread; cancelled before it starts, it never does."""
