@@ -19,9 +19,10 @@ import httpx
 from saccade.benchmarks.arguments import positive
 from saccade.benchmarks.figures import percentiles
 from saccade.benchmarks.load import run_load
+from saccade.benchmarks.measured_server import measured_server
 from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.workloads import Request, encode_jpeg, picture
-from saccade.demo.server_process import ServerError, ServerProcess
+from saccade.demo.server_process import ServerError
 from saccade.media.controls import ImageControls
 from saccade.media.plan import PixelLimits, VisionGeometry, plan_image
 
@@ -61,12 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
     try:
-        if args.url is not None:
-            return _measure(args, args.url.rstrip("/").removesuffix("/v1"))
-        with ServerProcess("demo") as server:
-            say("starting: saccade serve demo")
-            server.wait_ready(600)
-            return _measure(args, server.url)
+        with measured_server(args.url) as url:
+            return _measure(args, url)
     except (ServerError, httpx.HTTPError) as error:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1

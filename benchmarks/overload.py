@@ -16,11 +16,12 @@ import httpx
 from saccade.benchmarks.arguments import natural, positive
 from saccade.benchmarks.figures import percentiles
 from saccade.benchmarks.load import Outcome, send
+from saccade.benchmarks.measured_server import measured_server
 from saccade.benchmarks.overload_requests import KINDS, Kind, Question, make_questions
 from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.server_watch import Held, held, listening_process, metrics, unfinished
 from saccade.benchmarks.workloads import Request
-from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+from saccade.demo.server_process import LIGHT_FLAGS, ServerError
 
 _EPILOG = """examples:
   saccade bench overload                              starts `saccade serve demo`, 3 minutes
@@ -102,12 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
     try:
-        if args.url is not None:
-            return _measure(args, args.url.rstrip("/").removesuffix("/v1"))
-        with ServerProcess("demo", (*_FLAGS, *args.server_flag)) as server:
-            say("starting: saccade serve demo")
-            server.wait_ready(600)
-            return _measure(args, server.url)
+        with measured_server(args.url, flags=(*_FLAGS, *args.server_flag)) as url:
+            return _measure(args, url)
     except (ServerError, httpx.HTTPError) as error:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1

@@ -5,8 +5,6 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,12 @@ import httpx
 from saccade.benchmarks.arguments import natural, positive, sizes
 from saccade.benchmarks.figures import Figures, error_counts, find_problems, summarise
 from saccade.benchmarks.load import Load, Outcome, run_load
+from saccade.benchmarks.measured_server import measured_server
 from saccade.benchmarks.report import problem_list, result_line, say, table, write_json
 from saccade.benchmarks.stock import NoStock
 from saccade.benchmarks.versus import VERSUS_SIZES, run_versus
 from saccade.benchmarks.workloads import KINDS, Request, Workload
-from saccade.demo.server_process import ServerError, ServerProcess
+from saccade.demo.server_process import ServerError
 
 _EPILOG = """examples:
   saccade bench serve                              starts `saccade serve demo` and measures it
@@ -132,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.versus:
             return run_versus(args)
-        with _server(args) as url:
+        with measured_server(args.url, args.model or "demo", start_seconds=args.timeout) as url:
             return _measure(args, url)
     except ServerError as error:
         if error.log_tail:
@@ -142,19 +141,6 @@ def run(args: argparse.Namespace) -> int:
         message = str(error)
     print(f"saccade bench: error: {message}", file=sys.stderr)
     return 1
-
-
-@contextmanager
-def _server(args: argparse.Namespace) -> Iterator[str]:
-    if args.url is not None:
-        yield args.url.rstrip("/").removesuffix("/v1")
-        return
-    with ServerProcess(args.model or "demo") as server:
-        say(f"starting: saccade serve {args.model or 'demo'}")
-        server.wait_ready(args.timeout)
-        yield server.url
-        if not server.alive():
-            raise ServerError("the server died during the run", server.log_tail())
 
 
 def _measure(args: argparse.Namespace, url: str) -> int:

@@ -45,28 +45,25 @@ def content_of(case, factor, orientation):
     ]
 
 
-def ask(url, content, **vision):
-    """The text of an answer, and its `vision`."""
-    body = {
+def body_of(content, vision):
+    return {
         "model": "demo",
         "messages": [{"role": "user", "content": content}],
         "temperature": 0,
         "max_tokens": 128,
         "vision": vision,
     }
+
+
+def ask(url, content, **vision):
+    """The text of an answer, and its `vision`."""
+    body = body_of(content, vision)
     answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=300).json()
     return answer["choices"][0]["message"]["content"], answer.get("vision")
 
 
 def ask_stream(url, content, **vision):
-    body = {
-        "model": "demo",
-        "messages": [{"role": "user", "content": content}],
-        "temperature": 0,
-        "max_tokens": 128,
-        "vision": vision,
-        "stream": True,
-    }
+    body = body_of(content, vision) | {"stream": True}
     text, told, pieces = "", [], 0
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=300) as answer:
         for line in answer.iter_lines():
