@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp")
+_LOCK = threading.Lock()
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
 
@@ -39,6 +41,12 @@ class Extension(NamedTuple):
 @functools.cache
 def load() -> Extension:
     """Load it, if it has been built for this machine from this source."""
+    with _LOCK:  # two threads may be the first, and it registers once
+        return _load()
+
+
+@functools.cache
+def _load() -> Extension:
     file = _library()
     if not file.exists():
         return Extension(None, f"not compiled here: python -m {__name__}")

@@ -141,7 +141,7 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
     monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)
     for name in cpu_extension._SOURCES:
         (tmp_path / name).write_text("what is this")
-    found = cpu_extension.load.__wrapped__()
+    found = cpu_extension._load.__wrapped__()
     assert found.operations is None
     assert "not compiled here" in found.reason
     with pytest.raises(RuntimeError, match="failed"):
