@@ -48,8 +48,8 @@ Vec in_order(Vec x) {
 }
 // What one load serves: so many bytes of the result, from so many of the source.
 constexpr int64_t kServed = 16, kWindow = 64;
-Vec pick(const uint8_t* row, const int32_t* from, const uint8_t* places) {
-  return _mm512_maskz_permutexvar_epi8(0x5555555555555555, load(places), load(row + from[0]));
+Vec pick(const uint8_t* row, const int32_t* from, Vec places) {
+  return _mm512_maskz_permutexvar_epi8(0x5555555555555555, places, load(row + from[0]));
 }
 #else
 using Vec = __m256i;
@@ -69,17 +69,17 @@ Vec in_order(Vec x) {
   return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 constexpr int64_t kServed = 4, kWindow = 16;
-Vec pick(const uint8_t* row, const int32_t* from, const uint8_t* places) {
+Vec pick(const uint8_t* row, const int32_t* from, Vec places) {
   const Vec bytes = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(row + from[1]),
                                         reinterpret_cast<const __m128i*>(row + from[0]));
-  return _mm256_shuffle_epi8(bytes, load(places));
+  return _mm256_shuffle_epi8(bytes, places);
 }
 #endif
 
 constexpr int64_t kBlock = sizeof(Vec);      // bytes of a row that are made at once
 constexpr int64_t kGroup = kBlock / 4;       // those that one vector of sums holds
 constexpr int64_t kLoads = kGroup / kServed;  // that a vector of sums takes
-constexpr int64_t kRows = 4;  // rows that are resized at once, while a piece of the table is near
+constexpr int64_t kRows = 4;  // that are resized at once: a piece of the table serves all
 
 // Keys' cubic convolution with a = -1/2.
 double cubic(double x) {
@@ -196,53 +196,64 @@ Vec to_bytes(Vec a, Vec b, Vec c, Vec d, int precision) {
   return to_8(to_16(shift(a, by), shift(b, by)), to_16(shift(c, by), shift(d, by)));
 }
 
-// Resize `count` rows along themselves; each has room for whole blocks.
-void resize_rows(const Row& row, const uint8_t* const* from, uint8_t* const* to, int64_t count) {
+// Resize rows along themselves; each of `to` has room for whole blocks.
+void resize_rows(const Row& row, const uint8_t* const (&from)[kRows], uint8_t* const (&to)[kRows]) {
   const int64_t pairs = row.side.taps / 2;
   const Vec half = splat(1 << (row.side.precision - 1));
+  const Step* step = row.steps.data();
   for (int64_t block = 0; block < row.blocks; ++block) {
-    for (int64_t r = 0; r < count; ++r) {
-      const uint8_t* source = from[r];
-      const auto sums = [&](int64_t group) {
-        const Step* step = &row.steps[(block * 4 + group) * pairs];
-        Vec sum = half;
-        for (int64_t pair = 0; pair < pairs; ++pair, ++step) {
-          sum = add_products(sum, pick(source, step->from, step->places), load(step->weights));
-        }
-        return sum;
-      };
-      const Vec bytes = to_bytes(sums(0), sums(1), sums(2), sums(3), row.side.precision);
+    Vec sums[4][kRows];
+#pragma GCC unroll 4
+    for (auto& group : sums) {
+      Vec a = half, b = half, c = half, d = half;
+      for (int64_t pair = 0; pair < pairs; ++pair, ++step) {
+        const Vec places = load(step->places), weights = load(step->weights);
+        a = add_products(a, pick(from[0], step->from, places), weights);
+        b = add_products(b, pick(from[1], step->from, places), weights);
+        c = add_products(c, pick(from[2], step->from, places), weights);
+        d = add_products(d, pick(from[3], step->from, places), weights);
+      }
+      group[0] = a, group[1] = b, group[2] = c, group[3] = d;
+    }
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kRows; ++r) {
+      const Vec bytes =
+          to_bytes(sums[0][r], sums[1][r], sums[2][r], sums[3][r], row.side.precision);
       store(to[r] + block * kBlock, in_order(bytes));
     }
   }
 }
 
-// One row of the result from the rows that its pixels are made of; `size` bytes of it.
-void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uint8_t* to,
-                    int64_t size) {
+// A block of a row of the result, from byte x on, from the rows that its pixels are made of.
+Vec resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, int64_t x) {
   const int16_t* weights = &side.weights[y * side.taps];
   const Vec half = splat(1 << (side.precision - 1)), zero = zeros();
-  for (int64_t x = 0; x < size; x += kBlock) {
-    Vec a = half, b = half, c = half, d = half;
-    for (int64_t t = 0; t < side.taps; t += 2) {
-      const Vec both =
-          splat(int32_t(uint16_t(weights[t]) | uint32_t(uint16_t(weights[t + 1])) << 16));
-      const Vec upper = load(rows[t] + x), lower = load(rows[t + 1] + x);
-      const Vec first = low(upper, lower), second = high(upper, lower);
-      a = add_products(a, low(first, zero), both);
-      b = add_products(b, high(first, zero), both);
-      c = add_products(c, low(second, zero), both);
-      d = add_products(d, high(second, zero), both);
-    }
-    const Vec bytes = to_bytes(a, b, c, d, side.precision);
-    if (x + kBlock <= size) {
-      store(to + x, bytes);
-    } else {
-      uint8_t rest[kBlock];
-      store(rest, bytes);
-      std::memcpy(to + x, rest, size - x);
-    }
+  Vec a = half, b = half, c = half, d = half;
+  for (int64_t t = 0; t < side.taps; t += 2) {
+    const Vec both =
+        splat(int32_t(uint16_t(weights[t]) | uint32_t(uint16_t(weights[t + 1])) << 16));
+    const Vec upper = load(rows[t] + x), lower = load(rows[t + 1] + x);
+    const Vec first = low(upper, lower), second = high(upper, lower);
+    a = add_products(a, low(first, zero), both);
+    b = add_products(b, high(first, zero), both);
+    c = add_products(c, low(second, zero), both);
+    d = add_products(d, high(second, zero), both);
   }
+  return to_bytes(a, b, c, d, side.precision);
+}
+
+// One row of the result, `size` bytes, in stores that lie within a line of the cache.
+void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uint8_t* to,
+                    int64_t size) {
+  const auto part = [&](int64_t x, int64_t count) {
+    alignas(kBlock) uint8_t bytes[kBlock];
+    store(bytes, resize_columns(side, y, rows, x));
+    std::memcpy(to + x, bytes, count);
+  };
+  int64_t x = std::min<int64_t>(-reinterpret_cast<uintptr_t>(to) % kBlock, size);
+  if (x > 0) part(0, x);
+  for (; x + kBlock <= size; x += kBlock) store(to + x, resize_columns(side, y, rows, x));
+  if (x < size) part(x, size - x);
 }
 
 // The last table of this thread: the next frame of a clip has the same size.
@@ -262,7 +273,7 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
   if (!row.fits) return false;
 
   // Resized rows, in a ring that holds those of one row of the result and those made at once.
-  const int64_t room = row.blocks * kBlock, size = new_width * kChannels;
+  const int64_t room = (row.blocks + 1) * kBlock, size = new_width * kChannels;
   const int64_t places = (column.taps + kRows - 1) / kRows * kRows + kRows;
   std::vector<uint8_t> ring(places * room);
   std::vector<const uint8_t*> rows(column.taps);
@@ -273,15 +284,14 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
     for (; made < end; made += kRows) {
       const uint8_t* sources[kRows];
       uint8_t* results[kRows];
-      const int64_t count = std::min(kRows, height - made);
-      for (int64_t r = 0; r < count; ++r) {
-        sources[r] = from + (made + r) * width * kChannels;
+      for (int64_t r = 0; r < kRows; ++r) {
+        sources[r] = from + std::min(made + r, height - 1) * width * kChannels;
         results[r] = &ring[(made + r) % places * room];
       }
       if (width == new_width) {
-        for (int64_t r = 0; r < count; ++r) std::memcpy(results[r], sources[r], size);
+        for (int64_t r = 0; r < kRows; ++r) std::memcpy(results[r], sources[r], size);
       } else {
-        resize_rows(row, sources, results, count);
+        resize_rows(row, sources, results);
       }
     }
     for (int64_t t = 0; t < column.taps; ++t) {
