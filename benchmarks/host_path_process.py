@@ -22,6 +22,7 @@ from typing import Any
 import pybase64
 import pydantic_core
 import simplejpeg
+import uvloop
 from blake3 import blake3
 from starlette.datastructures import State
 from vllm import AsyncEngineArgs, SamplingParams
@@ -221,7 +222,7 @@ def main() -> None:
     parser.add_argument("--out", type=int, required=True, help="file descriptor of the answers")
     parser.add_argument("--media-root", type=Path)
     parser.add_argument("--options", type=json.loads, required=True, help="of vllm serve, JSON")
-    asyncio.run(answer_jobs(parser.parse_args()))
+    uvloop.run(answer_jobs(parser.parse_args()))  # as both servers do
 
 
 if __name__ == "__main__":
