@@ -2,9 +2,9 @@
 //
 // The same arithmetic in the same places: weights of 16 bits as PyTorch scales and rounds them,
 // rows first, rounded to bytes, then columns. What differs is the order of the work. A resized row
-// stays in the nearest cache until the columns are done with it, and along a row eight bytes of the
-// result are made at a time, whichever pixels and channels they belong to: a table says which bytes
-// of the source meet which weights.
+// stays in the nearest cache until the columns are done with it, and along a row a vector of bytes of
+// the result is made at a time, whichever pixels and channels they belong to: a table says which
+// bytes of the source meet which weights.
 
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
