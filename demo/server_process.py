@@ -99,7 +99,9 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            # No session: Linux shares the CPU out between sessions (sched_autogroup), and with
+            # Linux 6.18 that kept the caller, ready to run, from any CPU for up to 15 s.
+            process_group=0,
         )
         return self
 

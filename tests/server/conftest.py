@@ -84,13 +84,13 @@ class RunningServer:
 
         wait_for(idle, f"one of {gauges} stays above 0")
 
-    def session_processes(self) -> list[psutil.Process]:
-        """Living processes of the server's session, itself and orphans included."""
+    def group_processes(self) -> list[psutil.Process]:
+        """Living processes of the server's group, itself and orphans included."""
         found = []
         for process in psutil.process_iter():
             try:
                 if (
-                    os.getsid(process.pid) == self.process.pid
+                    os.getpgid(process.pid) == self.process.pid
                     and process.status() != psutil.STATUS_ZOMBIE
                 ):
                     found.append(process)
@@ -100,7 +100,7 @@ class RunningServer:
 
     def kill(self) -> None:
         """Ends whatever is left."""
-        for process in self.session_processes():
+        for process in self.group_processes():
             process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -122,9 +122,10 @@ def launch(log: Path, *flags: str) -> RunningServer:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SACCADE_")}
     environment["VLLM_CPU_KVCACHE_SPACE"] = "1"
     with log.open("wb") as output:
-        # A session of its own, so that what it leaves behind can be found.
+        # A process group of its own, so that what it leaves behind can be found; see demo's server
+        # for why it is no session.
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
+            command, stdout=output, stderr=output, env=environment, process_group=0
         )
     return RunningServer(process, f"http://127.0.0.1:{port}", log)
 

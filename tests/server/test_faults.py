@@ -152,7 +152,7 @@ def test_a_full_disk_stops_nothing(faulty, image_url, clip):
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(faulty.post, [picture(image_url(28 * n, 56)) for n in range(2, 10)])
         assert {answer.status_code for answer in answers} == {200}
-    processes = faulty.session_processes()
+    processes = faulty.group_processes()
     assert len(processes) > 4
     url = "data:video/mp4;base64," + base64.b64encode(clip).decode()
     part = {"type": "video_url", "video_url": {"url": url}, "max_frames": 8}
@@ -206,7 +206,7 @@ def test_the_clock_jumps_while_a_stream_runs_and_media_hang(
 
 
 def test_a_killed_engine_is_told_to_all_and_ends_the_server(faulty, silent_host, wait_for):
-    (engine,) = [p for p in faulty.session_processes() if p.name().startswith("VLLM::Engine")]
+    (engine,) = [p for p in faulty.group_processes() if p.name().startswith("VLLM::Engine")]
     hanging = picture(f"http://127.0.0.1:{silent_host.getsockname()[1]}/")
     seen: list[tuple[str, int, str]] = []
 
@@ -251,6 +251,6 @@ def test_a_killed_engine_is_told_to_all_and_ends_the_server(faulty, silent_host,
     # Both processes turned red, and no answer was green after that.
     assert {entry[:2] for entry in seen} >= {("/health", 503), ("/ready", 503)}
     assert {code for _, status, code in seen if status != 200} == {"engine_dead"}
-    wait_for(lambda: faulty.session_processes() == [], "processes are left")
+    wait_for(lambda: faulty.group_processes() == [], "processes are left")
     told = re.findall("saccade serve: error: .*died", faulty.log.read_text())
     assert len(told) == 1

@@ -100,7 +100,7 @@ def refuse(server, kind: str, url: str, status: int, code: str) -> None:
 
 
 def test_hostile_media_one_after_the_other(server, image_url):
-    processes = {process.pid for process in server.session_processes()}
+    processes = {process.pid for process in server.group_processes()}
     for name, (kind, url, status, code) in CASES.items():
         refuse(server, kind, url, status, code)
         assert ask(server, "image_url", image_url(56, 56)).status_code == 200, name
@@ -108,7 +108,7 @@ def test_hostile_media_one_after_the_other(server, image_url):
     assert good.status_code == 200
     assert good.json()["usage"]["prompt_tokens"] > 100
     server.wait_until_idle()
-    assert {process.pid for process in server.session_processes()} == processes
+    assert {process.pid for process in server.group_processes()} == processes
 
 
 def test_half_a_surrogate_pair_in_a_url(server):
@@ -133,7 +133,7 @@ def test_hostile_media_servers(server, image_url, answering, name):
 
 def test_hostile_media_together(server, image_url):
     """All at the same time, good ones among them; memory, files and threads come back."""
-    (front, *_) = [p for p in server.session_processes() if p.pid == server.process.pid]
+    (front, *_) = [p for p in server.group_processes() if p.pid == server.process.pid]
     ask(server, "image_url", image_url(56, 56))
     server.wait_until_idle()
     held, files = front.memory_info().rss, front.num_fds()

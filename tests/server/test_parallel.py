@@ -43,10 +43,10 @@ def test_tensor_parallel_with_the_cache_in_shared_memory(
         events = (line for line in stream.iter_lines() if line)
         for _ in range(10):
             next(events)
-        worker, _ = (p for p in parallel.session_processes() if p.name().startswith("VLLM::Work"))
+        worker, _ = (p for p in parallel.group_processes() if p.name().startswith("VLLM::Work"))
         worker.kill()
         *_, error, done = events
     assert json.loads(error.removeprefix("data: "))["error"]["code"] == "engine_dead"
     assert done == "data: [DONE]"
     assert parallel.process.wait(60) == 1
-    wait_for(lambda: not parallel.session_processes(), "a process is left")
+    wait_for(lambda: not parallel.group_processes(), "a process is left")

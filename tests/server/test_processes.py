@@ -44,15 +44,15 @@ def test_two_processes_share_the_engine_and_leave_together(server, start_server,
         os.kill(several.process.pid, signal.SIGTERM)
         assert "data: [DONE]" in list(lines)
     assert several.process.wait(60) == 0
-    assert not several.session_processes()
+    assert not several.group_processes()
 
 
 def test_sigterm_while_they_start(launch_server, wait_for):
     several = launch_server("--api-server-count=2")
-    wait_for(lambda: len(several.session_processes()) >= 5, "no API process was started")
+    wait_for(lambda: len(several.group_processes()) >= 5, "no API process was started")
     several.process.terminate()
     assert several.process.wait(60) == 130
-    wait_for(lambda: not several.session_processes(), "a process is left")
+    wait_for(lambda: not several.group_processes(), "a process is left")
     assert "Traceback" not in several.log.read_text()
 
 
@@ -60,4 +60,4 @@ def test_a_killed_api_process_ends_the_server(start_server, wait_for):
     several = start_server("--api-server-count=2")
     listening(several)[0].kill()
     assert several.process.wait(60) == 1
-    wait_for(lambda: not several.session_processes(), "a process is left")
+    wait_for(lambda: not several.group_processes(), "a process is left")

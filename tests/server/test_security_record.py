@@ -186,7 +186,7 @@ def test_pickle_over_sockets(server, monkeypatch):
     port = urlsplit(server.url).port
     listening = [
         connection.laddr
-        for process in server.session_processes()
+        for process in server.group_processes()
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]

@@ -53,7 +53,7 @@ def test_sigterm_in_mid_stream(start_server, held_media, wait_for):
         "--media-read-timeout=600",
         "--media-total-timeout=600",
     )
-    assert len(server.session_processes()) > 1  # the engine's
+    assert len(server.group_processes()) > 1  # the engine's
     parts = [{"type": "image_url", "image_url": {"url": url}}]
     picture = {"model": "demo", "max_tokens": 2, "messages": [{"role": "user", "content": parts}]}
     with ThreadPoolExecutor() as pool, server.stream(STREAM) as answer:
@@ -79,5 +79,5 @@ def test_sigterm_in_mid_stream(start_server, held_media, wait_for):
         details = served.json()["usage"]["prompt_tokens_details"]
         assert (served.status_code, details["image_tokens"]) == (200, 4)
     assert server.process.wait(120) == 0
-    wait_for(lambda: server.session_processes() == [], "processes are left")
+    wait_for(lambda: server.group_processes() == [], "processes are left")
     assert "force killing" not in server.log.read_text()
