@@ -8,13 +8,13 @@ in place. No temporary is larger than a piece: memory fresh from the system cost
 arithmetic. Scores and sums are float32 whatever the dtype.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from . import cpu_extension
+from . import cpu_extension, reference
 
 _PIECE = 512  # tokens that are worked on at once
 
@@ -48,6 +48,22 @@ def full_attention(
     if compiled is not None and qkv.dtype == torch.bfloat16 and has_bfloat16_product():
         return compiled.attention(qkv, cos, sin, borders, True)
     return full_attention_in_pieces(qkv, cos, sin, borders)
+
+
+def mrope(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    positions: torch.Tensor,
+    cos_sin_cache: torch.Tensor,
+    head_dim: int,
+    sections: Sequence[int],
+    interleaved: bool,
+) -> None:
+    """See `reference.mrope`. Products and sums are float32, whatever the dtype."""
+    compiled = cpu_extension.load().operations
+    one_type = cos_sin_cache.dtype == query.dtype
+    run = compiled.mrope if compiled is not None and one_type else reference.mrope
+    run(query, key, positions, cos_sin_cache, head_dim, sections, interleaved)
 
 
 def window_attention_in_pieces(

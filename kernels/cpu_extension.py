@@ -77,6 +77,10 @@ def _register_fakes() -> None:
     def _silu_and_mul(x: Any) -> Any:
         return x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
 
+    @torch.library.register_fake("saccade_cpu::mrope")
+    def _mrope(*_arguments: Any) -> None:
+        return None
+
 
 def build() -> Path:
     """Compile it, unless it is there; returns the file.

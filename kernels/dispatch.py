@@ -23,7 +23,7 @@ _PLACES = {
         "triton": "full_attention:launch_full_attention",
         "cpu": "cpu:full_attention",
     },
-    "mrope": {"triton": "mrope:launch_mrope"},
+    "mrope": {"triton": "mrope:launch_mrope", "cpu": "cpu:mrope"},
     "patch_input": {
         "triton": "patch_embed:launch_patch_input",
         "cpu": "cpu_patch_input:patch_input",

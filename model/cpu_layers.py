@@ -16,7 +16,7 @@ from saccade.kernels import cpu_extension
 from saccade.kernels.dispatch import SWITCH
 
 
-def _compiled() -> Any:
+def compiled_operations() -> Any:
     """The compiled operations; None where there are none, or another form is asked for."""
     if os.environ.get(SWITCH, "auto") not in ("auto", "cpu"):
         return None
@@ -30,7 +30,7 @@ class OnePassRMSNorm(RMSNorm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         plain = self.has_weight and self.variance_size_override is None
-        self.compiled = _compiled() if plain else None
+        self.compiled = compiled_operations() if plain else None
 
     def forward_cpu(
         self, x: torch.Tensor, residual: torch.Tensor | None = None
@@ -51,7 +51,7 @@ class OnePassSiluAndMul(SiluAndMul):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.compiled = _compiled()
+        self.compiled = compiled_operations()
 
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., 2 * size]`` (gates, then values) to ``[..., size]``."""

@@ -11,6 +11,7 @@ from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
 from saccade.kernels.dispatch import SWITCH
 from saccade.kernels.mrope import mrope
+from saccade.model.cpu_layers import compiled_operations
 
 
 @MRotaryEmbedding.register_oot
@@ -24,6 +25,7 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.asked_for = os.environ.get(SWITCH, "auto") in ("triton", "reference")
+        self.compiled = compiled_operations()
 
     def forward_cuda(
         self,
@@ -50,8 +52,8 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         key: torch.Tensor | None = None,
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """On a CPU, only if the switch asks for a form of ours."""
-        if self.asked_for and self._fits(positions):
+        """On a CPU, if our form is compiled there or the switch asks for another of ours."""
+        if (self.compiled is not None or self.asked_for) and self._fits(positions):
             return self.forward_cuda(positions, query, key, offsets)
         return self.forward_native(positions, query, key, offsets)
 

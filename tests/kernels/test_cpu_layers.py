@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import silu
 
-from saccade.kernels import cpu_extension
+from saccade.kernels import cpu_extension, reference
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 SHAPES = pytest.mark.parametrize("shape", [(1, 1280), (37, 160), (5, 3, 24), (4, 7), (0, 16)])
@@ -76,8 +76,66 @@ def test_what_would_be_misread_is_refused(compiled):
         compiled.silu_and_mul(draw((4, 5), torch.float32))
 
 
+def draw_for_mrope(dtype: torch.dtype, head_dim: int, tokens: int = 37) -> list[torch.Tensor]:
+    """Query, key, positions and cache as vLLM passes them: views, whose rows lie apart."""
+    packed = draw((tokens, 9 * head_dim), dtype)
+    query, key, _ = packed.split([5 * head_dim, 2 * head_dim, 2 * head_dim], dim=1)
+    positions = torch.randint(50, (3, tokens + 9), generator=torch.Generator().manual_seed(2))
+    return [query, key, positions[:, :tokens], draw((50, head_dim), dtype, 1)]
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("head_dim", "sections", "interleaved"),
+    [
+        (128, [16, 24, 24], False),
+        (128, [24, 20, 20], True),
+        (80, [40, 0, 0], False),
+        (14, [3, 2, 2], True),
+    ],
+)
+def test_mrope(compiled, dtype, head_dim, sections, interleaved):
+    query, key, positions, cache = draw_for_mrope(dtype, head_dim)
+    truth = [query.double(), key.double()]
+    reference.mrope(*truth, positions, cache.double(), head_dim, sections, interleaved)
+    untouched = query._base[:, -2 * head_dim :].clone()
+    compiled.mrope(query, key, positions, cache, head_dim, sections, interleaved)
+    for found, exact in zip((query, key), truth, strict=True):
+        # Two products of up to about 100 may cancel in float32.
+        assert ((found - exact).abs() <= torch.finfo(dtype).eps / 2 * exact.abs() + 4e-6).all()
+    assert torch.equal(query._base[:, -2 * head_dim :], untouched)
+
+
+def test_mrope_of_nothing(compiled):
+    compiled.mrope(*draw_for_mrope(torch.float32, 16, tokens=0), 16, [4, 2, 2], False)
+
+
+def test_mrope_refuses_what_it_would_misread(compiled):
+    query, key, positions, cache = draw_for_mrope(torch.bfloat16, 16)
+
+    def refused(match, *tensors, head_dim=16, sections=(4, 2, 2), error=RuntimeError):
+        with pytest.raises(error, match=match):
+            compiled.mrope(*tensors, head_dim, sections, False)
+
+    refused("cache", query, key, positions, cache.float())
+    refused("cache", query, key, positions, cache[:, :8])
+    refused("key", query, key.float(), positions, cache)
+    refused("key", query, key[:3], positions, cache)
+    refused("query", query[:, :-1], key, positions, cache)
+    refused("positions", query, key, positions.int(), cache)
+    refused("positions", query, key, positions[:2], cache)
+    refused("sections", query, key, positions, cache, sections=(4, 4, 4))
+    for wrong in (-1, 50):
+        places = positions.clone()
+        places[1, 5] = wrong
+        refused(f"position {wrong} ", query, key, places, cache, error=IndexError)
+
+
 def test_they_can_be_traced(compiled):
     x, weight = draw((4, 16), torch.float32), draw((16,), torch.float32)
     torch.library.opcheck(compiled.rms_norm.default, (x, weight, EPS))
     torch.library.opcheck(compiled.add_rms_norm.default, (x, x.clone(), weight, EPS))
     torch.library.opcheck(compiled.silu_and_mul.default, (x,))
+    query, key, *rest = draw_for_mrope(torch.float32, 16)
+    turned = (query.clone(), key.clone(), *rest, 16, [4, 2, 2], False)
+    torch.library.opcheck(compiled.mrope.default, turned)
