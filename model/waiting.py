@@ -22,7 +22,7 @@ def wait_in_short_sleeps() -> None:
         return
     from vllm.distributed.device_communicators import shm_broadcast
 
-    shm_broadcast.sched_yield = _pause  # type: ignore[assignment]
+    shm_broadcast.sched_yield = _pause
 
 
 def _pause() -> None:
