@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import signal
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -60,10 +62,11 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
     manager = engines = coordinator = None
     computing: tuple[psutil.Process, ...] = ()
     up = False
-    # Not KeyboardInterrupt, which vLLM swallows in some places and takes for the end in others.
-    _on_signals(_leave)
     try:
-        with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
+        with (
+            _leaving_between_starts(),
+            launch_core_engines(config, executor, log_stats, listeners.addresses) as launch,
+        ):
             engines, coordinator = launch.engine_manager, launch.coordinator
             manager = APIServerProcessManager(
                 address,
@@ -116,11 +119,43 @@ class EngineFailed(Exception):
 
 
 class _Leaving(BaseException):
-    """A signal asked the server to end."""
+    """A signal asked the server to end.
+
+    Not KeyboardInterrupt, which vLLM swallows in some places and takes for the end in others.
+    """
 
 
-def _leave(*_: object) -> None:
-    raise _Leaving
+@contextmanager
+def _leaving_between_starts() -> Iterator[None]:
+    """From here on a signal raises `_Leaving`; within, not in the middle of a process's start.
+
+    A process that is started by half never gets what it is to run, and says so with a traceback.
+    """
+    start = BaseProcess.start
+    starting = asked = False
+
+    def leave(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        if not starting:
+            raise _Leaving
+
+    def start_whole(process: BaseProcess) -> None:
+        nonlocal starting
+        starting = True
+        try:
+            start(process)
+        finally:
+            starting = False
+        if asked:
+            raise _Leaving
+
+    _on_signals(leave)
+    BaseProcess.start = start_whole  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        BaseProcess.start = start  # type: ignore[method-assign]
 
 
 def _on_signals(handler: Callable[..., None]) -> None:

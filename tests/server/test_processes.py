@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -54,6 +56,30 @@ def test_sigterm_while_they_start(launch_server, wait_for):
     assert several.process.wait(60) == 130
     wait_for(lambda: not several.group_processes(), "a process is left")
     assert "Traceback" not in several.log.read_text()
+
+
+def test_sigterm_while_a_process_starts(tmp_path):
+    """The process is started whole first: half of it would end with a traceback."""
+    script = tmp_path / "starts.py"
+    script.write_text(
+        "import multiprocessing, os, signal\n"
+        "from saccade.server.processes import _Leaving, _leaving_between_starts\n"
+        "class Signal:\n"
+        "    def __reduce__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return int, ()\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=int, args=(Signal(),))\n"
+        "    try:\n"
+        "        with _leaving_between_starts():\n"
+        "            child.start()\n"
+        "            print('went on')\n"
+        "    except _Leaving:\n"
+        "        child.join()\n"
+        "        print('left', child.exitcode)\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (run.stdout, run.returncode) == ("left 0\n", 0), run.stderr
 
 
 def test_a_killed_api_process_ends_the_server(start_server, wait_for):
