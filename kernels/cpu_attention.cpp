@@ -112,29 +112,51 @@ inline Vec power_of_two(Vec x) {
   }
 }
 
+template <typename S>
+inline Vec load(const S* from, int64_t count) {
+  return at::vec::convert<float>(at::vec::Vectorized<S>::loadu(from, count));
+}
+
+// Writes `count` numbers, as many as a vector holds at most.
+template <typename P>
+inline void store(Vec numbers, P* to, int64_t count) {
+#if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<P, BFloat16>) {  // PyTorch rounds step by step, here an instruction
+    const auto rounded = __m256i(_mm512_cvtneps_pbh(numbers));
+    _mm256_mask_storeu_epi16(to, __mmask16((1 << count) - 1), rounded);
+    return;
+  }
+#endif
+  at::vec::convert<P>(numbers).store(to, int(count));
+}
+
 template <typename S, typename P>
 inline void rotate(const S* x, const float* cos, const float* sin, int64_t half, P* out) {
-  for (int64_t i = 0; i < half; ++i) {
-    const float first = float(x[i]), second = float(x[i + half]);
-    out[i] = P(first * cos[i] - second * sin[i]);
-    out[i + half] = P(second * cos[i] + first * sin[i]);
+  for (int64_t i = 0; i < half; i += Vec::size()) {
+    const int64_t count = std::min<int64_t>(Vec::size(), half - i);
+    const Vec first = load(x + i, count), second = load(x + i + half, count);
+    const Vec cosine = load(cos + i, count), sine = load(sin + i, count);
+    store(first * cosine - second * sine, out + i, count);
+    store(second * cosine + first * sine, out + i + half, count);
   }
 }
 
 // What a task keeps between its blocks of queries.
-template <typename P>
+template <typename S, typename P>
 struct Workspace {
   Workspace(int64_t longest, int64_t head_dim)
       : keys((longest + kKeys - 1) / kKeys * kKeys * head_dim),
         values(keys.size()),
-        row(head_dim),
+        rows(kKeys * head_dim),
+        nothing(head_dim),
         queries(kQueries * head_dim),
         weights(kQueries * kKeys),
         scores(kQueries * kKeys),
         sums(kQueries * head_dim) {}
 
   std::vector<P> keys, values;  // [blocks of keys, packed [head_dim, keys] or [keys, head_dim]]
-  std::vector<P> row, queries, weights;
+  std::vector<P> rows, queries, weights;
+  std::vector<S> nothing;
   std::vector<float> scores, sums;
   float largest[kQueries], total[kQueries];
 };
@@ -147,36 +169,58 @@ struct Attention {
   S* out;  // [tokens, heads, head_dim]
   int64_t heads, head_dim;
 
+  // Numbers along the products' sum that a right-hand matrix keeps side by side.
+  static constexpr int64_t kTogether = sizeof(float) / sizeof(P);
+
   const S* at(int64_t token, int64_t part, int64_t head) const {
     return qkv + ((token * 3 + part) * heads + head) * head_dim;
   }
 
   // Keys of a block as columns, values as rows; what the last block lacks is zero.
-  void pack(Workspace<P>& space, int64_t start, int64_t length, int64_t head) const {
+  void pack(Workspace<S, P>& space, int64_t start, int64_t length, int64_t head) const {
     const int64_t half = head_dim / 2;
     for (int64_t first = 0; first < length; first += kKeys) {
-      P* keys = space.keys.data() + first * head_dim;
-      P* values = space.values.data() + first * head_dim;
-      const int64_t columns = width(length - first);
-      for (int64_t i = 0; i < columns; ++i) {
-        const bool exists = first + i < length;
+      const int64_t columns = width(length - first), exist = std::min(columns, length - first);
+      P* rows = space.rows.data();
+      for (int64_t i = 0; i < exist; ++i) {
         const int64_t token = start + first + i;
-        if (exists) {
-          rotate(at(token, 1, head), cos + token * half, sin + token * half, half,
-                 space.row.data());
-        } else {
-          std::fill(space.row.begin(), space.row.end(), P(0));
-        }
+        rotate(at(token, 1, head), cos + token * half, sin + token * half, half,
+               rows + i * head_dim);
         // A head's numbers lie in small pieces, a token apart: too far for the processor to guess.
-        for (int64_t part = 0; exists && head + 1 < heads && part < 3; ++part) {
+        for (int64_t part = 0; head + 1 < heads && part < 3; ++part) {
           prefetch(at(token, part, head + 1), head_dim);
         }
-        const S* value = exists ? at(token, 2, head) : nullptr;
-        for (int64_t d = 0; d < head_dim; ++d) {
-          keys[packed<P>(d, i, columns)] = space.row[d];
-          values[packed<P>(i, d, head_dim)] = exists ? P(float(value[d])) : P(0);
-        }
       }
+      std::fill(rows + exist * head_dim, rows + columns * head_dim, P(0));
+      transpose(rows, columns, space.keys.data() + first * head_dim);
+      P* values = space.values.data() + first * head_dim;
+      for (int64_t i = 0; i < columns; i += kTogether) {
+        const S* pair[kTogether];
+        for (int64_t j = 0; j < kTogether; ++j) {
+          pair[j] = i + j < exist ? at(start + first + i + j, 2, head) : space.nothing.data();
+        }
+        interleave(pair, values + i * head_dim);
+      }
+    }
+  }
+
+  // The keys `rows` [columns, head_dim] as the right-hand matrix [head_dim, columns].
+  void transpose(const P* rows, int64_t columns, P* keys) const {
+    // Of bfloat16, pairs move as one: what a float holds.
+    const int64_t wide = head_dim / kTogether;
+    at::vec::transpose_mxn<float>(reinterpret_cast<const float*>(rows), wide,
+                                  reinterpret_cast<float*>(keys), columns, int(columns), int(wide));
+  }
+
+  // Rows of the right-hand matrix of values that are kept together.
+  void interleave(const S* const* rows, P* values) const {
+    if constexpr (kTogether == 2) {
+      const auto* low = reinterpret_cast<const uint16_t*>(rows[0]);
+      const auto* high = reinterpret_cast<const uint16_t*>(rows[1]);
+      auto* pairs = reinterpret_cast<uint32_t*>(values);
+      for (int64_t d = 0; d < head_dim; ++d) pairs[d] = low[d] | uint32_t(high[d]) << 16;
+    } else {
+      for (int64_t d = 0; d < head_dim; ++d) values[d] = P(rows[0][d]);
     }
   }
 
@@ -187,7 +231,7 @@ struct Attention {
   }
 
   // Attends from `count` queries, of which the first is token `start + first`.
-  void attend(Workspace<P>& space, int64_t start, int64_t length, int64_t head, int64_t first,
+  void attend(Workspace<S, P>& space, int64_t start, int64_t length, int64_t head, int64_t first,
               int64_t count) const {
     const int64_t half = head_dim / 2;
     const float scale = kLog2E / std::sqrt(float(head_dim));  // weights are powers of two
@@ -216,7 +260,7 @@ struct Attention {
   }
 
   // One row of online softmax: scores to weights; what was summed before is brought to scale.
-  void weigh(Workspace<P>& space, int64_t row, int64_t columns, int64_t exist, float scale) const {
+  void weigh(Workspace<S, P>& space, int64_t row, int64_t columns, int64_t exist, float scale) const {
     float* scores = space.scores.data() + row * columns;
     P* weights = space.weights.data() + row * columns;
     std::fill(scores + exist, scores + columns, kNever);
@@ -234,20 +278,17 @@ struct Attention {
       const Vec second = power_of_two<P>(
           at::vec::fmadd(Vec::loadu(scores + j + Vec::size()), factor, shift));
       sum = sum + first + second;
-      if constexpr (std::is_same_v<P, BFloat16>) {
-        at::vec::convert_from_float<BFloat16>(first, second).store(weights + j);
-      } else {
-        first.store(weights + j);
-        second.store(weights + j + Vec::size());
-      }
+      store(first, weights + j, Vec::size());
+      store(second, weights + j + Vec::size(), Vec::size());
     }
-    const float before = std::exp2(space.largest[row] - largest);
     const float added = at::vec::vec_reduce_all<float>([](Vec& a, Vec& b) { return a + b; }, sum);
-    if (space.total[row] > 0.0f && before != 1.0f) {
+    if (largest > space.largest[row] && space.total[row] > 0.0f) {
+      const float before = std::exp2(space.largest[row] - largest);
       float* sums = space.sums.data() + row * head_dim;
       for (int64_t d = 0; d < head_dim; ++d) sums[d] *= before;
+      space.total[row] *= before;
     }
-    space.total[row] = space.total[row] * before + added;
+    space.total[row] += added;
     space.largest[row] = largest;
   }
 };
@@ -266,7 +307,7 @@ void run(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
   const int64_t wanted = 4 * at::get_num_threads();
   const int64_t shares = std::clamp<int64_t>((wanted + runs * heads - 1) / (runs * heads), 1, blocks);
   at::parallel_for(0, runs * heads * shares, 1, [&](int64_t from, int64_t to) {
-    Workspace<P> space(longest, head_dim);
+    Workspace<S, P> space(longest, head_dim);
     for (int64_t task = from; task < to; ++task) {
       const int64_t share = task % shares, head = task / shares % heads, r = task / shares / heads;
       const int64_t start = ends[r], length = ends[r + 1] - start;
