@@ -44,7 +44,7 @@ _FLAGS = (
     # Text must find a sequence that is free, and steps must be short for it to begin soon. On two
     # cores of a CPU that costs no throughput.
     "--max-num-seqs=64",
-    "--max-num-batched-tokens=128",
+    "--max-num-batched-tokens=512",
 )
 _TIMEOUT = 600.0  # seconds without a byte
 _IDLE_SECONDS = 60.0  # after the load, for everything to end

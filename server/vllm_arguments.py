@@ -39,6 +39,9 @@ _DEFAULTS = {
     "scheduling_policy": "priority",
 }
 
+# Text waits there for one picture at most.
+_CPU_SCHEDULER = "saccade.model.scheduling.TextFirstScheduler"
+
 # Options that would open, or only pretend to open, what this server keeps shut.
 _REFUSED = {
     "trust_request_mm_kwargs": "controls of pictures and clips belong to their parts",
@@ -116,6 +119,8 @@ def prepare_arguments(arguments: Namespace) -> None:
         validate_parsed_serve_args(arguments)
     except TypeError as error:
         raise ValueError(str(error)) from None
+    if runs_on_cpu() and arguments.scheduler_cls is None:
+        arguments.scheduler_cls = _CPU_SCHEDULER
     os.environ["VLLM_MEDIA_CONNECTOR"] = CONNECTOR
     # It would keep every response for ever.
     os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"

@@ -1,0 +1,110 @@
+"""Text passes media in vLLM's scheduler: real requests, without a model."""
+
+import pytest
+import torch
+from vllm import EngineArgs, SamplingParams
+from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
+
+from saccade.demo.checkpoint import bundled_checkpoint
+from saccade.model.scheduling import TextFirstScheduler
+
+_BLOCK, _BUDGET = 16, 64
+_TEXT, _MEDIA = 0, 1  # priorities, as the front end gives them
+
+
+@pytest.fixture
+def scheduler():
+    config = EngineArgs(
+        model=str(bundled_checkpoint()),
+        max_model_len=2048,
+        max_num_seqs=8,
+        max_num_batched_tokens=_BUDGET,
+        enable_prefix_caching=False,
+        scheduling_policy="priority",
+    ).create_engine_config()
+    config.cache_config.num_gpu_blocks = 1000
+    spec = FullAttentionSpec(block_size=_BLOCK, num_kv_heads=1, head_size=128, dtype=torch.bfloat16)
+    cache = KVCacheConfig(1000, [], [KVCacheGroupSpec(["layer"], spec)])
+    return TextFirstScheduler(config, cache, StructuredOutputManager(config), _BLOCK)
+
+
+def text(name: str, tokens: int = 10) -> Request:
+    return Request(name, [1] * tokens, SamplingParams(max_tokens=8), None, priority=_TEXT)
+
+
+def pictures(name: str, *tokens: int) -> Request:
+    """A prompt of pictures, each behind one token, and one token at the end."""
+    features, length = [], 0
+    for index, size in enumerate(tokens):
+        place = PlaceholderRange(offset=length + 1, length=size)
+        features.append(MultiModalFeatureSpec(None, "image", f"{name} {index}", place))
+        length += 1 + size
+    prompt, sampling = [1] * (length + 1), SamplingParams(max_tokens=8)
+    return Request(name, prompt, sampling, None, mm_features=features, priority=_MEDIA)
+
+
+def step(scheduler: TextFirstScheduler) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """One step: how many tokens of each request it took, and which pictures it encoded."""
+    output = scheduler.schedule()
+    taken, encoded = dict(output.num_scheduled_tokens), dict(output.scheduled_encoder_inputs)
+    names = list(taken)
+    done = {request.request_id: request for request in scheduler.running}
+    sampled = [
+        [5] if done[name].num_computed_tokens >= done[name].num_prompt_tokens else []
+        for name in names
+    ]
+    places = {name: index for index, name in enumerate(names)}
+    scheduler.update_from_output(output, ModelRunnerOutput(names, places, sampled))
+    return taken, encoded
+
+
+def test_a_picture_that_waits_lets_text_pass(scheduler):
+    scheduler.add_request(pictures("picture", 30))
+    scheduler.add_request(text("text"))
+    assert step(scheduler) == ({"text": 10}, {})
+    assert step(scheduler) == ({"text": 1, "picture": 32}, {"picture": [0]})
+
+
+def test_a_picture_that_is_half_in_lets_text_pass(scheduler):
+    scheduler.add_request(pictures("picture", 100))
+    assert step(scheduler) == ({"picture": _BUDGET}, {"picture": [0]})
+    scheduler.add_request(text("text"))
+    assert step(scheduler) == ({"text": 10}, {})
+    assert step(scheduler) == ({"text": 1, "picture": 102 - _BUDGET}, {})
+
+
+def test_text_longer_than_a_step_goes_in_whole(scheduler):
+    scheduler.add_request(pictures("picture", 30))
+    scheduler.add_request(text("text", 100))
+    assert step(scheduler) == ({"text": _BUDGET}, {})
+    assert step(scheduler) == ({"text": 100 - _BUDGET}, {})
+    assert step(scheduler) == ({"text": 1, "picture": 32}, {"picture": [0]})
+
+
+def test_text_that_never_ends_does_not_starve_media(scheduler):
+    scheduler.add_request(pictures("picture", 10))
+    for number in range(3):
+        scheduler.add_request(text(f"text {number}"))
+        assert "picture" not in step(scheduler)[0]
+    scheduler.add_request(text("text 3"))
+    taken, encoded = step(scheduler)
+    assert taken["text 3"] == 10
+    assert taken["picture"] == 12
+    assert encoded == {"picture": [0]}
+
+
+def test_a_step_encodes_the_pictures_of_one_prompt(scheduler):
+    scheduler.add_request(pictures("two", 10, 10))
+    scheduler.add_request(pictures("one", 10))
+    assert step(scheduler) == ({"two": 23, "one": 1}, {"two": [0, 1]})  # up to the picture
+    assert step(scheduler) == ({"two": 1, "one": 11}, {"one": [0]})
+
+
+def test_without_text_a_prompt_takes_what_a_step_has(scheduler):
+    scheduler.add_request(text("text", 50))
+    scheduler.add_request(text("next", 50))
+    assert step(scheduler) == ({"text": 50, "next": _BUDGET - 50}, {})
