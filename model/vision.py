@@ -41,6 +41,8 @@ from .settings import Normalisation
 
 NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
 ROPE_THETA = 10000.0
+# That an MLP works on at once on a CPU: what lies between its products then stays in the cache.
+_CPU_ROWS = 1024
 
 
 def tower_tp_size() -> int:
@@ -113,6 +115,8 @@ class VisionMLP(nn.Module):
         self.act_fn = get_act_and_mul_fn(hidden_act)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "cpu" and len(x) > _CPU_ROWS:
+            return torch.cat([self.forward(rows) for rows in x.split(_CPU_ROWS)])
         return self.down_proj(self.act_fn(self.gate_up_proj(x)))
 
 
