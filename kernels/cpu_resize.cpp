@@ -48,8 +48,9 @@ Vec in_order(Vec x) {
 }
 // What one load serves: so many bytes of the result, from so many of the source.
 constexpr int64_t kServed = 16, kWindow = 64;
-Vec pick(const uint8_t* row, const int32_t* from, Vec places) {
-  return _mm512_maskz_permutexvar_epi8(0x5555555555555555, places, load(row + from[0]));
+Vec window(const uint8_t* row, const int32_t* from) { return load(row + from[0]); }
+Vec pick(Vec bytes, Vec places) {
+  return _mm512_maskz_permutexvar_epi8(0x5555555555555555, places, bytes);
 }
 #else
 using Vec = __m256i;
@@ -69,11 +70,11 @@ Vec in_order(Vec x) {
   return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 constexpr int64_t kServed = 4, kWindow = 16;
-Vec pick(const uint8_t* row, const int32_t* from, Vec places) {
-  const Vec bytes = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(row + from[1]),
-                                        reinterpret_cast<const __m128i*>(row + from[0]));
-  return _mm256_shuffle_epi8(bytes, places);
+Vec window(const uint8_t* row, const int32_t* from) {
+  return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(row + from[1]),
+                             reinterpret_cast<const __m128i*>(row + from[0]));
 }
+Vec pick(Vec bytes, Vec places) { return _mm256_shuffle_epi8(bytes, places); }
 #endif
 
 constexpr int64_t kBlock = sizeof(Vec);      // bytes of a row that are made at once
@@ -152,42 +153,62 @@ struct Row {
   Side side;
   int64_t blocks = 0;
   std::vector<Step> steps;
-  bool fits = false;  // what a load serves comes from within its window
+  bool fits = false;    // what a load serves comes from within its window
+  bool shared = false;  // one window serves all pairs of taps
 
   Row() = default;
 
   explicit Row(const Side& side)
       : side(side), blocks((side.out * kChannels + kBlock - 1) / kBlock) {
     const int64_t pairs = side.taps / 2, groups = blocks * kBlock / kGroup;
-    fits = side.in * kChannels >= kWindow;
     steps.resize(groups * pairs);
-    for (int64_t group = 0; fits && group < groups; ++group) {
-      for (int64_t pair = 0; pair < pairs; ++pair) {
-        for (int64_t load = 0; load < kLoads; ++load) {
-          fill(steps[group * pairs + pair], group * kGroup + load * kServed, load, pair * 2);
-        }
-      }
-    }
+    shared = fill_all(groups, pairs, true);
+    fits = shared || fill_all(groups, pairs, false);
   }
 
  private:
-  void fill(Step& step, int64_t byte, int64_t load, int64_t tap) {
-    int64_t lowest = side.in * kChannels - kWindow, places[2 * kServed];
-    for (int64_t i = 0; i < 2 * kServed; ++i) {
-      const int64_t pixel = (byte + i / 2) / kChannels, channel = (byte + i / 2) % kChannels;
-      const int64_t t = tap + i % 2;
-      const bool is_there = pixel < side.out && t < side.counts[pixel];
-      places[i] = is_there ? (side.first[pixel] + t) * kChannels + channel : -1;
-      step.weights[load * 2 * kServed + i] = is_there ? side.weights[pixel * side.taps + t] : 0;
-      if (is_there) lowest = std::min(lowest, places[i]);
+  bool fill_all(int64_t groups, int64_t pairs, bool share) {
+    if (side.in * kChannels < kWindow) return false;
+    for (int64_t group = 0; group < groups; ++group) {
+      for (int64_t pair = 0; pair < pairs; ++pair) {
+        for (int64_t load = 0; load < kLoads; ++load) {
+          const int64_t byte = group * kGroup + load * kServed;
+          const int64_t from = window_of(byte, share ? 0 : 2 * pair, share ? side.taps : 2);
+          if (!fill(steps[group * pairs + pair], byte, load, 2 * pair, from)) return false;
+        }
+      }
     }
-    step.from[load] = int32_t(lowest);
-    for (int64_t i = 0; i < 2 * kServed; ++i) {
-      const int64_t place = std::max<int64_t>(places[i] - lowest, 0);  // weight 0 where none is
-      fits = fits && place < kWindow;
-      step.places[(load * 2 * kServed + i) * 2] = uint8_t(place);
-      step.places[(load * 2 * kServed + i) * 2 + 1] = 0x80;
+    return true;
+  }
+
+  // Where in a row of the source `tap` of a byte of the result is; -1 where there is none.
+  int64_t place(int64_t byte, int64_t tap) const {
+    const int64_t pixel = byte / kChannels, channel = byte % kChannels;
+    const bool is_there = pixel < side.out && tap < side.counts[pixel];
+    return is_there ? (side.first[pixel] + tap) * kChannels + channel : -1;
+  }
+
+  // Where the window begins that serves some taps of kServed bytes.
+  int64_t window_of(int64_t byte, int64_t tap, int64_t taps) const {
+    int64_t lowest = side.in * kChannels - kWindow;
+    for (int64_t i = 0; i < kServed * taps; ++i) {
+      const int64_t at = place(byte + i / taps, tap + i % taps);
+      if (at >= 0) lowest = std::min(lowest, at);
     }
+    return lowest;
+  }
+
+  // False where the window does not reach.
+  bool fill(Step& step, int64_t byte, int64_t load, int64_t tap, int64_t from) {
+    step.from[load] = int32_t(from);
+    for (int64_t i = 0; i < 2 * kServed; ++i) {
+      const int64_t at = place(byte + i / 2, tap + i % 2), to = load * 2 * kServed + i;
+      if (at >= from + kWindow) return false;
+      step.places[to * 2] = at < 0 ? 0 : uint8_t(at - from);  // weight 0 where none is
+      step.places[to * 2 + 1] = 0x80;
+      step.weights[to] = at < 0 ? 0 : side.weights[(byte + i / 2) / kChannels * side.taps + tap + i % 2];
+    }
+    return true;
   }
 };
 
@@ -197,6 +218,7 @@ Vec to_bytes(Vec a, Vec b, Vec c, Vec d, int precision) {
 }
 
 // Resize rows along themselves; each of `to` has room for whole blocks.
+template <bool kShared>
 void resize_rows(const Row& row, const uint8_t* const (&from)[kRows], uint8_t* const (&to)[kRows]) {
   const int64_t pairs = row.side.taps / 2;
   const Vec half = splat(1 << (row.side.precision - 1));
@@ -206,12 +228,16 @@ void resize_rows(const Row& row, const uint8_t* const (&from)[kRows], uint8_t* c
 #pragma GCC unroll 4
     for (auto& group : sums) {
       Vec a = half, b = half, c = half, d = half;
+      Vec seen[kRows];
       for (int64_t pair = 0; pair < pairs; ++pair, ++step) {
+        if (!kShared || pair == 0) {
+          for (int64_t r = 0; r < kRows; ++r) seen[r] = window(from[r], step->from);
+        }
         const Vec places = load(step->places), weights = load(step->weights);
-        a = add_products(a, pick(from[0], step->from, places), weights);
-        b = add_products(b, pick(from[1], step->from, places), weights);
-        c = add_products(c, pick(from[2], step->from, places), weights);
-        d = add_products(d, pick(from[3], step->from, places), weights);
+        a = add_products(a, pick(seen[0], places), weights);
+        b = add_products(b, pick(seen[1], places), weights);
+        c = add_products(c, pick(seen[2], places), weights);
+        d = add_products(d, pick(seen[3], places), weights);
       }
       group[0] = a, group[1] = b, group[2] = c, group[3] = d;
     }
@@ -291,7 +317,8 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
       if (width == new_width) {
         for (int64_t r = 0; r < kRows; ++r) std::memcpy(results[r], sources[r], size);
       } else {
-        resize_rows(row, sources, results);
+        row.shared ? resize_rows<true>(row, sources, results)
+                   : resize_rows<false>(row, sources, results);
       }
     }
     for (int64_t t = 0; t < column.taps; ++t) {
