@@ -12,8 +12,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -23,10 +21,12 @@
 #include <limits>
 #include <vector>
 
+#include "cpu_vectors.h"
+
 namespace {
 
 using at::BFloat16;
-using Vec = at::vec::Vectorized<float>;
+using saccade::read, saccade::Vec, saccade::write;
 
 constexpr int64_t kQueries = 64;  // of a block
 constexpr int64_t kKeys = 256;    // of a block; a multiple of every vector's width
@@ -112,32 +112,14 @@ inline Vec power_of_two(Vec x) {
   }
 }
 
-template <typename S>
-inline Vec load(const S* from, int64_t count) {
-  return at::vec::convert<float>(at::vec::Vectorized<S>::loadu(from, count));
-}
-
-// Writes `count` numbers, as many as a vector holds at most.
-template <typename P>
-inline void store(Vec numbers, P* to, int64_t count) {
-#if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
-  if constexpr (std::is_same_v<P, BFloat16>) {  // PyTorch rounds step by step, here an instruction
-    const auto rounded = __m256i(_mm512_cvtneps_pbh(numbers));
-    _mm256_mask_storeu_epi16(to, __mmask16((1 << count) - 1), rounded);
-    return;
-  }
-#endif
-  at::vec::convert<P>(numbers).store(to, int(count));
-}
-
 template <typename S, typename P>
 inline void rotate(const S* x, const float* cos, const float* sin, int64_t half, P* out) {
   for (int64_t i = 0; i < half; i += Vec::size()) {
     const int64_t count = std::min<int64_t>(Vec::size(), half - i);
-    const Vec first = load(x + i, count), second = load(x + i + half, count);
-    const Vec cosine = load(cos + i, count), sine = load(sin + i, count);
-    store(first * cosine - second * sine, out + i, count);
-    store(second * cosine + first * sine, out + i + half, count);
+    const Vec first = read(x + i, count), second = read(x + i + half, count);
+    const Vec cosine = read(cos + i, count), sine = read(sin + i, count);
+    write(first * cosine - second * sine, out + i, count);
+    write(second * cosine + first * sine, out + i + half, count);
   }
 }
 
@@ -255,7 +237,8 @@ struct Attention {
     for (int64_t i = 0; i < count; ++i) {
       S* to = out + ((start + first + i) * heads + head) * head_dim;
       const float share = 1.0f / space.total[i];
-      for (int64_t d = 0; d < head_dim; ++d) to[d] = S(space.sums[i * head_dim + d] * share);
+      saccade::map([share](Vec sum) { return sum * Vec(share); }, head_dim, to,
+                   space.sums.data() + i * head_dim);
     }
   }
 
@@ -278,8 +261,8 @@ struct Attention {
       const Vec second = power_of_two<P>(
           at::vec::fmadd(Vec::loadu(scores + j + Vec::size()), factor, shift));
       sum = sum + first + second;
-      store(first, weights + j, Vec::size());
-      store(second, weights + j + Vec::size(), Vec::size());
+      write(first, weights + j);
+      write(second, weights + j + Vec::size());
     }
     const float added = at::vec::vec_reduce_all<float>([](Vec& a, Vec& b) { return a + b; }, sum);
     if (largest > space.largest[row] && space.total[row] > 0.0f) {

@@ -21,6 +21,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp")
+_FILES = (*_SOURCES, "cpu_vectors.h")
 _LOCK = threading.Lock()
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
@@ -140,7 +141,7 @@ def _library() -> Path:
     features = next(
         (line for line in cpuinfo.splitlines() if line.startswith(("flags", "Feat"))), ""
     )
-    sources = [(_FOLDER / name).read_text(encoding="utf-8") for name in _SOURCES]
+    sources = [(_FOLDER / name).read_text(encoding="utf-8") for name in _FILES]
     made_of = (*sources, torch.__version__, *_FLAGS, features)
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     return _FOLDER / f"cpu-{digest}.so"

@@ -4,8 +4,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
@@ -15,6 +13,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "cpu_vectors.h"
+
 #define SACCADE_DISPATCH(TYPE, NAME, ...)                                     \
   AT_DISPATCH_SWITCH(TYPE, NAME, AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__)    \
                                      AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__) \
@@ -22,7 +22,7 @@
 
 namespace {
 
-using Vec = at::vec::Vectorized<float>;
+using saccade::map, saccade::Vec;
 
 // Rows that are worth a task of their own: about as much memory as a core's first cache holds.
 int64_t grain(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, columns)); }
@@ -37,7 +37,7 @@ void normalise(const S* x, const S* weight, S* out, int64_t size, float eps) {
   const float squares = at::vec::map_reduce_all<S>(
       [](Vec v) { return v * v; }, [](Vec a, Vec b) { return a + b; }, x, size);
   const Vec scale(1.0f / std::sqrt(squares / float(size) + eps));
-  at::vec::map2<S>([scale](Vec v, Vec w) { return v * scale * w; }, out, x, weight, size);
+  map([scale](Vec v, Vec w) { return v * scale * w; }, size, out, x, weight);
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
@@ -75,7 +75,7 @@ void add_rms_norm(at::Tensor& x, at::Tensor& residual, const at::Tensor& weight,
     at::parallel_for(0, rows, grain(columns), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         scalar_t *value = values + row * columns, *sum = sums + row * columns;
-        at::vec::map2<scalar_t>([](Vec a, Vec b) { return a + b; }, sum, sum, value, columns);
+        map([](Vec a, Vec b) { return a + b; }, columns, sum, sum, value);
         normalise(sum, by, value, columns, float(eps));
       }
     });
@@ -103,9 +103,8 @@ at::Tensor silu_and_mul(const at::Tensor& x) {
     at::parallel_for(0, rows, grain(2 * columns), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const scalar_t* gate = from + row * 2 * columns;
-        at::vec::map2<scalar_t>(
-            [one](Vec g, Vec u) { return g / (one + exponential<scalar_t>(g.neg())) * u; },
-            to + row * columns, gate, gate + columns, columns);
+        map([one](Vec g, Vec u) { return g / (one + exponential<scalar_t>(g.neg())) * u; },
+            columns, to + row * columns, gate, gate + columns);
       }
     });
   });
@@ -133,10 +132,10 @@ void rotate_heads(S* heads, int64_t count, const S* cos, const S* sin, int64_t h
   for (int64_t head = 0; head < count; ++head) {
     S *first = heads + head * 2 * half, *second = first + half;
     std::copy_n(first, half, before);
-    at::vec::map4<S>([](Vec a, Vec b, Vec c, Vec s) { return a * c - b * s; }, first, before,
-                     second, cos, sin, half);
-    at::vec::map4<S>([](Vec b, Vec a, Vec c, Vec s) { return b * c + a * s; }, second, second,
-                     before, cos, sin, half);
+    map([](Vec a, Vec b, Vec c, Vec s) { return a * c - b * s; }, half, first, before, second, cos,
+        sin);
+    map([](Vec b, Vec a, Vec c, Vec s) { return b * c + a * s; }, half, second, second, before, cos,
+        sin);
   }
 }
 

@@ -139,7 +139,7 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
             assert (ours - truth).abs().max() < 1e-5
     monkeypatch.undo()
     monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)
-    for name in cpu_extension._SOURCES:
+    for name in cpu_extension._FILES:
         (tmp_path / name).write_text("what is this")
     found = cpu_extension._load.__wrapped__()
     assert found.operations is None
