@@ -116,7 +116,7 @@ class VisionMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and len(x) > _CPU_ROWS:
-            return torch.cat([self.forward(rows) for rows in x.split(_CPU_ROWS)])
+            return torch.cat([self.forward(rows) for rows in torch.split(x, _CPU_ROWS)])
         return self.down_proj(self.act_fn(self.gate_up_proj(x)))
 
 
