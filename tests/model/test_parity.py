@@ -56,7 +56,8 @@ GEOMETRIES = {
     ),
 }
 
-# (height, width): one window, square, whole windows, ragged windows, very wide, very tall.
+# (height, width): one window, square, whole windows, ragged windows, very wide, very tall, more
+# patches than the MLP works on at once.
 SIZES = [
     (56, 56),
     (112, 112),
@@ -70,6 +71,7 @@ SIZES = [
     (1120, 28),
     (672, 56),
     (364, 476),
+    (476, 476),
 ]
 SOURCE_FPS, SOURCE_FRAMES = 29.97, 360
 CLIP_RATES = [0.5, 1.0, 2.0, 3.3, 29.97]
