@@ -32,6 +32,7 @@ namespace {
 using Vec = __m512i;
 Vec load(const void* from) { return _mm512_loadu_si512(from); }
 void store(void* to, Vec x) { _mm512_storeu_si512(to, x); }
+void stream(void* to, Vec x) { _mm512_stream_si512(static_cast<Vec*>(to), x); }
 Vec zeros() { return _mm512_setzero_si512(); }
 Vec splat(int32_t x) { return _mm512_set1_epi32(x); }
 Vec shift(Vec x, __m128i by) { return _mm512_sra_epi32(x, by); }
@@ -56,6 +57,7 @@ Vec pick(Vec bytes, Vec places) {
 using Vec = __m256i;
 Vec load(const void* from) { return _mm256_loadu_si256(static_cast<const Vec*>(from)); }
 void store(void* to, Vec x) { _mm256_storeu_si256(static_cast<Vec*>(to), x); }
+void stream(void* to, Vec x) { _mm256_stream_si256(static_cast<Vec*>(to), x); }
 Vec zeros() { return _mm256_setzero_si256(); }
 Vec splat(int32_t x) { return _mm256_set1_epi32(x); }
 Vec shift(Vec x, __m128i by) { return _mm256_sra_epi32(x, by); }
@@ -81,6 +83,9 @@ constexpr int64_t kBlock = sizeof(Vec);      // bytes of a row that are made at 
 constexpr int64_t kGroup = kBlock / 4;       // those that one vector of sums holds
 constexpr int64_t kLoads = kGroup / kServed;  // that a vector of sums takes
 constexpr int64_t kRows = 4;  // that are resized at once: a piece of the table serves all
+// Bytes of a result that will have left the caches when somebody reads it: it goes to memory at
+// once, which need not be read before.
+constexpr int64_t kStreamed = 4 << 20;
 
 // Keys' cubic convolution with a = -1/2.
 double cubic(double x) {
@@ -268,7 +273,9 @@ Vec resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, int6
   return to_bytes(a, b, c, d, side.precision);
 }
 
-// One row of the result, `size` bytes, in stores that lie within a line of the cache.
+// One row of the result, `size` bytes, in stores that lie within a line of the cache or, streamed,
+// past it.
+template <bool kStream>
 void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uint8_t* to,
                     int64_t size) {
   const auto part = [&](int64_t x, int64_t count) {
@@ -278,7 +285,10 @@ void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uin
   };
   int64_t x = std::min<int64_t>(-reinterpret_cast<uintptr_t>(to) % kBlock, size);
   if (x > 0) part(0, x);
-  for (; x + kBlock <= size; x += kBlock) store(to + x, resize_columns(side, y, rows, x));
+  for (; x + kBlock <= size; x += kBlock) {
+    const Vec bytes = resize_columns(side, y, rows, x);
+    kStream ? stream(to + x, bytes) : store(to + x, bytes);
+  }
   if (x < size) part(x, size - x);
 }
 
@@ -326,10 +336,13 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
     }
     if (height == new_height) {
       std::memcpy(to + y * size, &ring[y % places * room], size);
+    } else if (new_height * size >= kStreamed) {
+      resize_columns<true>(column, y, rows.data(), to + y * size, size);
     } else {
-      resize_columns(column, y, rows.data(), to + y * size, size);
+      resize_columns<false>(column, y, rows.data(), to + y * size, size);
     }
   }
+  _mm_sfence();  // other threads see what was streamed
   return true;
 }
 
