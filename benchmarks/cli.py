@@ -3,13 +3,23 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import clip_path, host_path, kernels, liveliness, overload, serve, tower
+from saccade.benchmarks import (
+    clip_path,
+    host_path,
+    kernels,
+    liveliness,
+    overload,
+    planning,
+    serve,
+    tower,
+)
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
     ("host-path", host_path, "CPU and memory of a picture before the engine, beside stock vLLM"),
     ("clip-path", clip_path, "CPU and memory of a long clip before the engine, beside stock vLLM"),
     ("tower", tower, "the vision tower alone, beside stock vLLM's, with equal weights"),
+    ("planning", planning, "positions and window plans on the host, beside transformers'"),
     ("kernels", kernels, "each kernel on a GPU, beside what vLLM does itself"),
     ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
     ("overload", overload, "twice what a server can do: refusals, order, right answers, leaks"),
@@ -20,6 +30,7 @@ _EPILOG = """examples:
   saccade bench host-path
   saccade bench clip-path --rounds 1
   saccade bench tower --layers 4
+  saccade bench planning
   saccade bench kernels --dry-run
   saccade bench liveliness
   saccade bench overload
