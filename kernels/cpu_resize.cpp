@@ -178,7 +178,7 @@ struct Row {
       for (int64_t pair = 0; pair < pairs; ++pair) {
         for (int64_t load = 0; load < kLoads; ++load) {
           const int64_t byte = group * kGroup + load * kServed;
-          const int64_t from = window_of(byte, share ? 0 : 2 * pair, share ? side.taps : 2);
+          const int64_t from = window_of(byte, share ? 0 : 2 * pair);
           if (!fill(steps[group * pairs + pair], byte, load, 2 * pair, from)) return false;
         }
       }
@@ -193,11 +193,12 @@ struct Row {
     return is_there ? (side.first[pixel] + tap) * kChannels + channel : -1;
   }
 
-  // Where the window begins that serves some taps of kServed bytes.
-  int64_t window_of(int64_t byte, int64_t tap, int64_t taps) const {
+  // Where the window begins that serves kServed bytes from `tap` on, which is to the left of the
+  // taps that follow.
+  int64_t window_of(int64_t byte, int64_t tap) const {
     int64_t lowest = side.in * kChannels - kWindow;
-    for (int64_t i = 0; i < kServed * taps; ++i) {
-      const int64_t at = place(byte + i / taps, tap + i % taps);
+    for (int64_t i = 0; i < kServed; ++i) {
+      const int64_t at = place(byte + i, tap);
       if (at >= 0) lowest = std::min(lowest, at);
     }
     return lowest;
@@ -207,11 +208,11 @@ struct Row {
   bool fill(Step& step, int64_t byte, int64_t load, int64_t tap, int64_t from) {
     step.from[load] = int32_t(from);
     for (int64_t i = 0; i < 2 * kServed; ++i) {
-      const int64_t at = place(byte + i / 2, tap + i % 2), to = load * 2 * kServed + i;
+      const int64_t t = tap + i % 2, at = place(byte + i / 2, t), to = load * 2 * kServed + i;
       if (at >= from + kWindow) return false;
       step.places[to * 2] = at < 0 ? 0 : uint8_t(at - from);  // weight 0 where none is
       step.places[to * 2 + 1] = 0x80;
-      step.weights[to] = at < 0 ? 0 : side.weights[(byte + i / 2) / kChannels * side.taps + tap + i % 2];
+      step.weights[to] = at < 0 ? 0 : side.weights[(byte + i / 2) / kChannels * side.taps + t];
     }
     return true;
   }
