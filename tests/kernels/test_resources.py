@@ -1,20 +1,16 @@
 """What the compiled kernels take of a GPU: no spills, wide accesses, no tensor work done twice.
 
 The golden file keeps registers, shared memory and blocks. After a change that is meant, write it
-anew with ``python tests/support/shipped_kernels.py`` and review what changed.
+anew with ``python tests/support/shipped_kernels.py``, then the table for people with
+``python tests/support/kernel_table.py``, and review what changed.
 """
 
 import re
 
 import pytest
-from shipped_kernels import (
-    blocks_of,
-    golden_row,
-    measure_all,
-    read_golden,
-    shipped_forms,
-    specialisations,
-)
+from kernel_table import TABLE, render
+from shipped_kernels import blocks_of, golden_row, measure_all, read_golden, shipped_forms
+from tensor_work import expected_instructions, kernel, vendor
 
 FORMS = shipped_forms()
 SPARE_REGISTERS = 8  # what another build of the assembler may take more
@@ -47,50 +43,6 @@ def measured():
 
 
 each_form = pytest.mark.parametrize("form", FORMS, ids="/".join)
-
-
-def kernel(form):
-    return form[0].split()[0]
-
-
-def vendor(form):
-    return re.match("sm|gfx", form[1])[0]
-
-
-def dots(form):
-    """Rows, columns and depth of each product of matrices that a block makes; of the kernel's loop
-    if it has one, a turn of it."""
-    name, architecture = form
-    constants = specialisations(architecture)[name].constants
-    head_dim = constants.get("head_dim")
-    if kernel(form) == "window_attention":
-        rows = columns = constants["block"]
-        widths = (constants["value_wide"], constants["value_rest"])
-    elif kernel(form) == "full_attention":
-        rows, columns = constants["rows"], constants["columns"]
-        widths = (constants["wide"], constants["rest"])
-    else:
-        return []
-    assert sum(widths) == head_dim, "a padded head would waste tensor work"
-    if constants.get("turns", 1) > 1:  # scores of a wide head are a loop over parts of both halves
-        return [(rows, columns, 2 * constants["wide"])]
-    scores = [(rows, columns, head_dim)]
-    return scores + [(rows, width, columns) for width in widths if width]
-
-
-def expected_instructions(form, warps):
-    """Tensor-core instructions of a warp's code, of 16 values of depth each, if no product is
-    made twice and none of padding."""
-    architecture = form[1]
-    if not dots(form):
-        return 0
-    if architecture == "sm_80":  # of 16 rows and 8 columns, shared out among the warps
-        return sum(m * n * k // (16 * 8 * 16) for m, n, k in dots(form)) // warps
-    if architecture == "sm_90":  # of 64 rows and all columns, shared out among groups of 4 warps
-        return sum((m // 64) * (k // 16) for m, _, k in dots(form)) // (warps // 4)
-    if architecture == "sm_100":  # of all rows and columns, for the block
-        return sum(k // 16 for _, _, k in dots(form))
-    return sum(m * n * k // (16 * 16 * 16) for m, n, k in dots(form)) // warps
 
 
 @each_form
@@ -150,3 +102,7 @@ def test_tensor_cores_of_the_architecture(form, measured):
     }
     for name in measured(form).tensor_core:
         assert re.fullmatch(shapes[form[1]], name)
+
+
+def test_the_table_in_the_documentation_says_what_is_measured(measured):
+    assert render(measured) == TABLE.read_text(encoding="utf-8")
