@@ -1,0 +1,53 @@
+"""`saccade doctor`, as a person runs it."""
+
+import os
+import re
+import subprocess
+
+import pytest
+import torch
+
+from saccade.demo.server_process import saccade_command
+from saccade.kernels.dispatch import OPERATIONS, choose
+
+
+def doctor(**environment: str) -> tuple[int, str]:
+    ended = subprocess.run(
+        [*saccade_command(), "doctor"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return ended.returncode, ended.stdout
+
+
+def forms(said: str) -> dict[str, tuple[str, str]]:
+    """Operation to its form and the reason."""
+    rows = re.findall(r"^  (\w+) +(triton|cpu|reference) +(.+)$", said, re.MULTILINE)
+    return {operation: (form, why) for operation, form, why in rows}
+
+
+@pytest.mark.parametrize("asked", ["auto", "reference"])
+def test_the_form_of_each_operation_and_why(asked, monkeypatch):
+    monkeypatch.setenv("SACCADE_KERNELS", asked)
+    code, said = doctor()
+    assert code == 0, said
+    assert said.splitlines()[-1] == "all is well"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = {operation: choose(operation, device) for operation in OPERATIONS}
+    assert forms(said) == {name: (one.form, one.reason) for name, one in expected.items()}
+    if asked == "reference":
+        assert {one.form for one in expected.values()} == {"reference"}
+
+
+def test_a_form_that_does_not_exist():
+    code, said = doctor(SACCADE_KERNELS="cuda")
+    assert code == 1
+    assert re.search(r"^  WRONG: .*SACCADE_KERNELS.*cuda", said, re.MULTILINE), said
+    assert said.splitlines()[-1] == "1 to mend"
+
+
+def test_a_setting_that_cannot_be():
+    code, said = doctor(SACCADE_MAX_N="none")
+    assert code == 1
+    assert re.search(r"^  WRONG: .*SACCADE_MAX_N", said, re.MULTILINE), said
