@@ -10,15 +10,15 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-# One step in so many, at least, is open to media.
+# Steps on end that media stand aside for: the next is open to them.
 _MOST_HELD = 3
 
 
 class TextFirstScheduler(Scheduler):
     """vLLM's scheduler, where prompts with media let text pass, and one's are encoded a step.
 
-    In a step that takes in a prompt without media, no other prompt goes on: text then waits for
-    the step that is under way and for its own. Checked on vLLM 0.32.0.
+    In a step that takes in a prompt without media, no prompt with media goes on: text then waits
+    for the step that is under way and for its own. Checked on vLLM 0.32.0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +33,8 @@ class TextFirstScheduler(Scheduler):
         return super().schedule(throttle_prefills)
 
     def _text_begins(self) -> bool:
-        if self.waiting and not self.waiting.peek_request().has_encoder_inputs:
+        has_room = len(self.running) < self.max_num_active_reqs
+        if has_room and self.waiting and not self.waiting.peek_request().has_encoder_inputs:
             return True
         return any(
             not request.has_encoder_inputs

@@ -33,7 +33,7 @@ def scheduler():
 
 
 def text(name: str, tokens: int = 10) -> Request:
-    return Request(name, [1] * tokens, SamplingParams(max_tokens=8), None, priority=_TEXT)
+    return Request(name, [1] * tokens, SamplingParams(max_tokens=64), None, priority=_TEXT)
 
 
 def pictures(name: str, *tokens: int) -> Request:
@@ -43,7 +43,7 @@ def pictures(name: str, *tokens: int) -> Request:
         place = PlaceholderRange(offset=length + 1, length=size)
         features.append(MultiModalFeatureSpec(None, "image", f"{name} {index}", place))
         length += 1 + size
-    prompt, sampling = [1] * (length + 1), SamplingParams(max_tokens=8)
+    prompt, sampling = [1] * (length + 1), SamplingParams(max_tokens=64)
     return Request(name, prompt, sampling, None, mm_features=features, priority=_MEDIA)
 
 
@@ -83,6 +83,18 @@ def test_text_longer_than_a_step_goes_in_whole(scheduler):
     assert step(scheduler) == ({"text": _BUDGET}, {})
     assert step(scheduler) == ({"text": 100 - _BUDGET}, {})
     assert step(scheduler) == ({"text": 1, "picture": 32}, {"picture": [0]})
+
+
+def test_text_that_finds_no_free_sequence_holds_nothing_up(scheduler):
+    for number in range(scheduler.max_num_active_reqs - 1):
+        scheduler.add_request(pictures(f"picture {number}", 2))
+        step(scheduler)
+    scheduler.add_request(pictures("large", 100))
+    assert step(scheduler)[0]["large"] < 102  # half in, in the last sequence
+    scheduler.add_request(text("text"))
+    taken, _ = step(scheduler)
+    assert "text" not in taken
+    assert taken["large"] > 1
 
 
 def test_text_that_never_ends_does_not_starve_media(scheduler):
