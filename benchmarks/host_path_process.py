@@ -193,8 +193,13 @@ def _restart_peak() -> int:
 
 async def answer_jobs(args: Namespace) -> None:
     """Answer jobs until stdin ends."""
-    renderer = await make_renderer(args.options)
     ours = args.way == "ours"
+    if ours:
+        # Imported here: the process of stock vLLM is to have nothing of it.
+        from saccade.server.renderer import use_plain_text_renderer
+
+        use_plain_text_renderer()
+    renderer = await make_renderer(args.options)
     render = through_saccade(renderer, args.media_root) if ours else through_vllm(renderer)
     out = os.fdopen(args.out, "w", encoding="utf-8")
     print(json.dumps("ready"), file=out, flush=True)

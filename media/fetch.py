@@ -200,7 +200,8 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
         if len(payload) > 4 * max_bytes + 1024:
             raise _too_large(max_bytes)
         payload = unquote(payload)
-    if len(payload.rstrip("=")) * 3 // 4 > max_bytes:
+    padding = payload.count("=", -2)
+    if (len(payload) - padding) * 3 // 4 > max_bytes:
         raise _too_large(max_bytes)
     try:
         return pybase64.b64decode(payload, validate=True)

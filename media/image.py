@@ -20,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from saccade.media.errors import DecodeError, LimitError
+from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.markers import CountedReader, has_many_scans, png_chunks
 from saccade.media.resize import Pixels
 
@@ -46,8 +46,14 @@ class ImageHeader:
 
     width: int  # upright, in pixels
     height: int
+    orientation: int  # of the stored pixels, 1 to 8 (EXIF 2.32, tag 0x0112)
     decoding_bytes: int  # held at most while it is decoded, the raster included
-    sideways: bool  # stored turned by a quarter: width and height are swapped in the file
+    plain_jpeg: bool  # libjpeg-turbo alone can decode it
+
+    @property
+    def sideways(self) -> bool:
+        """Stored turned by a quarter: width and height are swapped in the file."""
+        return self.orientation in _SIDEWAYS
 
 
 def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
@@ -60,10 +66,10 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     with _open(data, max_pixels) as image:
         width, height = image.size
         cost = width * height * _bytes_per_pixel(image, data)
-        sideways = _orientation(image, data) in _SIDEWAYS
-        if sideways:
+        orientation = _orientation(image, data)
+        if orientation in _SIDEWAYS:
             width, height = height, width
-        return ImageHeader(width, height, cost, sideways)
+        return ImageHeader(width, height, orientation, cost, _is_plain_jpeg(image))
 
 
 def decode_image(
@@ -71,6 +77,7 @@ def decode_image(
     max_pixels: int = MAX_IMAGE_PIXELS,
     at_least: tuple[int, int] | None = None,
     buffer: Pixels | None = None,
+    header: ImageHeader | None = None,
 ) -> Pixels:
     """The upright image as uint8 RGB [height, width, 3], on white where it is transparent.
 
@@ -79,42 +86,36 @@ def decode_image(
             skips most of the work. None: every picture is decoded whole.
         buffer: three bytes a pixel that the result may lie in: the caller is done with the result
             before it uses them again. Memory fresh from the system costs time for every page.
+        header: of these bytes, where it has been read; else it is read here.
 
     Raises:
         DecodeError: not an image of a supported format, damaged or cut short.
         LimitError: more than ``max_pixels``.
     """
-    with _open(data, max_pixels) as image:
-        if image.format in _JPEGS:
-            has_many_scans(data)  # for its refusal
-        try:
-            orientation = _orientation(image, data)
-            if at_least is not None and orientation in _SIDEWAYS:
-                at_least = at_least[1], at_least[0]
-            pixels = _decode_jpeg(image, data, at_least, buffer)
-            if pixels is None:
+    header = header or read_header(data, max_pixels)
+    if at_least is not None and header.sideways:
+        at_least = at_least[1], at_least[0]
+    try:
+        pixels = _decode_jpeg(data, at_least, buffer) if header.plain_jpeg else None
+        if pixels is None:
+            with _open(data, max_pixels) as image:
                 image.load()
                 pixels = to_rgb(image)
-            return _upright(pixels, orientation)
-        except DecodeError:
-            raise
-        except Exception as error:  # whatever a decoder meets in hostile bytes, the bytes are bad
-            raise DecodeError("the image is damaged or incomplete") from error
+        return _upright(pixels, header.orientation)
+    except MediaError:
+        raise
+    except Exception as error:  # whatever a decoder meets in hostile bytes, the bytes are bad
+        raise DecodeError("the image is damaged or incomplete") from error
 
 
 def _decode_jpeg(
-    image: Image.Image,
-    data: bytes,
-    at_least: tuple[int, int] | None,
-    buffer: Pixels | None,
+    data: bytes, at_least: tuple[int, int] | None, buffer: Pixels | None
 ) -> Pixels | None:
-    """The pixels of a JPEG straight from libjpeg-turbo, or None where PIL has to decode.
+    """The pixels of a plain JPEG straight from libjpeg-turbo, or None where PIL has to decode.
 
     Equal to PIL's to the bit, without PIL's own copy of the pixels. PIL keeps what is not grey or
     YCbCr, and what is damaged: it knows what can be forgiven.
     """
-    if not _is_plain_jpeg(image):
-        return None
     try:
         if at_least is None:
             return cast(Pixels, simplejpeg.decode_jpeg(data, buffer=buffer))

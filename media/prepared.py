@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from saccade.media.controls import VideoControls
+from saccade.media.image import ImageHeader
 from saccade.media.plan import ImagePlan, VideoPlan, VideoSource
 from saccade.media.resize import Pixels
 
@@ -32,12 +33,21 @@ class PreparedImage:
     """A fetched and planned image, not yet decoded."""
 
     data: bytes
+    header: ImageHeader
     plan: ImagePlan
     draft: bool  # may be shrunk while it is decoded
-    decoding_bytes: int  # held while it is decoded, the planned pixels aside
     digest: str
     param: str | None
-    sideways: bool
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Held while it is decoded, the planned pixels aside."""
+        return self.header.decoding_bytes
+
+    @property
+    def sideways(self) -> bool:
+        """Stored turned by a quarter; the plan's source size is upright."""
+        return self.header.sideways
 
 
 @dataclass(frozen=True)
@@ -52,3 +62,4 @@ class PreparedVideo:
     digest: str
     param: str | None
     sideways: bool
+    headers: tuple[ImageHeader, ...] = ()  # of the frames of a list

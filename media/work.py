@@ -76,9 +76,7 @@ class MediaWork:
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check_image(plan, self._limits)
             digest = self._digest((data,), controls, plan)
-        return PreparedImage(
-            data, plan, controls.draft, header.decoding_bytes, digest, param, header.sideways
-        )
+        return PreparedImage(data, header, plan, controls.draft, digest, param)
 
     def decode_image(self, prepared: PreparedImage) -> PlannedImage:
         """Decodes and resizes a prepared image."""
@@ -90,7 +88,11 @@ class MediaWork:
         buffer = self._scratch.of(CHANNELS * math.prod(source_size)) if resized else None
         with timed(self._observe, "decode"):
             pixels = decode_image(
-                prepared.data, self._media_limits.max_image_pixels, at_least, buffer
+                prepared.data,
+                self._media_limits.max_image_pixels,
+                at_least,
+                buffer,
+                prepared.header,
             )
         with timed(self._observe, "resize"):
             pixels = resize(pixels, plan.height, plan.width)
@@ -136,7 +138,9 @@ class MediaWork:
     ) -> PreparedVideo:
         """Plans a clip that is a list of images."""
         with timed(self._observe, "plan"):
-            headers = [read_header(data, self._media_limits.max_image_pixels) for data in listed]
+            headers = tuple(
+                read_header(data, self._media_limits.max_image_pixels) for data in listed
+            )
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
             self._media_limits.check_video(plan, self._limits)
@@ -146,12 +150,16 @@ class MediaWork:
         costs = sorted(header.decoding_bytes + _RESIZING * width * height for header in headers)
         cost = sum(costs[-self._workers :])
         sideways = headers[0].sideways
-        return PreparedVideo(listed, None, controls, plan, cost, digest, param, sideways)
+        return PreparedVideo(listed, None, controls, plan, cost, digest, param, sideways, headers)
 
     def fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
         """Decodes and resizes one image of such a list into ``frames``."""
         with timed(self._observe, "decode"):
-            pixels = decode_image(prepared.data[index], self._media_limits.max_image_pixels)
+            pixels = decode_image(
+                prepared.data[index],
+                self._media_limits.max_image_pixels,
+                header=prepared.headers[index],
+            )
         # The reference resizes listed frames twice, first with PIL, and so do we: one resize would
         # give sharper pixels than callers of the reference get.
         height, width = listed_frame_size(

@@ -1,7 +1,7 @@
 """Media of one request: fetched and decoded together, handed to vLLM, forgotten afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -113,11 +113,11 @@ async def prepared_messages(
     if gate is not None:
         gate.fetch([slot.part for slot in slots])
     received = gate.received if gate is not None else anything
-    planned = await _all(_prepare(slot.part, loader, received) for slot in slots)
+    planned = await _all([_prepare(slot.part, loader, received) for slot in slots])
     if gate is not None:
         paths = [slot.part.path for slot in slots]
         await gate.admit(rewritten, list(zip(paths, planned, strict=True)))
-    media = await _all(load(one, loader) for one in planned)
+    media = await _all([load(one, loader) for one in planned])
     del planned
     seen = tuple(
         SeenMedium(slot.part.path, medium.plan, medium.sideways)
@@ -138,7 +138,10 @@ async def prepared_messages(
             handles.revoke(url)
 
 
-async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:
+async def _all(work: Sequence[Awaitable[Result]]) -> list[Result]:
+    if len(work) == 1:
+        return [await work[0]]
+
     async def one(awaited: Awaitable[Result]) -> Result:
         return await awaited
 

@@ -17,6 +17,9 @@ from vllm.utils.async_utils import make_async
 
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
+# Characters that are tokenised sooner than a thread is woken up for them and has answered.
+_SHORT = 512
+
 
 class PlainTextRenderer(HfRenderer):
     """Only the chat template, and a prompt of token ids, can put special tokens into a prompt."""
@@ -30,10 +33,12 @@ class PlainTextRenderer(HfRenderer):
             hf_config.image_token_id: "a picture",
             hf_config.video_token_id: "a clip",
         }
-        # vLLM's own place for the function that applies the template, off the event loop.
+        # vLLM's own places for these two, off the event loop.
         self._apply_chat_template_async = make_async(
             self._apply_chat_template, executor=self._executor
         )
+        self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
+        self._tokenize_prompt_async = self._tokenize_short_at_once
 
     def _apply_chat_template(
         self,
@@ -75,6 +80,13 @@ class PlainTextRenderer(HfRenderer):
                     )
             return prompt
         return {**prompt, "prompt": self._special.escape(prompt.get("prompt"))}
+
+    async def _tokenize_short_at_once(
+        self, prompt: TextPrompt, params: TokenizeParams
+    ) -> TokensPrompt:
+        if len(prompt["prompt"]) <= _SHORT:
+            return self._tokenize_prompt(prompt, params)
+        return await self._tokenize_on_thread(prompt, params)
 
     def _tokenize_prompt(self, prompt: TextPrompt, params: TokenizeParams) -> TokensPrompt:
         if not is_escaped(prompt["prompt"]):
