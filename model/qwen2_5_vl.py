@@ -1,6 +1,7 @@
 """Qwen2.5-VL for vLLM: Saccade's vision tower and positions on vLLM's Qwen2 language model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from vllm.sequence import IntermediateTensors
 from . import cpu_layers, rotary  # noqa: F401 (they put their layers in place of vLLM's)
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
 from .graph_protocol import TowerGraphs, join_pixels
+from .pieces import GRIDS_BEFORE
 from .positions import MediumPosition, mrope_positions
 from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
 from .settings import read_normalisation
@@ -120,17 +122,22 @@ class SaccadeQwen2_5_VL(
 
     def _media_positions(
         self, mm_features: Iterable[MultiModalFeatureSpec]
-    ) -> Iterator[MediumPosition]:
+    ) -> list[MediumPosition]:
         merge_size = self.config.vision_config.spatial_merge_size
+        media: list[MediumPosition] = []
         for feature in mm_features:
             data = feature.data
             t, h, w = data[f"{feature.modality}_grid_thw"].data.tolist()
+            if GRIDS_BEFORE in data and (before := data[GRIDS_BEFORE].data.item()):
+                # The clip goes on, and with it its time.
+                media[-1] = replace(media[-1], grid=(before + t, *media[-1].grid[1:]))
+                continue
             seconds = None
             if feature.modality == "video":
                 seconds = data["second_per_grid_ts"].data.item()
-            yield MediumPosition(
-                feature.mm_position.offset, (t, h // merge_size, w // merge_size), seconds
-            )
+            grid = (t, h // merge_size, w // merge_size)
+            media.append(MediumPosition(feature.mm_position.offset, grid, seconds))
+        return media
 
     def embed_multimodal(self, **kwargs: Any) -> MultiModalEmbeddings:
         """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""

@@ -1,35 +1,62 @@
 """Which prompts a step of the engine takes in, where a step computes on a CPU.
 
-A picture is encoded whole, in the step that takes in its first token, and whoever else is in that
+A medium is encoded whole, in the step that takes in its first token, and whoever else is in that
 step waits for it. A GPU encodes many at once; a CPU needs the longer the more there are.
 """
 
+import math
+import time
 from typing import Any
 
+from vllm.multimodal.utils import get_mm_features_in_window
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
+from .pieces import clip_in_pieces
+
 # Steps on end that media stand aside for: the next is open to them.
 _MOST_HELD = 3
+# Tokens of media that a step encodes, if it is not a single picture of more, and that it takes in,
+# while text comes in. Less would take more steps than it shortens them.
+_MOST_ENCODED = 64
+_MOST_TAKEN_IN = 128
+_TEXT_SECONDS = 10.0  # after a text, in which another is expected
 
 
 class TextFirstScheduler(Scheduler):
-    """vLLM's scheduler, where prompts with media let text pass, and one's are encoded a step.
+    """vLLM's scheduler, where prompts with media let text pass, and go in by small pieces.
 
     In a step that takes in a prompt without media, no prompt with media goes on: text then waits
-    for the step that is under way and for its own. Checked on vLLM 0.32.0.
+    for the step that is under way and for its own. A step encodes media of one prompt; where text
+    comes in from time to time, little of them, clips by pieces. Checked on vLLM 0.32.0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._holding = False  # media, in this step
         self._held = 0  # steps on end
+        self._text_came = -math.inf  # when, by the monotonic clock
+        self._short = False  # shall this step be
+        self._room = 0  # for tokens of prompts with media, in a short step
+
+    def add_request(self, request: Request) -> None:
+        """Queues a request; clips in it are cut."""
+        if not request.has_encoder_inputs:
+            self._text_came = time.monotonic()
+        request.mm_features = [
+            piece
+            for feature in request.mm_features
+            for piece in clip_in_pieces(feature, _MOST_ENCODED)
+        ]
+        super().add_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Chooses what the next step computes."""
         self._holding = self._held < _MOST_HELD and self._text_begins()
         self._held = self._held + 1 if self._holding else 0
+        self._short = time.monotonic() - self._text_came < _TEXT_SECONDS
+        self._room = _MOST_TAKEN_IN
         return super().schedule(throttle_prefills)
 
     def _text_begins(self) -> bool:
@@ -50,15 +77,34 @@ class TextFirstScheduler(Scheduler):
         encoder_compute_budget: int,
         shift_computed_tokens: int = 0,
     ) -> tuple[list[int], int, int, list[int], list[int]]:
-        if num_computed_tokens < request.num_prompt_tokens:
-            if self._holding:
-                return [], 0, encoder_compute_budget, [], []
-            if encoder_compute_budget < self.max_num_encoder_input_tokens:
-                encoder_compute_budget = 0  # another's are encoded in this step
-        return super()._try_schedule_encoder_inputs(
+        is_prompt = num_computed_tokens < request.num_prompt_tokens
+        if is_prompt and self._holding:
+            return [], 0, encoder_compute_budget, [], []
+        if is_prompt and encoder_compute_budget < self.max_num_encoder_input_tokens:
+            encoder_compute_budget = 0  # another's are encoded in this step
+        if is_prompt and self._short:
+            num_new_tokens = self._before_too_much(
+                request, num_computed_tokens, min(num_new_tokens, self._room)
+            )
+        scheduled = super()._try_schedule_encoder_inputs(
             request,
             num_computed_tokens,
             num_new_tokens,
             encoder_compute_budget,
             shift_computed_tokens,
         )
+        if is_prompt:
+            self._room -= scheduled[1]
+        return scheduled
+
+    def _before_too_much(self, request: Request, computed: int, tokens: int) -> int:
+        """So many of the next tokens that what they need encoded is not too much for a step."""
+        first, end = get_mm_features_in_window(request.mm_features, computed, computed + tokens)
+        encoded = 0
+        for index in range(first, end):
+            if self.encoder_cache_manager.get_cached_num_encoder_embeds(request, index) is None:
+                place = request.mm_features[index].mm_position
+                if encoded and encoded + place.length > _MOST_ENCODED:
+                    return place.offset - computed
+                encoded += place.length
+        return tokens

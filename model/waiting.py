@@ -6,9 +6,12 @@ GPU that costs nothing that matters. On a CPU the engine takes a core for as lon
 compute: a core that decodes pictures, answers other requests, or computes.
 """
 
+import threading
 import time
 
-_PAUSE = 5e-5  # seconds; with Linux's timer slack about a tenth of a millisecond
+_SHORTEST = 5e-5  # seconds; with Linux's timer slack about a tenth of a millisecond
+_LONGEST = 1e-3
+_SHARE = 0.05  # of what has been waited: that much later at most is an answer seen
 
 
 def wait_in_short_sleeps() -> None:
@@ -22,8 +25,22 @@ def wait_in_short_sleeps() -> None:
         return
     from vllm.distributed.device_communicators import shm_broadcast
 
-    shm_broadcast.sched_yield = _pause
+    shm_broadcast.sched_yield = Pause()
 
 
-def _pause() -> None:
-    time.sleep(_PAUSE)
+class Pause(threading.local):
+    """Between two looks of a thread: the longer it has waited, the longer.
+
+    Looks that follow at once belong to the same wait.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._ended = 0.0
+
+    def __call__(self) -> None:
+        """Sleeps."""
+        now = time.monotonic()
+        if now - self._ended > _LONGEST:
+            self._began = now
+        time.sleep(min(_LONGEST, max(_SHORTEST, _SHARE * (now - self._began))))
+        self._ended = time.monotonic()

@@ -14,6 +14,7 @@ from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
 
 WAYS = {
     "chunked prefill": {"max_num_batched_tokens": 32},
+    "small pieces": {"scheduler_cls": "saccade.model.scheduling.TextFirstScheduler"},
     "tensor": {"tensor_parallel_size": 2},
     "tensor, data-parallel tower": {"tensor_parallel_size": 2, "mm_encoder_tp_mode": "data"},
     # Stages exchange buffers that vLLM's CPU worker only makes when it warms up a traced model.
@@ -31,7 +32,8 @@ def prompts() -> list[dict[str, Any]]:
         Image.fromarray(raster(seed, 1, *size)[0])
         for seed, size in enumerate([(140, 196), (56, 112), (224, 84)])
     ]
-    clip = (raster(5, 6, 84, 112), {"fps": 3.0, "total_num_frames": 6})
+    # 84 tokens: more than a step takes in by small pieces.
+    clip = (raster(5, 14, 84, 112), {"fps": 3.0, "total_num_frames": 14})
     image, video = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
     return [
         {"prompt": "The quick brown fox"},

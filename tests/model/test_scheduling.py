@@ -3,16 +3,24 @@
 import pytest
 import torch
 from vllm import EngineArgs, SamplingParams
-from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+from vllm.multimodal.inputs import (
+    MultiModalBatchedField,
+    MultiModalFeatureSpec,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    PlaceholderRange,
+)
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
 from saccade.demo.checkpoint import bundled_checkpoint
+from saccade.model import scheduling
 from saccade.model.scheduling import TextFirstScheduler
 
 _BLOCK, _BUDGET = 16, 64
+_BATCHED = MultiModalBatchedField()
 _TEXT, _MEDIA = 0, 1  # priorities, as the front end gives them
 
 
@@ -45,6 +53,21 @@ def pictures(name: str, *tokens: int) -> Request:
         length += 1 + size
     prompt, sampling = [1] * (length + 1), SamplingParams(max_tokens=64)
     return Request(name, prompt, sampling, None, mm_features=features, priority=_MEDIA)
+
+
+def clip(name: str, grids: int, side: int) -> Request:
+    """A prompt of a clip of ``side * side`` tokens a temporal index, between two tokens."""
+    grid = torch.tensor([grids, 2 * side, 2 * side])
+    data = {
+        "pixel_values_videos": torch.zeros(int(grid.prod()), 1),
+        "video_grid_thw": grid,
+        "second_per_grid_ts": torch.tensor(1.0),
+    }
+    elements = {key: MultiModalFieldElem(value, _BATCHED) for key, value in data.items()}
+    place = PlaceholderRange(offset=1, length=grids * side * side)
+    feature = MultiModalFeatureSpec(MultiModalKwargsItem(elements), "video", name, place)
+    prompt, sampling = [1] * (place.length + 2), SamplingParams(max_tokens=64)
+    return Request(name, prompt, sampling, None, mm_features=[feature], priority=_MEDIA)
 
 
 def step(scheduler: TextFirstScheduler) -> tuple[dict[str, int], dict[str, list[int]]]:
@@ -120,3 +143,42 @@ def test_without_text_a_prompt_takes_what_a_step_has(scheduler):
     scheduler.add_request(text("text", 50))
     scheduler.add_request(text("next", 50))
     assert step(scheduler) == ({"text": 50, "next": _BUDGET - 50}, {})
+
+
+@pytest.fixture
+def roomy(scheduler):
+    """One whose steps have more room than media get beside text."""
+    scheduler.max_num_scheduled_tokens = scheduler.scheduler_config.max_num_batched_tokens = 512
+    return scheduler
+
+
+def test_while_text_comes_a_clip_goes_in_by_pieces(roomy):
+    roomy.add_request(text("text"))
+    assert step(roomy) == ({"text": 10}, {})
+    roomy.add_request(clip("clip", 5, 5))
+    assert step(roomy) == ({"text": 1, "clip": 1 + 50}, {"clip": [0]})
+    assert step(roomy) == ({"text": 1, "clip": 50}, {"clip": [1]})
+    assert step(roomy) == ({"text": 1, "clip": 25 + 1}, {"clip": [2]})
+    assert step(roomy) == ({"text": 1, "clip": 1}, {})
+
+
+def test_while_text_comes_a_large_picture_is_encoded_whole_and_taken_in_by_pieces(roomy):
+    roomy.add_request(text("text"))
+    step(roomy)
+    roomy.add_request(pictures("picture", 300))
+    assert step(roomy) == ({"text": 1, "picture": 128}, {"picture": [0]})
+    roomy.add_request(pictures("next", 20))
+    assert step(roomy) == ({"text": 1, "picture": 128}, {})  # there is room for no other
+    assert step(roomy) == ({"text": 1, "picture": 302 - 256, "next": 22}, {"next": [0]})
+
+
+def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(scheduling.time, "monotonic", lambda: now)
+    roomy.add_request(text("text"))
+    step(roomy)
+    now += 11
+    roomy.add_request(clip("clip", 5, 5))
+    roomy.add_request(pictures("picture", 300))
+    assert step(roomy) == ({"text": 1, "clip": 127, "picture": 1}, {"clip": [0, 1, 2]})
+    assert step(roomy) == ({"text": 1, "clip": 1, "picture": 301}, {"picture": [0]})

@@ -1,0 +1,56 @@
+"""A clip as several encoder inputs: vLLM encodes an input whole, in one step.
+
+The tower's attention stays within a temporal index of the grid, so that a clip may be cut between
+any two of them: the pieces' embeddings, one after the other, are the clip's.
+"""
+
+from dataclasses import replace
+
+import torch
+from vllm.multimodal.inputs import (
+    MultiModalBatchedField,
+    MultiModalFeatureSpec,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    PlaceholderRange,
+)
+
+GRIDS_BEFORE = "video_grids_before"
+"""The field of a piece that counts the temporal indices of its clip in earlier pieces."""
+
+_PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
+
+
+def clip_in_pieces(feature: MultiModalFeatureSpec, tokens: int) -> list[MultiModalFeatureSpec]:
+    """A clip in pieces of at most ``tokens`` placeholders, or of one temporal index.
+
+    Pixels are not copied. Pictures, and media whose pixels are not at hand, stay whole.
+    """
+    item = feature.data
+    if feature.modality != "video" or item is None or _PIXELS not in item:
+        return [feature]
+    t = int(item[_GRID].data[0])
+    each = feature.mm_position.length // t
+    step = max(1, tokens // each)
+    if step >= t:
+        return [feature]
+    return [_piece(feature, item, first, min(step, t - first)) for first in range(0, t, step)]
+
+
+def _piece(
+    feature: MultiModalFeatureSpec, item: MultiModalKwargsItem, first: int, count: int
+) -> MultiModalFeatureSpec:
+    t, h, w = item[_GRID].data.tolist()
+    each = feature.mm_position.length // t
+    data = {
+        _PIXELS: item[_PIXELS].data[first * h * w : (first + count) * h * w],
+        _GRID: torch.tensor([count, h, w]),
+    }
+    elements = {name: replace(item[name], data=value) for name, value in data.items()}
+    before = MultiModalFieldElem(torch.tensor(first), MultiModalBatchedField(keep_on_cpu=True))
+    return replace(
+        feature,
+        data=MultiModalKwargsItem({**item, **elements, GRIDS_BEFORE: before}),
+        identifier=f"{feature.identifier}[{first}:{first + count}]",
+        mm_position=PlaceholderRange(feature.mm_position.offset + first * each, count * each),
+    )
