@@ -30,6 +30,7 @@ from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.entrypoints.launchers.render.app_state import init_render_app_state
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.serial_utils import MsgpackEncoder
@@ -201,6 +202,7 @@ async def answer_jobs(args: Namespace) -> None:
         use_plain_text_renderer()
     renderer = await make_renderer(args.options)
     render = through_saccade(renderer, args.media_root) if ours else through_vllm(renderer)
+    freeze_gc_heap()  # as vLLM's servers, and ours, do when they have started
     out = os.fdopen(args.out, "w", encoding="utf-8")
     print(json.dumps("ready"), file=out, flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
