@@ -3,7 +3,8 @@
 Whatever is rendered or tokenised for the engine passes here, whichever route it came by.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from vllm.config import VllmConfig
@@ -17,7 +18,7 @@ from vllm.utils.async_utils import make_async
 
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
-# Characters that are tokenised sooner than a thread is woken up for them and has answered.
+# Characters that are worked on sooner than a thread is woken up for them and has answered.
 _SHORT = 512
 
 
@@ -34,11 +35,29 @@ class PlainTextRenderer(HfRenderer):
             hf_config.video_token_id: "a clip",
         }
         # vLLM's own places for these two, off the event loop.
-        self._apply_chat_template_async = make_async(
-            self._apply_chat_template, executor=self._executor
-        )
+        self._apply_on_thread = make_async(self._apply_chat_template, executor=self._executor)
+        self._apply_chat_template_async = self._apply_short_at_once
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
         self._tokenize_prompt_async = self._tokenize_short_at_once
+
+    def _apply_short_at_once(
+        self,
+        model_config: Any,
+        tokenizer: Any,
+        conversation: Any,
+        *,
+        chat_template: str | None = None,
+        **options: Any,
+    ) -> Awaitable[str]:
+        # The checkpoint's own template is known to end.
+        short = chat_template is None and _characters([conversation, options]) <= _SHORT
+        apply = self._apply_chat_template if short else self._apply_on_thread
+        text = apply(model_config, tokenizer, conversation, chat_template=chat_template, **options)
+        if not isinstance(text, str):
+            return text
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        done.set_result(text)
+        return done
 
     def _apply_chat_template(
         self,
@@ -100,6 +119,15 @@ class PlainTextRenderer(HfRenderer):
         prompt = {**prompt, "prompt": text}
         wanted = offsets if self._wants_offsets(prompt, params) else None
         return self._build_tokens_prompt(ids, prompt, offset_mapping=wanted)
+
+
+def _characters(value: Any) -> int:
+    """Of all text in ``value``, at any depth."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
 
 
 def use_plain_text_renderer() -> None:
