@@ -113,8 +113,12 @@ def prompt_of(answer):
     return body.get("prompt_token_ids") or body["choices"][0]["prompt_token_ids"]
 
 
+# What is short, and what is not, is rendered and tokenised in different places.
+lengths = st.tuples(hostile, st.sampled_from(["", " and so on" * 60])).map("".join)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(hostile)
+@given(lengths)
 def test_every_place_of_a_chat(server, text):
     fields = {"model": "demo", "max_tokens": 1, "return_token_ids": True}
 
