@@ -18,7 +18,7 @@ from vllm.utils.async_utils import make_async
 
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
-# Characters that are worked on sooner than a thread is woken up for them and has answered.
+# Characters, or other values, that are worked on sooner than a thread is woken up for them.
 _SHORT = 512
 
 
@@ -50,7 +50,7 @@ class PlainTextRenderer(HfRenderer):
         **options: Any,
     ) -> Awaitable[str]:
         # The checkpoint's own template is known to end.
-        short = chat_template is None and _characters([conversation, options]) <= _SHORT
+        short = chat_template is None and is_short([conversation, options])
         apply = self._apply_chat_template if short else self._apply_on_thread
         text = apply(model_config, tokenizer, conversation, chat_template=chat_template, **options)
         if not isinstance(text, str):
@@ -121,13 +121,22 @@ class PlainTextRenderer(HfRenderer):
         return self._build_tokens_prompt(ids, prompt, offset_mapping=wanted)
 
 
-def _characters(value: Any) -> int:
-    """Of all text in ``value``, at any depth."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
+def is_short(value: Any) -> bool:
+    """Whether ``value`` holds few characters and other values, at any depth and keys included.
+
+    Takes no longer where it holds many.
+    """
+    left, rest = _SHORT, [value]
+    while rest:
+        one = rest.pop()
+        left -= len(one) if isinstance(one, str | dict | list | tuple) else 1
+        if left < 0:
+            return False
+        if isinstance(one, dict):
+            rest += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            rest += one
+    return True
 
 
 def use_plain_text_renderer() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from saccade.demo.checkpoint import random_checkpoint
+from saccade.server.renderer import is_short
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
 TOKENIZER = AutoTokenizer.from_pretrained(random_checkpoint())
@@ -84,6 +85,21 @@ def test_ordinary_text_is_left_alone(text):
 def test_special_tokens_of_one_character_are_refused():
     with pytest.raises(ValueError, match="too short"):
         SpecialTokens({"@": 1})
+
+
+class Unread(list):
+    """A list that nobody may go through."""
+
+    def __iter__(self):
+        raise AssertionError
+
+
+def test_what_is_rendered_at_once_is_short_at_any_depth():
+    assert is_short([{"role": "user", "content": [{"type": "text", "text": "a" * 400}]}, 1, None])
+    assert not is_short({"x": ["a" * 300, {"y": "a" * 300}]})
+    assert not is_short({"a" * 600: 1})
+    assert not is_short([[], {}, 0] * 300)
+    assert not is_short({"x": Unread([0] * 1000)})
 
 
 def tool(text):
