@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,7 @@ _TIMEOUT = 600.0  # seconds without a byte
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
 _LEAVERS = 0.1  # of all clients
 _LEAVE_WITHIN = 3.0  # seconds
-_IDLE_TEXTS = 30
+_IDLE_TEXTS = 200  # fewer have no 99th percentile
 # Threads and descriptors that may come and go by themselves, e.g. a connection that idles.
 _SLACK = 4
 
@@ -148,8 +149,11 @@ async def _run(
         known = await _learn(client, questions)
         if {question.kind for question in known} != set(KINDS):
             raise ServerError("the server answers no question of some kind: is it the demo model?")
-        texts = [question for question in known if question.kind == "text"][:_IDLE_TEXTS]
-        idle = [(await send(client, _request(text))).first_token or 0.0 for text in texts]
+        texts = cycle(question for question in known if question.kind == "text")
+        idle = [
+            (await send(client, _request(text))).first_token or 0.0
+            for text in islice(texts, _IDLE_TEXTS)
+        ]
         say("measuring what the server can do")
         capacity = await _capacity(client, known, args.concurrency, min(20.0, args.seconds))
         before = held(pid) if pid else None

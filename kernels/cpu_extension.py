@@ -21,7 +21,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp")
-_FILES = (*_SOURCES, "cpu_vectors.h")
+_FILES = (*_SOURCES, "cpu_vectors.h", "cpu_bytes.h", "cpu_resize_tables.h")
 _LOCK = threading.Lock()
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
