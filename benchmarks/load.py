@@ -5,6 +5,7 @@ measured is what a caller sees: nothing of the request's making, everything of t
 """
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import httpx
+import aiohttp
 
 from saccade.benchmarks.workloads import Request
 
-_DONE = "[DONE]"
+_PREFIX = b"data:"
+_DONE = b"[DONE]"
+_LONGEST_LINE = 2**20  # bytes
+_KEEP_ALIVE = 2.0  # seconds; servers of vLLM's kind close what idles for 5
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,7 @@ async def run_load(
     """
     waiting = list(reversed(list(requests)))
     outcomes: list[Outcome] = []
-    headers = {"Content-Type": "application/json"}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, limits=limits, timeout=timeout_seconds
-    ) as client:
+    async with open_client(url, concurrency, timeout_seconds, api_key) as client:
 
         async def caller() -> None:
             while waiting:
@@ -89,37 +87,58 @@ async def run_load(
     return Load(tuple(sorted(outcomes, key=lambda outcome: outcome.index)), seconds)
 
 
-async def send(client: httpx.AsyncClient, request: Request) -> Outcome:
+def open_client(
+    url: str, connections: int, timeout_seconds: float, api_key: str | None = None
+) -> aiohttp.ClientSession:
+    """What requests are sent with. For a running event loop.
+
+    Args:
+        connections: to the server at a time.
+        timeout_seconds: without a byte after which a request counts as failed.
+    """
+    return aiohttp.ClientSession(
+        f"{url.rstrip('/')}/",
+        headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE),
+        timeout=aiohttp.ClientTimeout(sock_connect=timeout_seconds, sock_read=timeout_seconds),
+        read_bufsize=_LONGEST_LINE,
+        trust_env=True,
+    )
+
+
+async def send(client: aiohttp.ClientSession, request: Request) -> Outcome:
     """Send one request and read its stream; failures come back as outcomes, never as errors."""
     try:
         return await _stream(client, request)
     except _Broken as error:
         return Outcome(request.index, error.kind, str(error))
-    except httpx.TimeoutException as error:
+    except TimeoutError as error:
         return Outcome(request.index, "timeout", type(error).__name__)
-    except httpx.HTTPError as error:
+    except aiohttp.ClientError as error:
         return Outcome(request.index, "connection", f"{type(error).__name__}: {error}")
 
 
-async def _stream(client: httpx.AsyncClient, request: Request) -> Outcome:
+async def _stream(client: aiohttp.ClientSession, request: Request) -> Outcome:
     arrivals: list[float] = []
     text: list[str] = []
     finish_reason: str | None = None
     usage: dict[str, Any] = {}
     done = False
     start = time.perf_counter()
-    async with client.stream("POST", "/v1/chat/completions", content=request.body) as response:
-        if response.status_code != 200:
-            body = (await response.aread()).decode(errors="replace")
-            raise _Broken(f"http_{response.status_code}", body[:300])
-        async for line in response.aiter_lines():
+    body = io.BytesIO(request.body)  # of bytes, aiohttp would rather not have many
+    json_body = {"Content-Type": "application/json"}
+    async with client.post("v1/chat/completions", data=body, headers=json_body) as response:
+        if response.status != 200:
+            told = await response.text(errors="replace")
+            raise _Broken(f"http_{response.status}", told[:300])
+        async for line in response.content:
             now = time.perf_counter()
-            if not line.startswith("data:"):
+            if not line.startswith(_PREFIX):
                 continue
-            payload = line.removeprefix("data:").strip()
+            payload = line.removeprefix(_PREFIX).strip()
             if payload == _DONE:
-                done = True
-                break
+                done = True  # the end of the stream follows, and leaves the connection usable
+                continue
             chunk = _parse(payload)
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices") or ():
@@ -144,13 +163,13 @@ async def _stream(client: httpx.AsyncClient, request: Request) -> Outcome:
     )
 
 
-def _parse(payload: str) -> dict[str, Any]:
+def _parse(payload: bytes) -> dict[str, Any]:
     try:
         chunk = json.loads(payload)
-    except json.JSONDecodeError as error:
-        raise _Broken("malformed", f"{error}: {payload[:100]}") from error
+    except ValueError as error:
+        raise _Broken("malformed", f"{error}: {payload[:100]!r}") from error
     if not isinstance(chunk, dict):
-        raise _Broken("malformed", f"not an object: {payload[:100]}")
+        raise _Broken("malformed", f"not an object: {payload[:100]!r}")
     if "error" in chunk:
         raise _Broken("stream_error", json.dumps(chunk["error"])[:300])
     return chunk

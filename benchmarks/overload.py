@@ -2,27 +2,35 @@
 
 import argparse
 import asyncio
-import gc
+import multiprocessing
 import os
-import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import cycle, islice
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
+import uvloop
+from aiohttp import ClientSession
 
 from saccade.benchmarks.arguments import natural, positive
 from saccade.benchmarks.figures import percentiles
-from saccade.benchmarks.load import Outcome, send
 from saccade.benchmarks.measured_server import measured_server
-from saccade.benchmarks.overload_requests import KINDS, Kind, Question, make_questions
+from saccade.benchmarks.overload_clients import (
+    Load,
+    Server,
+    Tally,
+    ask,
+    first_tokens_alone,
+    forget_garbage,
+    put,
+    put_alone,
+)
+from saccade.benchmarks.overload_requests import KINDS, Question, make_questions
 from saccade.benchmarks.report import conclude, say
 from saccade.benchmarks.server_watch import Held, held, listening_process, metrics, unfinished
-from saccade.benchmarks.workloads import Request
 from saccade.demo.server_process import LIGHT_FLAGS, ServerError
 
 _EPILOG = """examples:
@@ -46,44 +54,12 @@ _FLAGS = (
     # Text must find a sequence that is free, and steps must be short for it to begin soon. On two
     # cores of a CPU that costs no throughput.
     "--max-num-seqs=64",
-    "--max-num-batched-tokens=512",
+    "--max-num-batched-tokens=128",
 )
-_TIMEOUT = 600.0  # seconds without a byte
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
-_LEAVERS = 0.1  # of all clients
-_LEAVE_WITHIN = 3.0  # seconds
 _IDLE_TEXTS = 200  # fewer have no 99th percentile
 # Threads and descriptors that may come and go by themselves, e.g. a connection that idles.
 _SLACK = 4
-
-
-@dataclass
-class Tally:
-    """What came of the load."""
-
-    accepted: Counter[Kind] = field(default_factory=Counter)
-    first_tokens: dict[Kind, list[float]] = field(default_factory=lambda: {k: [] for k in KINDS})
-    refusals: list[float] = field(default_factory=list)  # seconds
-    left: int = 0
-    unsent: int = 0  # no client was free
-    wrong: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-
-    def count(self, question: Question, outcome: Outcome, seconds: float) -> None:
-        """Count the outcome of one request."""
-        if outcome.error == "http_429":
-            self.refusals.append(seconds)
-        elif outcome.error is not None:
-            self.lost.append(f"{question.kind}: {outcome.error} {outcome.detail}")
-        elif question.right(outcome.text, outcome.prompt_tokens):
-            self.accepted[question.kind] += 1
-            if outcome.first_token is not None:
-                self.first_tokens[question.kind].append(outcome.first_token)
-        else:
-            self.wrong.append(
-                f"{question.kind}: {outcome.text!r} ({outcome.prompt_tokens} tokens) instead of "
-                f"{question.expected!r} ({question.prompt_tokens})"
-            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,47 +98,52 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace, url: str) -> int:
     key = os.environ.get("OPENAI_API_KEY")
-    headers = {"Content-Type": "application/json"}
-    headers |= {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     listed = httpx.get(f"{url}/v1/models", headers=headers).raise_for_status().json()
     say("making questions")
     questions = make_questions(listed["data"][0]["id"], args.questions, args.seed)
-    # A search for garbage among all that is loaded by now would hold all clients up at once.
-    gc.collect()
-    gc.freeze()
+    server = Server(url, key)
     pid = listening_process(httpx.URL(url).port or 80)
-    return asyncio.run(_run(args, url, headers, questions, pid))
+    # Text is asked from a process of its own: what others send must not hold up its clock.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as texts:
+        return uvloop.run(_run(args, server, questions, pid, texts))
 
 
 async def _run(
     args: argparse.Namespace,
-    url: str,
-    headers: dict[str, str],
+    server: Server,
     questions: list[Question],
     pid: int | None,
+    texts: Executor,
 ) -> int:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=args.clients)
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, limits=limits, timeout=_TIMEOUT
-    ) as client:
+    url = server.url
+    in_texts = partial(asyncio.get_running_loop().run_in_executor, texts)
+    forget_garbage()
+    async with server.client(args.clients) as client:
         say("asking each question alone")
         known = await _learn(client, questions)
         if {question.kind for question in known} != set(KINDS):
             raise ServerError("the server answers no question of some kind: is it the demo model?")
-        texts = cycle(question for question in known if question.kind == "text")
-        idle = [
-            (await send(client, _request(text))).first_token or 0.0
-            for text in islice(texts, _IDLE_TEXTS)
-        ]
+        text, media = _shares(known)
+        idle = await in_texts(first_tokens_alone, server, text, _IDLE_TEXTS)
         say("measuring what the server can do")
         capacity = await _capacity(client, known, args.concurrency, min(20.0, args.seconds))
-        before = held(pid) if pid else None
-        tasks_before = metrics(url)["saccade_tasks"]
-        say(f"{capacity:.1f} requests/s; now {2 * capacity:.1f} for {args.seconds:.0f} s")
-        memory: list[int] = []
-        watch = asyncio.create_task(_watch(pid, memory))
-        tally = await _overload(client, known, 2 * capacity, args)
-        watch.cancel()
+    before = held(pid) if pid else None
+    tasks_before = metrics(url)["saccade_tasks"]
+    say(f"{capacity:.1f} requests/s; now {2 * capacity:.1f} for {args.seconds:.0f} s")
+    memory: list[int] = []
+    watch = asyncio.create_task(_watch(pid, memory))
+
+    def load(part: list[Question]) -> Load:
+        share = len(part) / len(known)
+        clients = max(1, round(share * args.clients))
+        return Load(part, 2 * capacity * share, clients, args.seconds, args.seed)
+
+    tallies = await asyncio.gather(
+        in_texts(put_alone, server, load(text)), put(server, load(media))
+    )
+    tally = sum(tallies, Tally())
+    watch.cancel()
     left = await asyncio.to_thread(unfinished, url, _IDLE_SECONDS)
     after = held(pid) if pid else None
     leaks = _leaks(before, after)
@@ -183,14 +164,16 @@ async def _run(
     )
 
 
-def _request(question: Question) -> Request:
-    return Request(0, question.body, "video" if question.kind == "clip" else "image", 0)
+def _shares(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
+    """Text, and the others."""
+    text = [question for question in questions if question.kind == "text"]
+    return text, [question for question in questions if question.kind != "text"]
 
 
-async def _learn(client: httpx.AsyncClient, questions: Sequence[Question]) -> list[Question]:
+async def _learn(client: ClientSession, questions: Sequence[Question]) -> list[Question]:
     known = []
     for question in questions:
-        outcome = await send(client, _request(question))
+        outcome = await ask(client, question)
         if outcome.error is not None or outcome.prompt_tokens is None:
             raise ServerError(f"an idle server answered {outcome.error} {outcome.detail}")
         if (learnt := question.known(outcome.text, outcome.prompt_tokens)) is not None:
@@ -200,7 +183,7 @@ async def _learn(client: httpx.AsyncClient, questions: Sequence[Question]) -> li
 
 
 async def _capacity(
-    client: httpx.AsyncClient, questions: Sequence[Question], callers: int, seconds: float
+    client: ClientSession, questions: Sequence[Question], callers: int, seconds: float
 ) -> float:
     """Requests a second that so many callers get answered."""
     done = 0
@@ -209,46 +192,12 @@ async def _capacity(
     async def caller(number: int) -> None:
         nonlocal done
         while time.perf_counter() < end:
-            outcome = await send(client, _request(questions[number % len(questions)]))
+            outcome = await ask(client, questions[number % len(questions)])
             done += outcome.error is None
             number += callers
 
     await asyncio.gather(*map(caller, range(callers)))
     return done / seconds
-
-
-async def _overload(
-    client: httpx.AsyncClient, questions: Sequence[Question], rate: float, args: argparse.Namespace
-) -> Tally:
-    choose = random.Random(args.seed)
-    tally = Tally()
-    running: set[asyncio.Task[None]] = set()
-
-    async def one(question: Question, leave_after: float | None) -> None:
-        start = time.perf_counter()
-        try:
-            async with asyncio.timeout(leave_after):
-                outcome = await send(client, _request(question))
-        except TimeoutError:
-            tally.left += 1
-            return
-        tally.count(question, outcome, time.perf_counter() - start)
-
-    begin = time.perf_counter()
-    due = 0.0
-    while due < args.seconds:
-        await asyncio.sleep(begin + due - time.perf_counter())
-        due += choose.expovariate(rate)
-        if len(running) >= args.clients:
-            tally.unsent += 1
-            continue
-        leaves = choose.random() < _LEAVERS
-        after = choose.uniform(0, _LEAVE_WITHIN) if leaves else None
-        task = asyncio.create_task(one(choose.choice(questions), after))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
-    return tally
 
 
 async def _watch(pid: int | None, memory: list[int]) -> None:

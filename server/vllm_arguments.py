@@ -41,6 +41,7 @@ _DEFAULTS = {
 
 # Text waits there for one picture at most.
 _CPU_SCHEDULER = "saccade.model.scheduling.TextFirstScheduler"
+_CPU_WORKER = "saccade.model.cpu_worker.OneCallCPUWorker"
 
 # Options that would open, or only pretend to open, what this server keeps shut.
 _REFUSED = {
@@ -119,8 +120,11 @@ def prepare_arguments(arguments: Namespace) -> None:
         validate_parsed_serve_args(arguments)
     except TypeError as error:
         raise ValueError(str(error)) from None
-    if runs_on_cpu() and arguments.scheduler_cls is None:
-        arguments.scheduler_cls = _CPU_SCHEDULER
+    if runs_on_cpu():
+        if arguments.scheduler_cls is None:
+            arguments.scheduler_cls = _CPU_SCHEDULER
+        if arguments.worker_cls == "auto":
+            arguments.worker_cls = _CPU_WORKER
     os.environ["VLLM_MEDIA_CONNECTOR"] = CONNECTOR
     # It would keep every response for ever.
     os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"
