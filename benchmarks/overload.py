@@ -54,7 +54,7 @@ _FLAGS = (
     # Text must find a sequence that is free, and steps must be short for it to begin soon. On two
     # cores of a CPU that costs no throughput.
     "--max-num-seqs=64",
-    "--max-num-batched-tokens=128",
+    "--max-num-batched-tokens=192",
 )
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
 _IDLE_TEXTS = 200  # fewer have no 99th percentile

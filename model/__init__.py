@@ -15,7 +15,7 @@ def register() -> None:
         return
     from vllm import ModelRegistry
 
-    from saccade.model.waiting import wait_in_short_sleeps
+    from saccade.model.waiting import sleep_until_noticed
 
     ModelRegistry.register_model(ARCHITECTURE, "saccade.model.qwen2_5_vl:SaccadeQwen2_5_VL")
-    wait_in_short_sleeps()
+    sleep_until_noticed()
