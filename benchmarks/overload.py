@@ -57,6 +57,7 @@ _FLAGS = (
     "--max-num-batched-tokens=192",
 )
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
+_TEXT_CLIENTS = 0.1  # of all: text is answered soon, so that few are enough for a quarter of all
 _IDLE_TEXTS = 200  # fewer have no 99th percentile
 # Threads and descriptors that may come and go by themselves, e.g. a connection that idles.
 _SLACK = 4
@@ -134,13 +135,15 @@ async def _run(
     memory: list[int] = []
     watch = asyncio.create_task(_watch(pid, memory))
 
-    def load(part: list[Question]) -> Load:
-        share = len(part) / len(known)
-        clients = max(1, round(share * args.clients))
-        return Load(part, 2 * capacity * share, clients, args.seconds, args.seed)
+    text_clients = max(1, round(_TEXT_CLIENTS * args.clients))
+
+    def load(part: list[Question], clients: int) -> Load:
+        rate = 2 * capacity * len(part) / len(known)
+        return Load(part, rate, clients, args.seconds, args.seed)
 
     tallies = await asyncio.gather(
-        in_texts(put_alone, server, load(text)), put(server, load(media))
+        in_texts(put_alone, server, load(text, text_clients)),
+        put(server, load(media, max(1, args.clients - text_clients))),
     )
     tally = sum(tallies, Tally())
     watch.cancel()

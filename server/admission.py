@@ -5,8 +5,9 @@ it is admitted if there is room, or waits in one of three lanes: text, small req
 two) and large ones. Large ones together leave an eighth of everything to the others, so that these
 never wait for a long clip. While a large one waits, small ones keep to that eighth, and text to
 what lets the first large one in beside it once those before it have ended, so that none starves.
-Within a lane the order is by arrival plus price: a cheap request overtakes a dear one that came
-shortly before, and none that is old.
+Text waits for no sequence that media hold, which they do from their decoding on: the engine takes
+text first. Within a lane the order is by arrival plus price: a cheap request overtakes a dear one
+that came shortly before, and none that is old.
 
 For one event loop.
 """
@@ -139,8 +140,11 @@ class Admission:
 
     def _fits(self, kind: Kind, cost: Cost) -> bool:
         capacity, held, large = self.capacity, self._held, self._lanes[Kind.LARGE]
+        beside = self.in_flight
+        if kind is Kind.TEXT:
+            beside -= Cost(sequences=beside.sequences - held[kind].sequences)
         room = capacity.total if kind is Kind.TEXT else capacity.media
-        if not (self.in_flight + cost).within(room):
+        if not (beside + cost).within(room):
             return False
         if kind is Kind.LARGE:
             # Of sequences, text takes from theirs, so that some are left to small ones.

@@ -5,15 +5,18 @@ import time
 
 import pytest
 from vllm.distributed.device_communicators import shm_broadcast
-from vllm.distributed.utils import sched_yield
 
-from saccade.model.waiting import wait_in_short_sleeps
+from saccade.model.waiting import sleep_until_noticed
+
+ITS_OWN = shm_broadcast.SpinCondition.wait
 
 
 @pytest.fixture
 def queue(monkeypatch):
-    """A writer and its reader, as vLLM has them; changes of the module end with the test."""
-    monkeypatch.setattr(shm_broadcast, "sched_yield", sched_yield)
+    """A writer and its reader, as vLLM has them; changes of the class end with the test."""
+    monkeypatch.setattr(shm_broadcast.SpinCondition, "wait", ITS_OWN)
+    sleep_until_noticed()
+    sleep_until_noticed()  # plugins may be loaded again
     writer = shm_broadcast.MessageQueue(1, 1)
     reader = shm_broadcast.MessageQueue.create_from_handle(writer.export_handle(), 0)
     both = threading.Thread(target=writer.wait_until_ready)
@@ -25,9 +28,9 @@ def queue(monkeypatch):
     reader.shutdown()
 
 
-def busy_share(writer, reader):
-    """Of the time that a message is waited for, the share that this thread computes."""
-    writer.enqueue("first")  # since when the reader looks again and again
+def test_who_waits_leaves_the_cpu_to_others(queue):
+    writer, reader = queue
+    writer.enqueue("first")  # since when vLLM's own reader looks again and again
     assert reader.dequeue(timeout=60) == "first"
     late = threading.Timer(0.5, writer.enqueue, ["second"])
     late.start()
@@ -35,9 +38,28 @@ def busy_share(writer, reader):
     assert reader.dequeue(timeout=60) == "second"
     share = (time.thread_time() - cpu) / (time.monotonic() - wall)
     late.join()
-    return share
+    assert share < 0.05
 
 
-def test_who_waits_leaves_the_cpu_to_others(queue):
-    wait_in_short_sleeps()
-    assert busy_share(*queue) < 0.2
+def test_a_lost_notice_loses_no_message(queue, monkeypatch):
+    writer, reader = queue
+    monkeypatch.setattr(writer._spin_condition, "notify", lambda: None)
+    late = threading.Timer(0.5, writer.enqueue, ["unnoticed"])
+    late.start()
+    began = time.monotonic()
+    assert reader.dequeue(timeout=60) == "unnoticed"
+    late.join()
+    assert time.monotonic() - began < 3  # vLLM's own reader would look again after 5 s
+
+
+def test_a_reader_that_waits_gives_up_in_time(queue):
+    _, reader = queue
+    with pytest.raises(TimeoutError):
+        reader.dequeue(timeout=0.2)
+
+
+def test_a_reader_that_waits_can_be_ended(queue):
+    _, reader = queue
+    threading.Timer(0.2, reader.shutdown).start()
+    with pytest.raises(RuntimeError, match="cancelled"):
+        reader.dequeue(indefinite=True)

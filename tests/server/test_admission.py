@@ -65,7 +65,10 @@ def test_never_over_budget_and_everything_ends(asked, seed):
             charged = sum((held[task] for task in held), NOTHING)
             # Those that were let in but have not run since are not in ``held`` yet.
             assert charged.within(admission.in_flight)
-            assert admission.in_flight.within(admission.capacity.total)
+            text = admission._held[Kind.TEXT]
+            media = admission.in_flight - text
+            for part in (text, media, admission.in_flight - Cost(sequences=media.sequences)):
+                assert part.within(admission.capacity.total)
             assert admission._held[Kind.LARGE].within(admission.capacity.large)
 
         async def one(price: Price) -> None:
@@ -215,6 +218,26 @@ def test_media_leave_a_sequence_to_the_next_text():
         (await late).release()
         for ticket in tickets:
             ticket.release()
+        assert admission.in_flight == NOTHING
+
+    asyncio.run(run())
+
+
+def test_text_waits_for_no_sequence_of_media():
+    async def run() -> None:
+        admission = Admission(capacity())  # 16 sequences
+        pictures = [await admitted(admission, PICTURE) for _ in range(15)]
+        late = waiting(admission, PICTURE)
+        texts = [await admitted(admission, SMALL) for _ in range(8)]
+        more = waiting(admission, SMALL)
+        await settle()
+        assert not more.done(), "half of the sequences are all that text gets while others wait"
+        texts.pop().release()
+        texts.append(await more)
+        assert not late.done()
+        for ticket in texts + pictures:
+            ticket.release()
+        (await late).release()
         assert admission.in_flight == NOTHING
 
     asyncio.run(run())

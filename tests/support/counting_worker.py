@@ -1,0 +1,25 @@
+"""The CPU's worker, which also counts: engines load a worker by its name."""
+
+from saccade.model.cpu_worker import OneCallCPUWorker
+
+
+class CountingWorker(OneCallCPUWorker):
+    """Counts the steps, and how often the engine had to ask for samples."""
+
+    steps = asked = 0
+    stepping = False
+
+    def execute_model(self, scheduler_output):
+        self.steps += 1
+        self.stepping = True
+        try:
+            return super().execute_model(scheduler_output)
+        finally:
+            self.stepping = False
+
+    def sample_tokens(self, grammar_output):
+        self.asked += not self.stepping
+        return super().sample_tokens(grammar_output)
+
+    def counts(self):
+        return self.steps, self.asked
