@@ -54,10 +54,10 @@ _FLAGS = (
     # Text must find a sequence that is free, and steps must be short for it to begin soon. On two
     # cores of a CPU that costs no throughput.
     "--max-num-seqs=64",
-    "--max-num-batched-tokens=192",
+    "--max-num-batched-tokens=256",
 )
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
-_TEXT_CLIENTS = 0.1  # of all: text is answered soon, so that few are enough for a quarter of all
+_TEXT_CLIENTS = 0.08  # of all: text is answered soon, so that few can ask a quarter of all
 _IDLE_TEXTS = 200  # fewer have no 99th percentile
 # Threads and descriptors that may come and go by themselves, e.g. a connection that idles.
 _SLACK = 4

@@ -159,8 +159,12 @@ class Admission:
         return not large or self._leaves_room(cost, large[0].cost)
 
     def _leaves_room(self, cost: Cost, large: Cost) -> bool:
-        """Whether the large request that is next fits beside what is not large, ``cost`` added."""
-        others = self._held[Kind.TEXT] + self._held[Kind.SMALL] + cost
+        """Whether the large request that is next fits beside what is not large, ``cost`` added.
+
+        Small ones that hold more than the eighth were before it, and will have ended.
+        """
+        small = self._held[Kind.SMALL].at_most(self.capacity.reserve)
+        others = self._held[Kind.TEXT] + small + cost
         if others.within(self.capacity.reserve):
             return True
         total = self.capacity.total

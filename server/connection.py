@@ -86,9 +86,10 @@ async def while_connected(
             return task.result()
         raise EngineDied if engine_death.done() else ClientDisconnect
     finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        watch.cancel()
+        if not task.done():  # an answer that is there shall not wait for the event loop again
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

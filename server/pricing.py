@@ -57,6 +57,14 @@ class Cost:
     def __sub__(self, other: "Cost") -> "Cost":
         return self + Cost(-other.tokens, -other.sequences, -other.media_bytes)
 
+    def at_most(self, limit: "Cost") -> "Cost":
+        """Of each resource the smaller amount."""
+        return Cost(
+            min(self.tokens, limit.tokens),
+            min(self.sequences, limit.sequences),
+            min(self.media_bytes, limit.media_bytes),
+        )
+
     def within(self, limit: "Cost") -> bool:
         """Whether no resource is over its limit."""
         return (

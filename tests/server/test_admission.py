@@ -223,11 +223,14 @@ def test_media_leave_a_sequence_to_the_next_text():
     asyncio.run(run())
 
 
-def test_text_waits_for_no_sequence_of_media():
+@pytest.mark.parametrize("other", [PICTURE, CLIP])
+def test_text_waits_for_no_sequence_of_media(other):
     async def run() -> None:
         admission = Admission(capacity())  # 16 sequences
         pictures = [await admitted(admission, PICTURE) for _ in range(15)]
-        late = waiting(admission, PICTURE)
+        late = waiting(admission, other)
+        await settle()
+        assert not late.done()
         texts = [await admitted(admission, SMALL) for _ in range(8)]
         more = waiting(admission, SMALL)
         await settle()
