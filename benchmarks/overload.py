@@ -40,11 +40,12 @@ _EPILOG = """examples:
 
 Text, 448x448 pictures, 12-megapixel pictures and clips by turns, first from --concurrency callers
 to learn what the server can do, then open loop at twice that rate from at most --clients at once,
-some of whom leave at a random moment. Answers must be those of the idle server, or right; whatever
-is not answered must be refused with 429. Afterwards nothing may be left of any request.
-The last line is RESULT accepted= refused= left= wrong= lost= refusal_p99_ms= text_ttft_p99_ms=
-text_ttft_idle_p99_ms= text_ttft_ratio= capacity= offered= memory_growth_mib= memory_peak_mib=
-leaks=.
+some of whom leave at a random moment. Text is asked from a process of its own, whose clock nothing
+else holds up. Answers must be those of the idle server, or right; whatever is not answered must be
+refused with 429. Afterwards nothing may be left of any request.
+The last line is RESULT accepted= refused= left= unsent= wrong= lost= refusal_p99_ms=
+text_ttft_p99_ms= text_ttft_idle_p99_ms= text_ttft_ratio= capacity= offered= memory_growth_mib=
+memory_peak_mib= leaks=.
 """
 _FLAGS = (
     *LIGHT_FLAGS,
@@ -105,7 +106,6 @@ def _measure(args: argparse.Namespace, url: str) -> int:
     questions = make_questions(listed["data"][0]["id"], args.questions, args.seed)
     server = Server(url, key)
     pid = listening_process(httpx.URL(url).port or 80)
-    # Text is asked from a process of its own: what others send must not hold up its clock.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as texts:
         return uvloop.run(_run(args, server, questions, pid, texts))
 

@@ -11,6 +11,8 @@ from typing import Any
 from vllm.multimodal.utils import get_mm_features_in_window
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from .pieces import clip_in_pieces
@@ -19,8 +21,7 @@ from .pieces import clip_in_pieces
 _MOST_HELD = 3
 # Tokens of media that a step encodes, if it is not a single picture of more, and that it takes in,
 # while text comes in. Less would take more steps than it shortens them.
-_MOST_ENCODED = 64
-_MOST_TAKEN_IN = 128
+_MOST_TOKENS = 64
 _TEXT_SECONDS = 10.0  # after a text, in which another is expected
 
 
@@ -29,7 +30,8 @@ class TextFirstScheduler(Scheduler):
 
     In a step that takes in a prompt without media, no prompt with media goes on: text then waits
     for the step that is under way and for its own. A step encodes media of one prompt; where text
-    comes in from time to time, little of them, clips by pieces. Checked on vLLM 0.32.0.
+    comes in from time to time, little of them, clips by pieces. Of what a step gives, first tokens
+    are sent first. Checked on vLLM 0.32.0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +49,7 @@ class TextFirstScheduler(Scheduler):
         request.mm_features = [
             piece
             for feature in request.mm_features
-            for piece in clip_in_pieces(feature, _MOST_ENCODED)
+            for piece in clip_in_pieces(feature, _MOST_TOKENS)
         ]
         super().add_request(request)
 
@@ -56,8 +58,17 @@ class TextFirstScheduler(Scheduler):
         self._holding = self._held < _MOST_HELD and self._text_begins()
         self._held = self._held + 1 if self._holding else 0
         self._short = time.monotonic() - self._text_came < _TEXT_SECONDS
-        self._room = _MOST_TAKEN_IN
+        self._room = _MOST_TOKENS
         return super().schedule(throttle_prefills)
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        """What the step gave: first tokens before the next ones of others, as they are sent."""
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        for of_client in outputs.values():
+            of_client.outputs.sort(key=lambda output: output.prefill_stats is None)
+        return outputs
 
     def _text_begins(self) -> bool:
         has_room = len(self.running) < self.max_num_active_reqs
@@ -104,7 +115,7 @@ class TextFirstScheduler(Scheduler):
         for index in range(first, end):
             if self.encoder_cache_manager.get_cached_num_encoder_embeds(request, index) is None:
                 place = request.mm_features[index].mm_position
-                if encoded and encoded + place.length > _MOST_ENCODED:
+                if encoded and encoded + place.length > _MOST_TOKENS:
                     return place.offset - computed
                 encoded += place.length
         return tokens

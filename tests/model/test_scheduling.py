@@ -10,6 +10,7 @@ from vllm.multimodal.inputs import (
     MultiModalKwargsItem,
     PlaceholderRange,
 )
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
@@ -70,19 +71,34 @@ def clip(name: str, grids: int, side: int) -> Request:
     return Request(name, prompt, sampling, None, mm_features=[feature], priority=_MEDIA)
 
 
-def step(scheduler: TextFirstScheduler) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """One step: how many tokens of each request it took, and which pictures it encoded."""
+def run(scheduler: TextFirstScheduler) -> tuple[SchedulerOutput, list[str]]:
+    """One step: what it computed, and whose tokens it gave, in the order in which they are sent."""
     output = scheduler.schedule()
-    taken, encoded = dict(output.num_scheduled_tokens), dict(output.scheduled_encoder_inputs)
-    names = list(taken)
+    names = list(output.num_scheduled_tokens)
     done = {request.request_id: request for request in scheduler.running}
     sampled = [
         [5] if done[name].num_computed_tokens >= done[name].num_prompt_tokens else []
         for name in names
     ]
     places = {name: index for index, name in enumerate(names)}
-    scheduler.update_from_output(output, ModelRunnerOutput(names, places, sampled))
-    return taken, encoded
+    given = scheduler.update_from_output(output, ModelRunnerOutput(names, places, sampled))
+    return output, [one.request_id for each in given.values() for one in each.outputs]
+
+
+def step(scheduler: TextFirstScheduler) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """One step: how many tokens of each request it took, and which pictures it encoded."""
+    output, _ = run(scheduler)
+    return dict(output.num_scheduled_tokens), dict(output.scheduled_encoder_inputs)
+
+
+def test_first_tokens_are_sent_first(scheduler):
+    for name in ("a", "b"):
+        scheduler.add_request(text(name))
+    assert run(scheduler)[1] == ["a", "b"]
+    for name in ("c", "d"):
+        scheduler.add_request(text(name))
+    assert run(scheduler)[1] == ["c", "d", "a", "b"]
+    assert run(scheduler)[1] == ["a", "b", "c", "d"]
 
 
 def test_a_picture_that_waits_lets_text_pass(scheduler):
@@ -166,10 +182,11 @@ def test_while_text_comes_a_large_picture_is_encoded_whole_and_taken_in_by_piece
     roomy.add_request(text("text"))
     step(roomy)
     roomy.add_request(pictures("picture", 300))
-    assert step(roomy) == ({"text": 1, "picture": 128}, {"picture": [0]})
-    roomy.add_request(pictures("next", 20))
-    assert step(roomy) == ({"text": 1, "picture": 128}, {})  # there is room for no other
-    assert step(roomy) == ({"text": 1, "picture": 302 - 256, "next": 22}, {"next": [0]})
+    assert step(roomy) == ({"text": 1, "picture": 64}, {"picture": [0]})
+    roomy.add_request(pictures("next", 10))
+    for _ in range(3):
+        assert step(roomy) == ({"text": 1, "picture": 64}, {})  # there is room for no other
+    assert step(roomy) == ({"text": 1, "picture": 302 - 256, "next": 12}, {"next": [0]})
 
 
 def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):
