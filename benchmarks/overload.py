@@ -134,16 +134,15 @@ async def _run(
     say(f"{capacity:.1f} requests/s; now {2 * capacity:.1f} for {args.seconds:.0f} s")
     memory: list[int] = []
     watch = asyncio.create_task(_watch(pid, memory))
+    text_clients = round(_TEXT_CLIENTS * args.clients)
 
-    text_clients = max(1, round(_TEXT_CLIENTS * args.clients))
-
-    def load(part: list[Question], clients: int) -> Load:
+    def load(part: list[Question], clients: int, seed: str) -> Load:
         rate = 2 * capacity * len(part) / len(known)
-        return Load(part, rate, clients, args.seconds, args.seed)
+        return Load(part, rate, max(1, clients), args.seconds, seed)
 
     tallies = await asyncio.gather(
-        in_texts(put_alone, server, load(text, text_clients)),
-        put(server, load(media, max(1, args.clients - text_clients))),
+        in_texts(put_alone, server, load(text, text_clients, f"text {args.seed}")),
+        put(server, load(media, args.clients - text_clients, f"media {args.seed}")),
     )
     tally = sum(tallies, Tally())
     watch.cancel()

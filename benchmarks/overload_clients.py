@@ -76,7 +76,7 @@ class Load:
     rate: float
     clients: int
     seconds: float
-    seed: int
+    seed: str
 
 
 @dataclass(frozen=True)
