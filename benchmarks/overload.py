@@ -106,7 +106,8 @@ def _measure(args: argparse.Namespace, url: str) -> int:
     questions = make_questions(listed["data"][0]["id"], args.questions, args.seed)
     server = Server(url, key)
     pid = listening_process(httpx.URL(url).port or 80)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as texts:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=forget_garbage) as texts:
         return uvloop.run(_run(args, server, questions, pid, texts))
 
 

@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 from saccade.benchmarks.load import Outcome, open_client, send
 from saccade.benchmarks.overload_requests import KINDS, Kind, Question
 from saccade.benchmarks.workloads import Request
+from saccade.demo.server_process import ServerError
 
 _TIMEOUT = 600.0  # seconds without a byte
 _LEAVERS = 0.1  # of all clients
@@ -98,19 +99,27 @@ async def ask(client: ClientSession, question: Question) -> Outcome:
 
 
 def first_tokens_alone(server: Server, questions: Sequence[Question], count: int) -> list[float]:
-    """Seconds to the first token of so many questions, one after the other."""
+    """Seconds to the first token of so many questions, one after the other.
+
+    Raises:
+        ServerError: one is not answered.
+    """
+
+    async def first_token(client: ClientSession, question: Question) -> float:
+        outcome = await ask(client, question)
+        if outcome.first_token is None:
+            raise ServerError(f"an idle server answered {outcome.error} {outcome.detail}")
+        return outcome.first_token
 
     async def ask_all() -> list[float]:
         async with server.client(1) as client:
-            asked = [await ask(client, one) for one in islice(cycle(questions), count)]
-        return [outcome.first_token or 0.0 for outcome in asked]
+            return [await first_token(client, one) for one in islice(cycle(questions), count)]
 
     return uvloop.run(ask_all())
 
 
 def put_alone(server: Server, load: Load) -> Tally:
     """`put`, for a process that does nothing else."""
-    forget_garbage()
     return uvloop.run(put(server, load))
 
 
