@@ -28,7 +28,7 @@ def sleep_until_noticed() -> None:
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
     wait = SpinCondition.wait
-    if hasattr(wait, "looks_again"):
+    if wait.__module__ == __name__:
         return
 
     def sleep(condition: Any, timeout_ms: int | None = None) -> None:
@@ -37,5 +37,4 @@ def sleep_until_noticed() -> None:
         longest = max(_SHORTEST, int(_SHARE * waited))
         wait(condition, longest if timeout_ms is None else min(longest, timeout_ms))
 
-    sleep.looks_again = True  # type: ignore[attr-defined]
     SpinCondition.wait = sleep
