@@ -39,14 +39,9 @@ def window_attention(
 def full_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
-    """See `reference.full_attention`; may overwrite queries and keys with the rotated ones.
-
-    Compiled for bfloat16 only: in float32 PyTorch's attention of long runs is as fast as products
-    of matrices are.
-    """
-    compiled = cpu_extension.load().operations
-    if compiled is not None and qkv.dtype == torch.bfloat16 and has_bfloat16_product():
-        return compiled.attention(qkv, cos, sin, borders, True)
+    """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
+    if (compiled := cpu_extension.load().operations) is not None:
+        return compiled.attention(qkv, cos, sin, borders, has_bfloat16_product())
     return full_attention_in_pieces(qkv, cos, sin, borders)
 
 

@@ -19,9 +19,12 @@ from .pieces import clip_in_pieces
 
 # Steps on end that media stand aside for: the next is open to them.
 _MOST_HELD = 3
-# Tokens of media that a step encodes, if it is not a single picture of more, and that it takes in,
-# while text comes in. Less would take more steps than it shortens them.
-_MOST_TOKENS = 64
+# What a step has room for of prompts with media, while text comes in: so many tokens that it takes
+# in, of which each one that it encodes first counts thrice. Less would take more steps than it
+# shortens them.
+_ROOM = 144
+_TO_ENCODE = 2  # more, for each token
+_MOST_PIECE = 64  # tokens of a clip that are encoded at once
 _TEXT_SECONDS = 10.0  # after a text, in which another is expected
 
 
@@ -40,7 +43,7 @@ class TextFirstScheduler(Scheduler):
         self._held = 0  # steps on end
         self._text_came = -math.inf  # when, by the monotonic clock
         self._short = False  # shall this step be
-        self._room = 0  # for tokens of prompts with media, in a short step
+        self._room = 0  # left for prompts with media, in a short step
 
     def add_request(self, request: Request) -> None:
         """Queues a request; clips in it are cut."""
@@ -49,7 +52,7 @@ class TextFirstScheduler(Scheduler):
         request.mm_features = [
             piece
             for feature in request.mm_features
-            for piece in clip_in_pieces(feature, _MOST_TOKENS)
+            for piece in clip_in_pieces(feature, _MOST_PIECE)
         ]
         super().add_request(request)
 
@@ -58,7 +61,7 @@ class TextFirstScheduler(Scheduler):
         self._holding = self._held < _MOST_HELD and self._text_begins()
         self._held = self._held + 1 if self._holding else 0
         self._short = time.monotonic() - self._text_came < _TEXT_SECONDS
-        self._room = _MOST_TOKENS
+        self._room = _ROOM
         return super().schedule(throttle_prefills)
 
     def update_from_output(
@@ -94,9 +97,7 @@ class TextFirstScheduler(Scheduler):
         if is_prompt and encoder_compute_budget < self.max_num_encoder_input_tokens:
             encoder_compute_budget = 0  # another's are encoded in this step
         if is_prompt and self._short:
-            num_new_tokens = self._before_too_much(
-                request, num_computed_tokens, min(num_new_tokens, self._room)
-            )
+            num_new_tokens = self._before_too_much(request, num_computed_tokens, num_new_tokens)
         scheduled = super()._try_schedule_encoder_inputs(
             request,
             num_computed_tokens,
@@ -105,17 +106,24 @@ class TextFirstScheduler(Scheduler):
             shift_computed_tokens,
         )
         if is_prompt:
-            self._room -= scheduled[1]
+            encoded, taken, *_ = scheduled
+            lengths = [request.mm_features[index].mm_position.length for index in encoded]
+            self._room = max(0, self._room - taken - _TO_ENCODE * sum(lengths))
         return scheduled
 
     def _before_too_much(self, request: Request, computed: int, tokens: int) -> int:
-        """So many of the next tokens that what they need encoded is not too much for a step."""
+        """So many of the next tokens as a step has room for, with what they need encoded.
+
+        A medium that is too large for any step is encoded in one that does nothing else.
+        """
+        room = self._room
         first, end = get_mm_features_in_window(request.mm_features, computed, computed + tokens)
-        encoded = 0
         for index in range(first, end):
             if self.encoder_cache_manager.get_cached_num_encoder_embeds(request, index) is None:
                 place = request.mm_features[index].mm_position
-                if encoded and encoded + place.length > _MOST_TOKENS:
-                    return place.offset - computed
-                encoded += place.length
-        return tokens
+                before = max(0, place.offset - computed)
+                left = room - _TO_ENCODE * place.length
+                if left <= before and (before or self._room < _ROOM):
+                    return min(before, room)
+                room = max(left, 1)
+        return min(tokens, room)

@@ -4,22 +4,26 @@ Whatever is rendered or tokenised for the engine passes here, whichever route it
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TextPrompt, TokensPrompt
 from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
-from vllm.renderers.params import TokenizeParams
+from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.tokenizers.hf import HfTokenizer
 from vllm.utils.async_utils import make_async
 
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
+Result = TypeVar("Result")
+
 # Characters, or other values, that are worked on sooner than a thread is woken up for them.
 _SHORT = 512
+_AT_ONCE: ContextVar[bool] = ContextVar("at_once", default=False)  # whatever is rendered
 
 
 class PlainTextRenderer(HfRenderer):
@@ -40,6 +44,35 @@ class PlainTextRenderer(HfRenderer):
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
         self._tokenize_prompt_async = self._tokenize_short_at_once
 
+    async def render_chat_async(
+        self, conversations: Any, chat_params: ChatParams, *args: Any, **options: Any
+    ) -> Any:
+        """Little text is rendered at once: otherwise it waits for the event loop several times."""
+        plain = all(
+            isinstance(value, str)
+            for messages in conversations
+            for message in messages
+            for value in message.values()
+        )
+        given = [conversations, chat_params.chat_template_kwargs]
+        # The checkpoint's own template is known to end.
+        if plain and chat_params.chat_template is None and is_short(given):
+            return self.render_chat(conversations, chat_params, *args, **options)
+        return await super().render_chat_async(conversations, chat_params, *args, **options)
+
+    def render_messages(self, messages: Any, params: ChatParams) -> Any:
+        """By the asynchronous way, which is the one that escapes; text waits for nothing there."""
+        token = _AT_ONCE.set(True)
+        try:
+            return _result(self.render_messages_async(messages, params))
+        finally:
+            _AT_ONCE.reset(token)
+
+    async def _render_with_timeout(self, rendering: Awaitable[str]) -> str:
+        if isinstance(rendering, asyncio.Future) and rendering.done():
+            return rendering.result()
+        return await super()._render_with_timeout(rendering)
+
     def _apply_short_at_once(
         self,
         model_config: Any,
@@ -50,7 +83,7 @@ class PlainTextRenderer(HfRenderer):
         **options: Any,
     ) -> Awaitable[str]:
         # The checkpoint's own template is known to end.
-        short = chat_template is None and is_short([conversation, options])
+        short = _AT_ONCE.get() or (chat_template is None and is_short([conversation, options]))
         apply = self._apply_chat_template if short else self._apply_on_thread
         text = apply(model_config, tokenizer, conversation, chat_template=chat_template, **options)
         if not isinstance(text, str):
@@ -137,6 +170,16 @@ def is_short(value: Any) -> bool:
         elif isinstance(one, list | tuple):
             rest += one
     return True
+
+
+def _result(work: Coroutine[Any, Any, Result]) -> Result:
+    """Of work that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    work.close()
+    raise RuntimeError("it waits")
 
 
 def use_plain_text_renderer() -> None:
