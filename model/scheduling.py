@@ -92,7 +92,7 @@ class TextFirstScheduler(Scheduler):
         shift_computed_tokens: int = 0,
     ) -> tuple[list[int], int, int, list[int], list[int]]:
         is_prompt = num_computed_tokens < request.num_prompt_tokens
-        if is_prompt and self._holding:
+        if self._holding:
             return [], 0, encoder_compute_budget, [], []
         if is_prompt and encoder_compute_budget < self.max_num_encoder_input_tokens:
             encoder_compute_budget = 0  # another's are encoded in this step

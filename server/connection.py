@@ -78,18 +78,37 @@ async def while_connected(
         ClientDisconnect: the client left; ``work`` has ended by then.
         EngineDied: likewise.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(request))
+    # In the present task: one of its own would begin, and be waited for, some turns of the event
+    # loop later.
+    task = asyncio.current_task()
+    assert task is not None
+    gone: list[type[Exception]] = []
+
+    def cancel(why: type[Exception]) -> None:
+        if not gone:
+            gone.append(why)
+            task.cancel()
+
+    def died(_: asyncio.Future[None]) -> None:
+        cancel(EngineDied)
+
+    async def watch_client() -> None:
+        await _disconnected(request)
+        cancel(ClientDisconnect)
+
+    watch = asyncio.ensure_future(watch_client())
+    engine_death.add_done_callback(died)
     try:
-        await asyncio.wait((task, watch, engine_death), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise EngineDied if engine_death.done() else ClientDisconnect
+        return await work
+    except (asyncio.CancelledError, Exception):
+        if not gone or task.cancelling() > 1:  # by somebody else, too
+            raise
+        raise gone[0] from None
     finally:
         watch.cancel()
-        if not task.done():  # an answer that is there shall not wait for the event loop again
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        engine_death.remove_done_callback(died)
+        if gone:
+            task.uncancel()
 
 
 async def _disconnected(request: Request) -> None:

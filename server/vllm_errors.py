@@ -6,6 +6,7 @@ Checked on vLLM 0.32.0.
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from traceback import clear_frames
 
 from pydantic import ValidationError
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -68,12 +69,18 @@ def _as_api_error() -> Iterator[None]:
     except EngineDeadError:
         raise EngineDied from None
     except Exception as error:
-        # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own
-        # table knows which exceptions those are.
-        translated = response_error(create_error_response(error), error)
-        if translated.status >= 500:
-            logger.error("vLLM failed", exc_info=error)
-        raise translated from None
+        raise _any_error(error) from None
+
+
+def _any_error(error: Exception) -> ApiError:
+    # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
+    # knows which exceptions those are.
+    told = response_error(create_error_response(error), error)
+    if told.status >= 500:
+        logger.error("vLLM failed", exc_info=error)
+    # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
+    clear_frames(error.__traceback__)
+    return told
 
 
 def _validation_error(error: ValidationError) -> ApiError:
