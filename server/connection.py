@@ -68,7 +68,9 @@ def _too_large(max_bytes: int) -> RequestTooLarge:
 
 
 async def while_connected(
-    request: Request, work: Coroutine[Any, Any, Result], engine_death: asyncio.Future[None]
+    request: Request,
+    work: Coroutine[Any, Any, Result],
+    engine_death: asyncio.Future[None] | None = None,
 ) -> Result:
     """The result of ``work``, which is cancelled when the client leaves or the engine dies before.
 
@@ -97,7 +99,8 @@ async def while_connected(
         cancel(ClientDisconnect)
 
     watch = asyncio.ensure_future(watch_client())
-    engine_death.add_done_callback(died)
+    if engine_death is not None:
+        engine_death.add_done_callback(died)
     try:
         return await work
     except (asyncio.CancelledError, Exception):
@@ -106,7 +109,8 @@ async def while_connected(
         raise gone[0] from None
     finally:
         watch.cancel()
-        engine_death.remove_done_callback(died)
+        if engine_death is not None:
+            engine_death.remove_done_callback(died)
         if gone:
             task.uncancel()
 

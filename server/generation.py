@@ -4,11 +4,12 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from saccade.server.admission_middleware import ticket_of
 from saccade.server.answers import Edit, Failure, UsageTokens, chat_failure, finish_events
 from saccade.server.coordinates import SourceAnswers
+from saccade.server.event_stream import EventStream
 from saccade.server.gate import Gate
 from saccade.server.preparation import PreparedMessages, VisionTokens
 from saccade.server.prompts import CHAT, prepared_prompt, refuse_fields
@@ -71,12 +72,7 @@ def vision_edits(options: VisionOptions, prepared: PreparedMessages) -> list[Edi
 def respond(answer: Any, edits: Sequence[Edit], failure: Failure = chat_failure) -> Response:
     """vLLM's answer or stream, edited; ``failure`` is how the stream tells an error."""
     if isinstance(answer, AsyncGenerator):
-        return StreamingResponse(
-            finish_events(answer, edits, failure),
-            media_type="text/event-stream",
-            # Proxies that collect an answer before they pass it on would undo the streaming.
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-        )
+        return EventStream(finish_events(answer, edits, failure))
     for edit in edits:
         edit.answer(answer)
     return JSONResponse(answer)
