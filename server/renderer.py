@@ -22,7 +22,7 @@ from saccade.server.special_tokens import SpecialTokens, is_escaped
 Result = TypeVar("Result")
 
 # Characters, or other values, that are worked on sooner than a thread is woken up for them.
-_SHORT = 512
+_SHORT = 1024
 _AT_ONCE: ContextVar[bool] = ContextVar("at_once", default=False)  # whatever is rendered
 
 

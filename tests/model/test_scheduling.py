@@ -116,6 +116,14 @@ def test_a_picture_that_is_half_in_lets_text_pass(scheduler):
     assert step(scheduler) == ({"text": 1, "picture": 102 - _BUDGET}, {})
 
 
+def test_an_answer_about_a_picture_lets_text_pass(scheduler):
+    scheduler.add_request(pictures("picture", 10))
+    assert step(scheduler) == ({"picture": 12}, {"picture": [0]})
+    scheduler.add_request(text("text"))
+    assert step(scheduler) == ({"text": 10}, {})
+    assert step(scheduler) == ({"picture": 1, "text": 1}, {})
+
+
 def test_text_longer_than_a_step_goes_in_whole(scheduler):
     scheduler.add_request(pictures("picture", 30))
     scheduler.add_request(text("text", 100))
@@ -169,24 +177,39 @@ def roomy(scheduler):
 
 
 def test_while_text_comes_a_clip_goes_in_by_pieces(roomy):
+    """A token that is encoded in the step counts thrice."""
     roomy.add_request(text("text"))
     assert step(roomy) == ({"text": 10}, {})
     roomy.add_request(clip("clip", 5, 5))
-    assert step(roomy) == ({"text": 1, "clip": 1 + 50}, {"clip": [0]})
-    assert step(roomy) == ({"text": 1, "clip": 50}, {"clip": [1]})
-    assert step(roomy) == ({"text": 1, "clip": 25 + 1}, {"clip": [2]})
-    assert step(roomy) == ({"text": 1, "clip": 1}, {})
+    assert step(roomy) == ({"text": 1, "clip": 144 - 2 * 50}, {"clip": [0]})
+    assert step(roomy) == ({"text": 1, "clip": 144 - 2 * 50}, {"clip": [1]})
+    assert step(roomy) == ({"text": 1, "clip": 127 - 2 * 44}, {"clip": [2]})
 
 
-def test_while_text_comes_a_large_picture_is_encoded_whole_and_taken_in_by_pieces(roomy):
+def test_while_text_comes_a_large_picture_is_encoded_alone_and_taken_in_by_pieces(roomy):
     roomy.add_request(text("text"))
     step(roomy)
     roomy.add_request(pictures("picture", 300))
-    assert step(roomy) == ({"text": 1, "picture": 64}, {"picture": [0]})
+    assert step(roomy) == ({"text": 1, "picture": 1}, {})  # what is before it
+    assert step(roomy) == ({"text": 1, "picture": 1}, {"picture": [0]})
     roomy.add_request(pictures("next", 10))
-    for _ in range(3):
-        assert step(roomy) == ({"text": 1, "picture": 64}, {})  # there is room for no other
-    assert step(roomy) == ({"text": 1, "picture": 302 - 256, "next": 12}, {"next": [0]})
+    for _ in range(2):
+        assert step(roomy) == ({"text": 1, "picture": 144}, {})  # there is room for no other
+    assert step(roomy) == ({"text": 1, "picture": 302 - 290, "next": 12}, {"next": [0]})
+
+
+def test_while_text_comes_a_picture_waits_for_a_step_that_has_room_for_it(roomy):
+    roomy.add_request(text("text"))
+    step(roomy)
+    roomy.add_request(pictures("one", 60))
+    roomy.add_request(pictures("next", 30))
+    assert step(roomy) == ({"text": 1, "one": 144 - 120}, {"one": [0]})
+    assert step(roomy) == ({"text": 1, "one": 62 - 24, "next": 32}, {"next": [0]})
+    roomy.add_request(pictures("large", 72))
+    roomy.add_request(pictures("last", 10))
+    decoding = {"text": 1, "one": 1, "next": 1}
+    assert step(roomy) == (decoding | {"large": 1, "last": 12}, {"last": [0]})
+    assert step(roomy) == (decoding | {"large": 1, "last": 1}, {"large": [0]})
 
 
 def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):

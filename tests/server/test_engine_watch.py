@@ -7,12 +7,9 @@ import sys
 
 import psutil
 import pytest
-from starlette.requests import Request
 
 from saccade.server import lifecycle as lifecycles
-from saccade.server.connection import while_connected
 from saccade.server.engine_watch import computing_processes, end_processes, watched
-from saccade.server.errors import EngineDied
 from saccade.server.lifecycle import Lifecycle
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -91,25 +88,3 @@ async def test_engine_death_is_told_before_the_server_stops(monkeypatch):
     lifecycle.end()
     await asyncio.sleep(0.05)
     assert stopped == [False]
-
-
-async def test_work_that_waits_ends_with_the_engine():
-    death = asyncio.get_running_loop().create_future()
-    cancelled = asyncio.Event()
-
-    async def work():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
-    async def receive():
-        return await asyncio.Event().wait()
-
-    request = Request({"type": "http", "headers": []}, receive)
-    waiting = asyncio.create_task(while_connected(request, work(), death))
-    await asyncio.sleep(0)
-    death.set_result(None)
-    with pytest.raises(EngineDied):
-        await waiting
-    assert cancelled.is_set()
