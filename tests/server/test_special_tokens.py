@@ -95,11 +95,11 @@ class Unread(list):
 
 
 def test_what_is_rendered_at_once_is_short_at_any_depth():
-    assert is_short([{"role": "user", "content": [{"type": "text", "text": "a" * 400}]}, 1, None])
-    assert not is_short({"x": ["a" * 300, {"y": "a" * 300}]})
-    assert not is_short({"a" * 600: 1})
-    assert not is_short([[], {}, 0] * 300)
-    assert not is_short({"x": Unread([0] * 1000)})
+    assert is_short([{"role": "user", "content": [{"type": "text", "text": "a" * 900}]}, 1, None])
+    assert not is_short({"x": ["a" * 600, {"y": "a" * 600}]})
+    assert not is_short({"a" * 1100: 1})
+    assert not is_short([[], {}, 0] * 600)
+    assert not is_short({"x": Unread([0] * 2000)})
 
 
 def tool(text):
