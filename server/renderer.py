@@ -4,6 +4,7 @@ Whatever is rendered or tokenised for the engine passes here, whichever route it
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -184,4 +185,6 @@ def _result(work: Coroutine[Any, Any, Result]) -> Result:
 
 def use_plain_text_renderer() -> None:
     """Makes vLLM build this renderer in the engine's client of this process."""
+    # Texts are tokenised one by one: a pool of threads would only be waited for.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     RENDERER_REGISTRY.renderers["hf"] = (__name__, PlainTextRenderer.__name__)
