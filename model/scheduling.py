@@ -31,10 +31,11 @@ _TEXT_SECONDS = 10.0  # after a text, in which another is expected
 class TextFirstScheduler(Scheduler):
     """vLLM's scheduler, where prompts with media let text pass, and go in by small pieces.
 
-    In a step that takes in a prompt without media, no prompt with media goes on: text then waits
-    for the step that is under way and for its own. A step encodes media of one prompt; where text
-    comes in from time to time, little of them, clips by pieces. Of what a step gives, first tokens
-    are sent first. Checked on vLLM 0.32.0.
+    In a step that takes in a prompt without media, no prompt with media goes on, nor, in the first
+    of several such steps, an answer about media: text then waits for the step that is under way and
+    for its own. A step encodes media of one prompt; where text comes in from time to time, little
+    of them, clips by pieces. Of what a step gives, first tokens are sent first. Checked on vLLM
+    0.32.0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -92,7 +93,7 @@ class TextFirstScheduler(Scheduler):
         shift_computed_tokens: int = 0,
     ) -> tuple[list[int], int, int, list[int], list[int]]:
         is_prompt = num_computed_tokens < request.num_prompt_tokens
-        if self._holding:
+        if self._holding and (is_prompt or self._held == 1):
             return [], 0, encoder_compute_budget, [], []
         if is_prompt and encoder_compute_budget < self.max_num_encoder_input_tokens:
             encoder_compute_budget = 0  # another's are encoded in this step
@@ -112,7 +113,7 @@ class TextFirstScheduler(Scheduler):
         return scheduled
 
     def _before_too_much(self, request: Request, computed: int, tokens: int) -> int:
-        """So many of the next tokens as a step has room for, with what they need encoded.
+        """So many of the next tokens as the step has room for, with what they need encoded.
 
         A medium that is too large for any step is encoded in one that does nothing else.
         """

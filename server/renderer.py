@@ -56,8 +56,7 @@ class PlainTextRenderer(HfRenderer):
             for value in message.values()
         )
         given = [conversations, chat_params.chat_template_kwargs]
-        # The checkpoint's own template is known to end.
-        if plain and chat_params.chat_template is None and is_short(given):
+        if plain and _ends_soon(chat_params.chat_template, given):
             return self.render_chat(conversations, chat_params, *args, **options)
         return await super().render_chat_async(conversations, chat_params, *args, **options)
 
@@ -65,7 +64,7 @@ class PlainTextRenderer(HfRenderer):
         """By the asynchronous way, which is the one that escapes; text waits for nothing there."""
         token = _AT_ONCE.set(True)
         try:
-            return _result(self.render_messages_async(messages, params))
+            return _finished(self.render_messages_async(messages, params))
         finally:
             _AT_ONCE.reset(token)
 
@@ -83,9 +82,8 @@ class PlainTextRenderer(HfRenderer):
         chat_template: str | None = None,
         **options: Any,
     ) -> Awaitable[str]:
-        # The checkpoint's own template is known to end.
-        short = _AT_ONCE.get() or (chat_template is None and is_short([conversation, options]))
-        apply = self._apply_chat_template if short else self._apply_on_thread
+        at_once = _AT_ONCE.get() or _ends_soon(chat_template, [conversation, options])
+        apply = self._apply_chat_template if at_once else self._apply_on_thread
         text = apply(model_config, tokenizer, conversation, chat_template=chat_template, **options)
         if not isinstance(text, str):
             return text
@@ -173,14 +171,19 @@ def is_short(value: Any) -> bool:
     return True
 
 
-def _result(work: Coroutine[Any, Any, Result]) -> Result:
-    """Of work that never waits."""
+def _ends_soon(chat_template: str | None, given: Any) -> bool:
+    # The checkpoint's own template is known to end.
+    return chat_template is None and is_short(given)
+
+
+def _finished(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of work that never waits."""
     try:
         work.send(None)
     except StopIteration as end:
         return end.value
     work.close()
-    raise RuntimeError("it waits")
+    raise RuntimeError("what is rendered at once has to wait")
 
 
 def use_plain_text_renderer() -> None:

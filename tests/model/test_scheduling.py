@@ -121,7 +121,8 @@ def test_an_answer_about_a_picture_lets_text_pass(scheduler):
     assert step(scheduler) == ({"picture": 12}, {"picture": [0]})
     scheduler.add_request(text("text"))
     assert step(scheduler) == ({"text": 10}, {})
-    assert step(scheduler) == ({"picture": 1, "text": 1}, {})
+    scheduler.add_request(text("next"))
+    assert step(scheduler) == ({"picture": 1, "text": 1, "next": 10}, {})  # but not for long
 
 
 def test_text_longer_than_a_step_goes_in_whole(scheduler):
