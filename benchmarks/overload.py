@@ -52,8 +52,9 @@ _FLAGS = (
     # Repeated questions must cost what new ones do.
     "--no-enable-prefix-caching",
     "--mm-processor-cache-gb=0",
-    # Text must find a sequence that is free.
+    # Text must find a sequence that is free, and several texts in one step must not make it long.
     "--max-num-seqs=64",
+    "--max-num-batched-tokens=256",
 )
 _IDLE_SECONDS = 60.0  # after the load, for everything to end
 _TEXT_CLIENTS = 0.08  # of all: text is answered soon, so that few can ask a quarter of all
