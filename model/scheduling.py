@@ -22,9 +22,9 @@ _MOST_HELD = 3
 # What a step has room for of prompts with media, while text comes in: so many tokens that it takes
 # in, of which each one that it encodes first counts thrice. Less would take more steps than it
 # shortens them.
-_ROOM = 144
+_ROOM = 112
 _TO_ENCODE = 2  # more, for each token
-_MOST_PIECE = 64  # tokens of a clip that are encoded at once
+_MOST_PIECE = 40  # tokens of a clip that are encoded at once
 _TEXT_SECONDS = 10.0  # after a text, in which another is expected
 
 

@@ -182,9 +182,11 @@ def test_while_text_comes_a_clip_goes_in_by_pieces(roomy):
     roomy.add_request(text("text"))
     assert step(roomy) == ({"text": 10}, {})
     roomy.add_request(clip("clip", 5, 5))
-    assert step(roomy) == ({"text": 1, "clip": 144 - 2 * 50}, {"clip": [0]})
-    assert step(roomy) == ({"text": 1, "clip": 144 - 2 * 50}, {"clip": [1]})
-    assert step(roomy) == ({"text": 1, "clip": 127 - 2 * 44}, {"clip": [2]})
+    # A second piece would take 50, and the first, which is before it, 25: there are 62 left.
+    assert step(roomy) == ({"text": 1, "clip": 1 + 25}, {"clip": [0]})
+    for piece in (1, 2, 3):
+        assert step(roomy) == ({"text": 1, "clip": 25}, {"clip": [piece]})
+    assert step(roomy) == ({"text": 1, "clip": 25 + 1}, {"clip": [4]})
 
 
 def test_while_text_comes_a_large_picture_is_encoded_alone_and_taken_in_by_pieces(roomy):
@@ -195,22 +197,22 @@ def test_while_text_comes_a_large_picture_is_encoded_alone_and_taken_in_by_piece
     assert step(roomy) == ({"text": 1, "picture": 1}, {"picture": [0]})
     roomy.add_request(pictures("next", 10))
     for _ in range(2):
-        assert step(roomy) == ({"text": 1, "picture": 144}, {})  # there is room for no other
-    assert step(roomy) == ({"text": 1, "picture": 302 - 290, "next": 12}, {"next": [0]})
+        assert step(roomy) == ({"text": 1, "picture": 112}, {})  # there is room for no other
+    assert step(roomy) == ({"text": 1, "picture": 302 - 226, "next": 12}, {"next": [0]})
 
 
 def test_while_text_comes_a_picture_waits_for_a_step_that_has_room_for_it(roomy):
     roomy.add_request(text("text"))
     step(roomy)
-    roomy.add_request(pictures("one", 60))
+    roomy.add_request(pictures("one", 50))
     roomy.add_request(pictures("next", 30))
-    assert step(roomy) == ({"text": 1, "one": 144 - 120}, {"one": [0]})
-    assert step(roomy) == ({"text": 1, "one": 62 - 24, "next": 32}, {"next": [0]})
-    roomy.add_request(pictures("large", 72))
+    assert step(roomy) == ({"text": 1, "one": 112 - 2 * 50}, {"one": [0]})
+    assert step(roomy) == ({"text": 1, "one": 52 - 12, "next": 112 - 40 - 2 * 30}, {"next": [0]})
+    roomy.add_request(pictures("large", 56))
     roomy.add_request(pictures("last", 10))
-    decoding = {"text": 1, "one": 1, "next": 1}
-    assert step(roomy) == (decoding | {"large": 1, "last": 12}, {"last": [0]})
-    assert step(roomy) == (decoding | {"large": 1, "last": 1}, {"large": [0]})
+    decoding = {"text": 1, "one": 1}
+    assert step(roomy) == (decoding | {"next": 20, "large": 1, "last": 12}, {"last": [0]})
+    assert step(roomy) == (decoding | {"next": 1, "large": 1, "last": 1}, {"large": [0]})
 
 
 def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):
@@ -221,5 +223,5 @@ def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):
     now += 11
     roomy.add_request(clip("clip", 5, 5))
     roomy.add_request(pictures("picture", 300))
-    assert step(roomy) == ({"text": 1, "clip": 127, "picture": 1}, {"clip": [0, 1, 2]})
+    assert step(roomy) == ({"text": 1, "clip": 127, "picture": 1}, {"clip": [0, 1, 2, 3, 4]})
     assert step(roomy) == ({"text": 1, "clip": 1, "picture": 301}, {"picture": [0]})
