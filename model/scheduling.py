@@ -20,8 +20,7 @@ from .pieces import clip_in_pieces
 # Steps on end that media stand aside for: the next is open to them.
 _MOST_HELD = 3
 # What a step has room for of prompts with media, while text comes in: so many tokens that it takes
-# in, of which each one that it encodes first counts thrice. Less would take more steps than it
-# shortens them.
+# in, of which each one that it encodes first counts thrice.
 _ROOM = 112
 _TO_ENCODE = 2  # more, for each token
 _MOST_PIECE = 40  # tokens of a clip that are encoded at once

@@ -34,12 +34,12 @@ async def renderer(monkeypatch):
 
 
 async def test_little_text_is_rendered_without_a_turn_of_the_event_loop(renderer):
-    for content in ("hello", SPELLED, "a word " * 80, ""):
-        at_once = tokens_at_once(renderer, chat(content))
-        in_turns = await renderer.render(chat([{"type": "text", "text": content}]))
-        assert at_once == in_turns.prompt_token_ids
     tool = {"type": "function", "function": {"name": "look", "description": SPELLED}}
-    assert tokens_at_once(renderer, chat("hello", tools=[tool])) is not None
+    bodies = [(content, {}) for content in ("hello", SPELLED, "a word " * 80, "")]
+    for content, fields in [*bodies, ("hello", {"tools": [tool]})]:
+        at_once = tokens_at_once(renderer, chat(content, **fields))
+        in_turns = await renderer.render(chat([{"type": "text", "text": content}], **fields))
+        assert at_once == in_turns.prompt_token_ids
 
 
 async def test_what_takes_long_leaves_the_event_loop(renderer):
