@@ -31,10 +31,13 @@ Vec to_bytes(Vec a, Vec b, Vec c, Vec d, int precision) {
   return to_8(to_16(shift(a, by), shift(b, by)), to_16(shift(c, by), shift(d, by)));
 }
 
+// Loops over pairs of taps are unrolled where kPairs says how many there are; 0: as the table says.
+constexpr int64_t kEnlarging = 2;  // pairs of four taps
+
 // Resize rows along themselves; each of `to` has room for whole blocks.
-template <bool kShared>
+template <bool kShared, int64_t kPairs>
 void resize_rows(const Row& row, const uint8_t* const (&from)[kRows], uint8_t* const (&to)[kRows]) {
-  const int64_t pairs = row.side.taps / 2;
+  const int64_t pairs = kPairs > 0 ? kPairs : row.side.taps / 2;
   const Vec half = splat(1 << (row.side.precision - 1));
   const Step* step = row.steps.data();
   for (int64_t block = 0; block < row.blocks; ++block) {
@@ -65,14 +68,19 @@ void resize_rows(const Row& row, const uint8_t* const (&from)[kRows], uint8_t* c
 }
 
 // A block of a row of the result, from byte x on, from the rows that its pixels are made of.
-Vec resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, int64_t x) {
+template <int64_t kPairs>
+[[gnu::always_inline]] inline Vec columns_block(const Side& side, int64_t y,
+                                                const uint8_t* const* rows, int64_t x) {
+  const int64_t pairs = kPairs > 0 ? kPairs : side.taps / 2;
   const int16_t* weights = &side.weights[y * side.taps];
   const Vec half = splat(1 << (side.precision - 1)), zero = zeros();
   Vec a = half, b = half, c = half, d = half;
-  for (int64_t t = 0; t < side.taps; t += 2) {
-    const Vec both =
-        splat(int32_t(uint16_t(weights[t]) | uint32_t(uint16_t(weights[t + 1])) << 16));
-    const Vec upper = load(rows[t] + x), lower = load(rows[t + 1] + x);
+#pragma GCC unroll 2
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    int32_t two;
+    std::memcpy(&two, weights + 2 * pair, sizeof two);
+    const Vec both = splat(two);
+    const Vec upper = load(rows[2 * pair] + x), lower = load(rows[2 * pair + 1] + x);
     const Vec first = low(upper, lower), second = high(upper, lower);
     a = add_products(a, low(first, zero), both);
     b = add_products(b, high(first, zero), both);
@@ -84,19 +92,19 @@ Vec resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, int6
 
 // One row of the result, `size` bytes, in stores that lie within a line of the cache or, streamed,
 // past it.
-template <bool kStream>
-void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows, uint8_t* to,
-                    int64_t size) {
+template <int64_t kPairs>
+void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows,
+                    uint8_t* __restrict to, int64_t size, bool streamed) {
   const auto part = [&](int64_t x, int64_t count) {
     alignas(kBlock) uint8_t bytes[kBlock];
-    store(bytes, resize_columns(side, y, rows, x));
+    store(bytes, columns_block<kPairs>(side, y, rows, x));
     std::memcpy(to + x, bytes, count);
   };
   int64_t x = std::min<int64_t>(-reinterpret_cast<uintptr_t>(to) % kBlock, size);
   if (x > 0) part(0, x);
   for (; x + kBlock <= size; x += kBlock) {
-    const Vec bytes = resize_columns(side, y, rows, x);
-    kStream ? stream(to + x, bytes) : store(to + x, bytes);
+    const Vec bytes = columns_block<kPairs>(side, y, rows, x);
+    streamed ? stream(to + x, bytes) : store(to + x, bytes);
   }
   if (x < size) part(x, size - x);
 }
@@ -122,6 +130,11 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
   const int64_t places = (column.taps + kRows - 1) / kRows * kRows + kRows;
   std::vector<uint8_t> ring(places * room);
   std::vector<const uint8_t*> rows(column.taps);
+  const auto across = !row.shared                       ? resize_rows<false, 0>
+                      : row.side.taps == 2 * kEnlarging ? resize_rows<true, kEnlarging>
+                                                        : resize_rows<true, 0>;
+  const auto down = column.taps == 2 * kEnlarging ? resize_columns<kEnlarging> : resize_columns<0>;
+  const bool stream = new_height * size >= kStreamed;
   int64_t made = 0;
   for (int64_t y = 0; y < new_height; ++y) {
     const int64_t first = column.first[y], end = first + column.counts[y];
@@ -136,8 +149,7 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
       if (width == new_width) {
         for (int64_t r = 0; r < kRows; ++r) std::memcpy(results[r], sources[r], size);
       } else {
-        row.shared ? resize_rows<true>(row, sources, results)
-                   : resize_rows<false>(row, sources, results);
+        across(row, sources, results);
       }
     }
     for (int64_t t = 0; t < column.taps; ++t) {
@@ -145,10 +157,8 @@ bool resize_image(const uint8_t* from, int64_t height, int64_t width, uint8_t* t
     }
     if (height == new_height) {
       std::memcpy(to + y * size, &ring[y % places * room], size);
-    } else if (new_height * size >= kStreamed) {
-      resize_columns<true>(column, y, rows.data(), to + y * size, size);
     } else {
-      resize_columns<false>(column, y, rows.data(), to + y * size, size);
+      down(column, y, rows.data(), to + y * size, size, stream);
     }
   }
   _mm_sfence();  // other threads see what was streamed
