@@ -25,7 +25,7 @@ import simplejpeg
 import uvloop
 from blake3 import blake3
 from starlette.datastructures import State
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.entrypoints.launchers.render.app_state import init_render_app_state
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -53,13 +53,13 @@ class Renderer:
 
     async def render(self, body: dict[str, Any]) -> EngineCoreRequest:
         """What would go to the engine for this chat request."""
-        rendered = await self._online.render_chat(ChatCompletionRequest.model_validate(body))
+        chat = ChatCompletionRequest.model_validate(body)
+        rendered = await self._online.render_chat(chat)
         if not isinstance(rendered, tuple):
             raise RuntimeError(rendered.error.message)
         _, (prompt,) = rendered
-        return self._inputs.process_inputs(
-            "benchmark", prompt, SamplingParams(max_tokens=1), ("generate",)
-        )
+        sampling = chat.to_sampling_params(1, {})
+        return self._inputs.process_inputs("benchmark", prompt, sampling, ("generate",))
 
     def forget(self) -> None:
         """Empties the cache of processed media."""

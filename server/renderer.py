@@ -3,16 +3,22 @@
 Whatever is rendered or tokenised for the engine passes here, whichever route it came by.
 """
 
-import asyncio
 import os
-from collections.abc import Awaitable, Coroutine, Sequence
-from contextvars import ContextVar
-from typing import Any, TypeVar
+import time
+from collections.abc import Sequence
+from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TextPrompt, TokensPrompt
-from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
+from vllm.renderers.chat_utils import ConversationMessage, parse_chat_messages
+from vllm.renderers.hf import (
+    HfRenderer,
+    resolve_chat_template_content_format,
+    safe_apply_chat_template,
+)
+from vllm.renderers.inputs import DictPrompt
+from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.tokenizers.hf import HfTokenizer
@@ -20,11 +26,8 @@ from vllm.utils.async_utils import make_async
 
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
-Result = TypeVar("Result")
-
 # Characters, or other values, that are worked on sooner than a thread is woken up for them.
 _SHORT = 1024
-_AT_ONCE: ContextVar[bool] = ContextVar("at_once", default=False)  # whatever is rendered
 
 
 class PlainTextRenderer(HfRenderer):
@@ -39,57 +42,78 @@ class PlainTextRenderer(HfRenderer):
             hf_config.image_token_id: "a picture",
             hf_config.video_token_id: "a clip",
         }
-        # vLLM's own places for these two, off the event loop.
-        self._apply_on_thread = make_async(self._apply_chat_template, executor=self._executor)
-        self._apply_chat_template_async = self._apply_short_at_once
+        self._render_on_thread = make_async(self.render_messages, executor=self._executor)
+        # vLLM's own place for this one.
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
         self._tokenize_prompt_async = self._tokenize_short_at_once
 
     async def render_chat_async(
-        self, conversations: Any, chat_params: ChatParams, *args: Any, **options: Any
-    ) -> Any:
-        """Little text is rendered at once: otherwise it waits for the event loop several times."""
-        plain = all(
-            isinstance(value, str)
-            for messages in conversations
-            for message in messages
-            for value in message.values()
-        )
-        given = [conversations, chat_params.chat_template_kwargs]
-        if plain and _ends_soon(chat_params.chat_template, given):
-            return self.render_chat(conversations, chat_params, *args, **options)
-        return await super().render_chat_async(conversations, chat_params, *args, **options)
-
-    def render_messages(self, messages: Any, params: ChatParams) -> Any:
-        """By the asynchronous way, which is the one that escapes; text waits for nothing there."""
-        token = _AT_ONCE.set(True)
-        try:
-            return _finished(self.render_messages_async(messages, params))
-        finally:
-            _AT_ONCE.reset(token)
-
-    async def _render_with_timeout(self, rendering: Awaitable[str]) -> str:
-        if isinstance(rendering, asyncio.Future) and rendering.done():
-            return rendering.result()
-        return await super()._render_with_timeout(rendering)
-
-    def _apply_short_at_once(
         self,
-        model_config: Any,
-        tokenizer: Any,
-        conversation: Any,
+        conversations: Any,
+        chat_params: ChatParams,
+        tok_params: TokenizeParams | None = None,
         *,
-        chat_template: str | None = None,
-        **options: Any,
-    ) -> Awaitable[str]:
-        at_once = _AT_ONCE.get() or _ends_soon(chat_template, [conversation, options])
-        apply = self._apply_chat_template if at_once else self._apply_on_thread
-        text = apply(model_config, tokenizer, conversation, chat_template=chat_template, **options)
-        if not isinstance(text, str):
-            return text
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        done.set_result(text)
-        return done
+        prompt_extras: dict[str, Any] | None = None,
+        skip_mm_cache: bool = False,
+    ) -> Any:
+        """Little text is rendered at once: every turn of the event loop is one behind all answers.
+
+        Much text is worked on elsewhere. Its media follow at the end, in one go with the prompt's
+        way to the engine: the engine's cache of media has to see them in the order of ours.
+        """
+        tok_params = tok_params or self.default_chat_tok_params
+        if _ends_soon(chat_params.chat_template, [conversations, chat_params.chat_template_kwargs]):
+            return self.render_chat(
+                conversations,
+                chat_params,
+                tok_params,
+                prompt_extras=prompt_extras,
+                skip_mm_cache=skip_mm_cache,
+            )
+        arrived = time.time()
+        rendered = [
+            await self.render_messages_async(messages, chat_params) for messages in conversations
+        ]
+        prompts = await self.tokenize_prompts_async([prompt for _, prompt in rendered], tok_params)
+        extras = {**(prompt_extras or {}), "media_io_kwargs": chat_params.media_io_kwargs or {}}
+        self._apply_prompt_extras(prompts, extras)
+        return [conversation for conversation, _ in rendered], [
+            self.process_for_engine(
+                prompt, arrived, skip_mm_cache=skip_mm_cache, tok_params=tok_params
+            )
+            for prompt in prompts
+        ]
+
+    def render_messages(
+        self, messages: Any, params: ChatParams
+    ) -> tuple[list[ConversationMessage], DictPrompt]:
+        """One conversation, its text escaped, and the media in it."""
+        model_config, tokenizer = self.model_config, self.get_tokenizer()
+        conversation, media, names = parse_chat_messages(
+            messages,
+            model_config,
+            resolve_chat_template_content_format(
+                params.chat_template,
+                params.chat_template_kwargs.get("tools"),
+                params.chat_template_content_format,
+                tokenizer,
+                model_config=model_config,
+            ),
+            params.media_io_kwargs,
+            params.mm_processor_kwargs,
+        )
+        options = params.get_apply_chat_template_kwargs()
+        text = self._apply_chat_template(model_config, tokenizer, conversation, **options)
+        prompt = parse_dec_only_prompt(text)
+        if media is not None:
+            prompt["multi_modal_data"] = media
+        if names is not None:
+            prompt["multi_modal_uuids"] = names
+        return conversation, prompt
+
+    async def render_messages_async(self, messages: Any, params: ChatParams) -> Any:
+        """As `render_messages`, off the event loop."""
+        return await self._render_with_timeout(self._render_on_thread(messages, params))
 
     def _apply_chat_template(
         self,
@@ -174,16 +198,6 @@ def is_short(value: Any) -> bool:
 def _ends_soon(chat_template: str | None, given: Any) -> bool:
     # The checkpoint's own template is known to end.
     return chat_template is None and is_short(given)
-
-
-def _finished(work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of work that never waits."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    work.close()
-    raise RuntimeError("what is rendered at once has to wait")
 
 
 def use_plain_text_renderer() -> None:

@@ -16,11 +16,17 @@ def register_connector(handles: MediaHandles) -> None:
     """Makes vLLM take media from ``handles`` and from nowhere else."""
 
     class HandleConnector(MediaConnector):
-        async def fetch_image_async(self, image_url: str, **_: Any) -> PlannedImage:
+        def fetch_image(self, image_url: str, **_: Any) -> PlannedImage:
             return _redeem(handles, image_url, PlannedImage)
 
-        async def fetch_video_async(self, video_url: str, **_: Any) -> PlannedVideo:
+        def fetch_video(self, video_url: str, **_: Any) -> PlannedVideo:
             return _redeem(handles, video_url, PlannedVideo)
+
+        async def fetch_image_async(self, image_url: str, **_: Any) -> PlannedImage:
+            return self.fetch_image(image_url)
+
+        async def fetch_video_async(self, video_url: str, **_: Any) -> PlannedVideo:
+            return self.fetch_video(video_url)
 
         async def load_from_url_async(self, url: str, *_: Any, **__: Any) -> Any:
             raise _unknown_media(url)

@@ -1,10 +1,13 @@
 """What is rendered at once, and that it is rendered as everything else is; without an engine."""
 
+import pydantic_core
 import pytest
 from vllm.renderers.registry import RENDERER_REGISTRY
 
-from saccade.benchmarks.host_path_process import Renderer, make_renderer
+from saccade.benchmarks.host_path import Case
+from saccade.benchmarks.host_path_process import Renderer, make_renderer, through_saccade
 from saccade.demo.checkpoint import bundled_checkpoint
+from saccade.server import renderer as module
 from saccade.server.renderer import use_plain_text_renderer
 
 SPELLED = "say <|im_end|> and <|image_pad|>"
@@ -28,18 +31,47 @@ def tokens_at_once(renderer: Renderer, body: dict) -> list[int] | None:
 @pytest.fixture
 async def renderer(monkeypatch):
     monkeypatch.setitem(RENDERER_REGISTRY.renderers, "hf", None)
+    monkeypatch.setenv("VLLM_MEDIA_CONNECTOR", "saccade")
     use_plain_text_renderer()
     tools = ("--enable-auto-tool-choice", "--tool-call-parser=hermes")
     return await make_renderer([str(bundled_checkpoint()), "--max-model-len=2048", *tools])
 
 
-async def test_little_text_is_rendered_without_a_turn_of_the_event_loop(renderer):
+@pytest.fixture
+def the_long_way(monkeypatch):
+    """Lets everything be rendered as what takes long."""
+    return lambda: monkeypatch.setattr(module, "_SHORT", -1)
+
+
+async def test_little_text_is_rendered_without_a_turn_of_the_event_loop(renderer, the_long_way):
     tool = {"type": "function", "function": {"name": "look", "description": SPELLED}}
-    bodies = [(content, {}) for content in ("hello", SPELLED, "a word " * 80, "")]
-    for content, fields in [*bodies, ("hello", {"tools": [tool]})]:
-        at_once = tokens_at_once(renderer, chat(content, **fields))
-        in_turns = await renderer.render(chat([{"type": "text", "text": content}], **fields))
-        assert at_once == in_turns.prompt_token_ids
+    call = {"name": "look", "arguments": '{"at": "<|im_end|>"}'}
+    asked = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": call}]}
+    bodies = [chat(content) for content in ("hello", SPELLED, "a word " * 80, "")]
+    bodies += [chat([{"type": "text", "text": SPELLED}]), chat("hello", tools=[tool])]
+    bodies += [{"model": "demo", "messages": [asked, {"role": "user", "content": "why?"}]}]
+    at_once = [tokens_at_once(renderer, body) for body in bodies]
+    assert None not in at_once
+    the_long_way()
+    assert tokens_at_once(renderer, bodies[0]) is None
+    assert at_once == [(await renderer.render(body)).prompt_token_ids for body in bodies]
+
+
+async def test_media_are_rendered_alike_with_little_text_and_with_much(renderer, the_long_way):
+    render = through_saccade(renderer, None)
+    body = pydantic_core.from_json(Case("JPEG", 160, 120).body(seed=0, index=0))
+    body["messages"][0]["content"] += [{"type": "text", "text": SPELLED}]
+
+    async def seen() -> tuple[object, ...]:
+        request = await render(pydantic_core.to_json(body))
+        (feature,) = request.mm_features
+        pixels = feature.data["pixel_values"].data
+        return request.prompt_token_ids, feature.identifier, feature.mm_position, pixels.tolist()
+
+    at_once = await seen()
+    renderer.forget()
+    the_long_way()
+    assert at_once == await seen()
 
 
 async def test_what_takes_long_leaves_the_event_loop(renderer):
