@@ -5,6 +5,7 @@ arrays, frames with metadata) through the same planning. Neither torchvision nor
 processor is involved: nothing is normalised or cut into patches on the host.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -152,9 +153,10 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
         geometry = self.info.geometry
         fields: dict[str, Any] = {}
         if items := hf_data.get("images"):
-            limits = self.info.pixel_limits("image", hf_kwargs)
             images = [
-                item if isinstance(item, PlannedImage) else plan_still(item, geometry, limits)
+                item
+                if isinstance(item, PlannedImage)
+                else plan_still(item, geometry, self.info.pixel_limits("image", hf_kwargs))
                 for item in items
             ]
             fields["pixel_values"] = [_rows(image.pixels, image.plan.grid) for image in images]
@@ -202,7 +204,7 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
         def replacement(modality: str, token: int) -> PromptReplacement:
             def placeholders(index: int) -> list[int]:
                 grid = out_mm_kwargs[modality][index][f"{modality}_grid_thw"].data
-                return [token] * (int(grid.prod()) // unit)
+                return [token] * (math.prod(grid.tolist()) // unit)
 
             return PromptReplacement(modality=modality, target=[token], replacement=placeholders)
 
