@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from threading import Event
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class MediaLoader:
     async def close(self) -> None:
         """Ends the connections and, once their present work is done, the threads."""
         await self._fetcher.close()
-        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._executor.shutdown)
 
     async def prepare_image(
         self,
@@ -189,16 +189,34 @@ class MediaLoader:
         return PlannedVideo(frames, plan, prepared.digest, prepared.sideways)
 
     async def _run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Runs ``work`` on a worker thread; cancelled before it starts, it never does."""
+        """Runs ``work`` on a worker thread; cancelled before it starts, it never does.
+
+        What asyncio's ``run_in_executor`` does, without its futures of two kinds that tell each
+        other everything: of a small picture's time on the event loop they were a tenth.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
         asked = time.perf_counter()
 
-        def begin() -> Result:
+        def begin() -> None:
+            if done.cancelled():
+                return
             self._observe("queue", time.perf_counter() - asked)
-            return work(*arguments)
+            try:
+                result = work(*arguments)
+            except BaseException as error:  # whoever waits for it gets it
+                loop.call_soon_threadsafe(_end, done, done.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(_end, done, done.set_result, result)
 
         # The observer may want to know on whose behalf: threads do not inherit the context.
-        context = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, begin)
+        self._executor.submit(copy_context().run, begin)
+        return await done
+
+
+def _end(done: asyncio.Future[Any], how: Callable[[Any], None], what: Any) -> None:
+    if not done.cancelled():
+        how(what)
 
 
 @contextmanager
