@@ -41,22 +41,26 @@ class PlannedMediaParser(MultiModalDataParser):
     def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
         items = data if isinstance(data, list) else [data]
         if items and all(isinstance(item, PlannedImage) for item in items):
-            return _PlannedImages(items)
+            return PlannedImages(items)
         return super()._parse_image_data(data)
 
     def _parse_video_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
         items = data if isinstance(data, list) else [data]
         if items and all(isinstance(item, PlannedVideo) for item in items):
-            return _PlannedVideos(items)
+            return PlannedVideos(items)
         return super()._parse_video_data(data)
 
 
-class _PlannedImages(ImageProcessorItems):
+class PlannedImages(ImageProcessorItems):
+    """Pictures that are planned already, all of them."""
+
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
-class _PlannedVideos(VideoProcessorItems):
+class PlannedVideos(VideoProcessorItems):
+    """Clips that are planned already, all of them."""
+
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 

@@ -6,25 +6,30 @@ processor is involved: nothing is normalised or cut into patches on the host.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import torch
 from transformers import BatchFeature, PretrainedConfig
+from vllm.inputs.engine import MultiModalInput
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.parse import MultiModalDataItems
 from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
     BaseProcessingInfo,
+    ProcessorInputs,
     PromptReplacement,
     PromptUpdate,
+    TimingContext,
 )
 
 from saccade.media.plan import PixelLimits, VisionGeometry
 from saccade.media.prepared import PlannedImage, PlannedVideo
 
 from .inputs import PlannedMediaParser, plan_frames, plan_still
+from .planned_input import ON_CPU, planned_input, tensors_of
 from .profiling import largest_image, largest_video
 from .settings import read_geometry, read_pixel_limits
 
@@ -146,50 +151,54 @@ class QwenVLDummyInputs(BaseDummyInputsBuilder[QwenVLProcessingInfo]):
 class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
     """The step between the renderer and the engine. Costs next to nothing for planned media."""
 
+    def apply(self, inputs: ProcessorInputs, timing_ctx: TimingContext) -> MultiModalInput:
+        return planned_input(inputs, self._placeholders) or super().apply(inputs, timing_ctx)
+
+    @cached_property
+    def _placeholders(self) -> dict[str, int]:
+        config = self.info.get_hf_config()
+        return {"image": config.image_token_id, "video": config.video_token_id}
+
     def _call_hf_processor(
         self, hf_data: Mapping[str, Any], hf_kwargs: Mapping[str, object]
     ) -> BatchFeature:
         """Stands in for the Hugging Face processor: rasters in memory order, grids, seconds."""
         geometry = self.info.geometry
-        fields: dict[str, Any] = {}
+        media: list[PlannedImage | PlannedVideo] = []
         if items := hf_data.get("images"):
-            images = [
-                item
-                if isinstance(item, PlannedImage)
-                else plan_still(item, geometry, self.info.pixel_limits("image", hf_kwargs))
+            limits = self.info.pixel_limits("image", hf_kwargs)
+            media += [
+                item if isinstance(item, PlannedImage) else plan_still(item, geometry, limits)
                 for item in items
             ]
-            fields["pixel_values"] = [_rows(image.pixels, image.plan.grid) for image in images]
-            fields["image_grid_thw"] = torch.tensor([image.plan.grid for image in images])
         if items := hf_data.get("videos"):
             limits = self.info.pixel_limits("video", hf_kwargs)
             sampling = self.info.processor_kwargs(hf_kwargs, "video")
-            videos: list[PlannedVideo] = [
+            media += [
                 item
                 if isinstance(item, PlannedVideo)
                 else plan_frames(item[0], item[1], sampling, geometry, limits)
                 for item in items
             ]
-            fields["pixel_values_videos"] = [
-                _rows(video.frames, video.plan.grid) for video in videos
-            ]
-            fields["video_grid_thw"] = torch.tensor([video.plan.grid for video in videos])
-            # float64 all the way: rounded to bfloat16, seconds name the wrong positions.
-            fields["second_per_grid_ts"] = torch.tensor(
-                [video.plan.seconds_per_grid for video in videos], dtype=torch.float64
-            )
-        return BatchFeature(fields)
+        fields = defaultdict(list)
+        for medium in media:
+            for name, tensor in tensors_of(medium).items():
+                fields[name].append(tensor)
+        return BatchFeature(dict(fields))
 
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
-        batched = MultiModalFieldConfig.batched
+        modalities = {
+            "pixel_values": "image",
+            "image_grid_thw": "image",
+            "pixel_values_videos": "video",
+            "video_grid_thw": "video",
+            "second_per_grid_ts": "video",
+        }
         return {
-            "pixel_values": batched("image"),
-            "image_grid_thw": batched("image", keep_on_cpu=True),
-            "pixel_values_videos": batched("video"),
-            "video_grid_thw": batched("video", keep_on_cpu=True),
-            "second_per_grid_ts": batched("video", keep_on_cpu=True),
+            name: MultiModalFieldConfig.batched(modality, keep_on_cpu=name in ON_CPU)
+            for name, modality in modalities.items()
         }
 
     def _get_prompt_updates(
@@ -198,8 +207,7 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
         hf_processor_mm_kwargs: Mapping[str, object],
         out_mm_kwargs: MultiModalKwargsItems,
     ) -> Sequence[PromptUpdate]:
-        config = self.info.get_hf_config()
-        unit = config.vision_config.spatial_merge_size**2
+        unit = self.info.vision_config.spatial_merge_size**2
 
         def replacement(modality: str, token: int) -> PromptReplacement:
             def placeholders(index: int) -> list[int]:
@@ -208,13 +216,4 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
 
             return PromptReplacement(modality=modality, target=[token], replacement=placeholders)
 
-        return [
-            replacement("image", config.image_token_id),
-            replacement("video", config.video_token_id),
-        ]
-
-
-def _rows(raster: Any, grid: tuple[int, int, int]) -> torch.Tensor:
-    """A raster ``[(frames,) height, width, 3]`` seen as one row a patch, without copying."""
-    t, h, w = grid
-    return torch.from_numpy(raster).view(t * h * w, -1)
+        return [replacement(modality, token) for modality, token in self._placeholders.items()]

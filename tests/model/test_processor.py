@@ -8,11 +8,17 @@ import pytest
 import torch
 from media_samples import raster
 from PIL import Image
+from vllm.config import ModelConfig
+from vllm.engine.arg_utils import EngineArgs
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.cache import LruKeyReplicatedSenderCache
+from vllm.multimodal.processing import BaseMultiModalProcessor, ProcessorInputs, TimingContext
 
 from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.plan import PixelLimits, VideoSource, VisionGeometry, plan_image, plan_video
 from saccade.media.prepared import PlannedImage, PlannedVideo
+from saccade.model.planned_input import planned_input
 from saccade.model.profiling import largest_image, largest_video
 
 GEOMETRY = VisionGeometry()
@@ -25,12 +31,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(CheckpointSpec(), tmp_path_factory.mktemp("processor"))
 
 
-def processor_of(checkpoint: Path, **options: Any) -> Any:
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.multimodal import MULTIMODAL_REGISTRY
+def model_config(checkpoint: Path, **options: Any) -> ModelConfig:
+    return EngineArgs(model=str(checkpoint), **options).create_model_config()
 
-    config = EngineArgs(model=str(checkpoint), **options).create_model_config()
-    return MULTIMODAL_REGISTRY.create_processor(config)
+
+def processor_of(checkpoint: Path, **options: Any) -> Any:
+    return MULTIMODAL_REGISTRY.create_processor(model_config(checkpoint, **options))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,17 @@ def run(processor: Any, prompt: str, data: dict[str, Any], **kwargs: Any) -> Any
 
 def grid(result: Any, modality: str, index: int = 0) -> list[int]:
     return result["mm_kwargs"][modality][index][f"{modality}_grid_thw"].data.tolist()
+
+
+def inputs_of(processor: Any, prompt: str, data: dict[str, Any], cache: Any) -> ProcessorInputs:
+    tokens = processor.info.get_tokenizer().encode(prompt)
+    return ProcessorInputs(tokens, processor.info.parse_mm_data(data), cache=cache)
+
+
+def planned_video(digest: str) -> PlannedVideo:
+    plan = plan_video(VideoSource(112, 84, 30, 15.0), VideoControls(fps=1.9), GEOMETRY)
+    frames = raster(3, len(plan.frame_indices), plan.height, plan.width)
+    return PlannedVideo(frames, plan, digest)
 
 
 def planned_image(height: int, width: int, digest: str = "a") -> PlannedImage:
@@ -114,6 +131,52 @@ def test_several_of_both_kinds(processor: Any) -> None:
     lengths = [place.length for place in result["mm_placeholders"]["image"]]
     assert lengths == [4, 8]
     assert result["mm_placeholders"]["video"][0].length == 2 * 2 * 3
+
+
+def in_steps(processor: Any, inputs: Any) -> Any:
+    """What vLLM's own steps make of the media."""
+    return BaseMultiModalProcessor.apply(processor, inputs, TimingContext(enabled=False))
+
+
+def contents(result: Any) -> Any:
+    """All of it but the media's names; tensors as types and lists, none for what is not sent."""
+    sent = {
+        modality: [
+            item
+            and {key: (one.field, one.data.dtype, one.data.tolist()) for key, one in item.items()}
+            for item in items
+        ]
+        for modality, items in result["mm_kwargs"].items()
+    }
+    return result["prompt_token_ids"], sent, result["mm_placeholders"]
+
+
+def test_planned_media_are_taken_as_in_steps(processor: Any, checkpoint: Path) -> None:
+    images = [planned_image(40, 60, "a"), planned_image(90, 60, "b"), planned_image(40, 60, "a")]
+    videos = [planned_video("c"), planned_video("d")]
+    prompt = f"{VIDEO}a{IMAGE}{IMAGE}b{VIDEO}{IMAGE}c"
+    data = {"image": images, "video": videos}
+    for some, spelled in (
+        (data, prompt),
+        ({"image": images[:1]}, IMAGE),
+        ({"video": videos[:1]}, VIDEO),
+    ):
+        # A cache each, of the kind that a server has: what it has seen is not sent again.
+        caches = [None, *(LruKeyReplicatedSenderCache(model_config(checkpoint)) for _ in range(2))]
+        inputs = [inputs_of(processor, spelled, some, cache) for cache in caches]
+        assert planned_input(inputs[0], processor._placeholders) is not None
+        in_one = processor.apply(inputs[0], TimingContext(enabled=False))
+        assert contents(in_one) == contents(in_steps(processor, inputs[0]))
+        for _ in range(2):
+            in_one = processor.apply(inputs[1], TimingContext(enabled=False))
+            assert contents(in_one) == contents(in_steps(processor, inputs[2]))
+        assert not any(item for items in in_one["mm_kwargs"].values() for item in items)
+
+
+@pytest.mark.parametrize("prompt", ["no picture", IMAGE * 2, f"{IMAGE}{VIDEO}{IMAGE}"])
+def test_prompts_that_do_not_fit_the_media_are_left_to_vllm(processor: Any, prompt: str) -> None:
+    inputs = inputs_of(processor, prompt, {"image": [planned_image(40, 60)]}, None)
+    assert planned_input(inputs, processor._placeholders) is None
 
 
 def test_request_limits_apply(processor: Any) -> None:
