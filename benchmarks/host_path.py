@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests", type=positive(int), default=18, help="at once, of each kind (default: 18)"
     )
-    parser.add_argument("--rounds", type=positive(int), default=5, help="of each (default: 5)")
+    parser.add_argument("--rounds", type=positive(int), default=9, help="of each (default: 9)")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
 
