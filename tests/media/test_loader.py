@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import gc
 import io
 import os
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,21 @@ async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
         assert not isinstance(done[6], BaseException)
     finally:
         await loader.close()
+
+
+async def test_a_damaged_medium_is_freed_with_its_error(loader: MediaLoader) -> None:
+    prepared = await loader.prepare_image(data_url(encoded(picture(300, 200))[:-5000]), NONE)
+    freed = weakref.ref(prepared)
+    gc.collect()
+    gc.disable()  # nothing is searched for circles of references
+    try:
+        with pytest.raises(DecodeError):
+            await loader.decode_image(prepared)
+        del prepared
+        await asyncio.sleep(0)  # the turn of the event loop that brought the error is over
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_every_stage_is_told_how_long_it_took(tmp_path: Path):
