@@ -195,9 +195,8 @@ class MediaLoader:
     def _begun(
         self, work: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> asyncio.Future[Result]:
-        """What asyncio's ``run_in_executor`` does, with one future instead of two.
-
-        Those tell each other everything: of a small picture's time on the event loop, a tenth.
+        """What asyncio's ``run_in_executor`` does, with one future instead of two that tell each
+        other everything: 0.1 ms of a picture's CPU time.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()

@@ -1,8 +1,8 @@
 """Planned media as the engine's input, in one step. Checked on vLLM 0.32.0.
 
 What `BaseMultiModalProcessor.apply` makes of them too, in steps for media that are still to be
-processed. For planned ones those took a fifth of what a picture's request costs in Python. Only the
-media's names differ: here they are the digests, there hashes of them.
+processed, which take 0.2 ms longer. Only the media's names differ: here they are the digests, there
+hashes of them.
 """
 
 from collections.abc import Iterable, Mapping
