@@ -104,6 +104,7 @@ def build() -> Path:
         *(f"-L{folder}" for folder in library_paths()),
         *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
     ]
+    # Our own command line, no shell.
     finished = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     if finished.returncode != 0:
         raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")

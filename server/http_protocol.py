@@ -19,6 +19,7 @@ class PatientProtocol(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
 
+    # uvicorn's protocol asks for a transport that can write, asyncio's for any.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Time runs from here, and from the first byte after an answer."""
         super().connection_made(transport)

@@ -31,6 +31,7 @@ class ImageReport(BaseModel):
 class VideoReport(ImageReport):
     """What the model was shown of one clip. Sizes are those of a frame."""
 
+    # Reports are written once and read by kind: it may narrow the base's.
     kind: Literal["video"] = "video"  # type: ignore[assignment]
     source_fps: float = Field(description="frames a second of the clip, on average")
     source_frames: int = Field(description="frames of the clip")
