@@ -1,12 +1,24 @@
 #!/usr/bin/env bash
 # Sets up a checkout: a virtual environment in .venv with Saccade and everything it needs.
-# Skips what is there: the second time takes a moment. Needs Python 3.11 or newer.
+# Skips what is there: the second time takes a moment. Needs Python 3.11 or newer; PYTHON says which.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TORCH_VERSION=2.13.0
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-PYTHON=${PYTHON:-python3}
+
+# Compiled with what a run of it taught the compiler, Python serves faster. What pyenv builds is not,
+# unless told; then the distribution's is taken, which is, if it is whole: it has to make
+# environments, and PyTorch compiles with its headers.
+choose_python() {
+    if ! python3 -c 'import sysconfig as s; assert "--enable-optimizations" in s.get_config_var("CONFIG_ARGS")' &&
+        /usr/bin/python3 -c 'import ensurepip, sys; assert (3, 11) <= sys.version_info < (3, 14)' &&
+        /usr/bin/python3 -c 'import sysconfig as s; open(s.get_path("include") + "/Python.h")'; then
+        echo /usr/bin/python3
+    else
+        echo python3
+    fi
+}
 
 # Importable, or absent: transformers imports these where they are installed and fails with them.
 # vLLM's CPU build pulls in PyPI's builds of them, which are for CUDA. None is needed.
@@ -41,6 +53,7 @@ install_oracle() {
     .venv/bin/pip install --quiet --no-deps --target .oracle -r tests/oracle/requirements.txt
 }
 
+PYTHON=${PYTHON:-$(choose_python 2>/dev/null)}
 if nvidia-smi -L >/dev/null 2>&1; then extra=cuda; else extra=cpu; fi
 stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt kernels/*.cpp | sha256sum | cut -c1-16)-$extra
 if [ "$(cat .venv/saccade-stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi

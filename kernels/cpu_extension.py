@@ -1,4 +1,4 @@
-"""Compiled forms for the CPU, of attention, layers and resizing: built where they run.
+"""Compiled forms for the CPU, of attention, layers and pictures: built where they run.
 
 ``python -m saccade.kernels.cpu_extension`` builds them with the machine's C++ compiler, for the
 machine's processor. The file's name says what it was built from and for, so that a stale one, or
@@ -20,8 +20,9 @@ import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp")
-_FILES = (*_SOURCES, "cpu_vectors.h", "cpu_bytes.h", "cpu_resize_tables.h")
+_SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp", "cpu_jpeg.cpp")
+_HEADERS = ("cpu_vectors.h", "cpu_bytes.h", "cpu_resize_tables.h", "cpu_resize_rows.h")
+_FILES = (*_SOURCES, *_HEADERS)
 _LOCK = threading.Lock()
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
 
@@ -33,10 +34,13 @@ class Extension(NamedTuple):
         operations: ``attention(qkv, cos, sin, borders, bfloat16_products)``, the layers of
             ``cpu_layers.cpp`` and ``resize(pixels, out)``; None if there are none.
         reason: Why it is, or is not, there.
+        decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``cpu_jpeg.cpp``; None if it is not
+            there, or was built without libjpeg-turbo's headers.
     """
 
     operations: Any
     reason: str
+    decode_resized_jpeg: Any = None
 
 
 @functools.cache
@@ -52,11 +56,18 @@ def _load() -> Extension:
     if not file.exists():
         return Extension(None, f"not compiled here: python -m {__name__}")
     try:
-        ctypes.CDLL(str(file))  # registers its operation with PyTorch
+        library = ctypes.CDLL(str(file))  # registers its operations with PyTorch
     except OSError as error:
         return Extension(None, f"compiled, but not loaded: {error}")
     _register_fakes()
-    return Extension(torch.ops.saccade_cpu, "compiled for this processor")
+    reason = "compiled for this processor"
+    decode = getattr(library, "saccade_decode_resized_jpeg", None)
+    if decode is None:
+        return Extension(torch.ops.saccade_cpu, f"{reason}, without libjpeg-turbo's headers")
+    size = ctypes.c_int64
+    decode.argtypes = [ctypes.c_char_p, size, size, size, ctypes.c_void_p, size, size]
+    decode.restype = ctypes.c_bool
+    return Extension(torch.ops.saccade_cpu, reason, decode)
 
 
 def _register_fakes() -> None:
@@ -103,13 +114,26 @@ def build() -> Path:
         *compile_command(compiler, torch.backends.cpu.get_cpu_capability(), "native"),
         *(f"-L{folder}" for folder in library_paths()),
         *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
+        *(("-ljpeg",) if _has_jpeg(compiler) else ()),
     ]
-    # Our own command line, no shell.
-    finished = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    finished = _run(command)
     if finished.returncode != 0:
         raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
     unfinished.rename(file)
     return file
+
+
+def _has_jpeg(compiler: str) -> bool:
+    """Whether the compiler finds libjpeg-turbo's headers; its library is packed with them."""
+    found = _run(
+        [compiler, "-E", "-x", "c", "-include", "stdio.h", "-include", "jpeglib.h", os.devnull]
+    )
+    return found.returncode == 0
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    # Our own command lines, no shell.
+    return subprocess.run(command, capture_output=True, text=True)  # noqa: S603
 
 
 def compile_command(

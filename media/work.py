@@ -12,6 +12,7 @@ from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.image import decode_image, read_header
+from saccade.media.jpeg import decode_resized_jpeg
 from saccade.media.limits import MediaLimits
 from saccade.media.plan import (
     ImagePlan,
@@ -79,24 +80,33 @@ class MediaWork:
         return PreparedImage(data, header, plan, controls.draft, digest, param)
 
     def decode_image(self, prepared: PreparedImage) -> PlannedImage:
-        """Decodes and resizes a prepared image."""
-        plan = prepared.plan
-        at_least = (plan.height, plan.width) if prepared.draft else None
-        source_size = (plan.source_height, plan.source_width)
-        # A resize copies what was decoded. Without one, the decoded pixels are the result.
-        resized = at_least is None and source_size != (plan.height, plan.width)
-        buffer = self._scratch.of(CHANNELS * math.prod(source_size)) if resized else None
+        """Decodes and resizes a prepared image.
+
+        Most JPEGs are resized while they are decoded, and all of it is that stage's.
+        """
+        plan, draft = prepared.plan, prepared.draft
+        size = plan.height, plan.width
         with timed(self._observe, "decode"):
-            pixels = decode_image(
-                prepared.data,
-                self._media_limits.max_image_pixels,
-                at_least,
-                buffer,
-                prepared.header,
-            )
+            pixels = None if draft else decode_resized_jpeg(prepared.data, prepared.header, *size)
+            if pixels is None:
+                pixels = decode_image(
+                    prepared.data,
+                    self._media_limits.max_image_pixels,
+                    size if draft else None,
+                    self._buffer(prepared),
+                    prepared.header,
+                )
         with timed(self._observe, "resize"):
-            pixels = resize(pixels, plan.height, plan.width)
+            pixels = resize(pixels, *size)
         return PlannedImage(pixels, plan, prepared.digest, prepared.sideways)
+
+    def _buffer(self, prepared: PreparedImage) -> Pixels | None:
+        """Where an image may be decoded to that a resize will copy; None where none will."""
+        plan = prepared.plan
+        source_size = plan.source_height, plan.source_width
+        if prepared.draft or source_size == (plan.height, plan.width):
+            return None
+        return self._scratch.of(CHANNELS * math.prod(source_size))
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
