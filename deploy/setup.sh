@@ -40,6 +40,14 @@ install_venv() {
     fi
 }
 
+# With them JPEGs are resized while they are decoded. Else one after the other: slower, and said by
+# saccade doctor.
+install_jpeg_headers() {
+    if [ ! -e /usr/include/jpeglib.h ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq libjpeg-dev
+    fi
+}
+
 install_cpu_torch() {
     local wanted="torch==${TORCH_VERSION}+cpu"
     .venv/bin/pip install --quiet "$wanted" 2>/dev/null ||
@@ -66,6 +74,7 @@ if [ "$extra" = cpu ]; then install_cpu_torch; fi
 .venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]"
 drop_broken_extensions
 install_oracle
+install_jpeg_headers || true
 # Without a compiler, PyTorch attends and resizes on the CPU: slower, and said by saccade doctor.
 .venv/bin/python -m saccade.kernels.cpu_extension >/dev/null || true
 .venv/bin/saccade --version >/dev/null

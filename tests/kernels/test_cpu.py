@@ -148,6 +148,19 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
         cpu_extension.build()
 
 
+def test_without_the_headers_of_libjpeg_the_rest_is_there(monkeypatch, tmp_path):
+    assert not cpu_extension._has_jpeg("false")
+    library, source = tmp_path / "rest.so", tmp_path / "rest.c"
+    source.write_text("int rest;")
+    subprocess.run(["cc", "-shared", str(source), "-o", str(library)], check=True)
+    monkeypatch.setattr(cpu_extension, "_library", lambda: library)
+    monkeypatch.setattr(cpu_extension, "_register_fakes", lambda: None)
+    found = cpu_extension._load.__wrapped__()
+    assert found.operations is not None
+    assert found.decode_resized_jpeg is None
+    assert "without libjpeg-turbo's headers" in found.reason
+
+
 def test_the_plain_form_tells_the_truth():
     qkv, cos, sin, borders, longest = sample([64, 32, 1], 3, 80, torch.bfloat16)
     truth = attend(qkv, cos, sin, borders, torch.float64)
