@@ -13,11 +13,14 @@ from saccade.kernels import cpu_extension
 Pixels = npt.NDArray[np.uint8]
 
 
-def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+def resize(pixels: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
     """Resize uint8 RGB [..., H, W, 3] to [..., height, width, 3].
 
     Bit-equal to torchvision's v2 resize, which the reference processor uses. Returns ``pixels``
     itself when the size is right already.
+
+    Args:
+        out: contiguous, of the result's shape, which may lie in it.
     """
     *leading, old_height, old_width, channels = pixels.shape
     if (old_height, old_width) == (height, width):
@@ -29,7 +32,7 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     compiled = cpu_extension.load().operations
     if compiled is not None:
         # NumPy asks for huge pages, which spares the time for each small one.
-        result = np.empty((*leading, height, width, channels), np.uint8)
+        result = np.empty((*leading, height, width, channels), np.uint8) if out is None else out
         if compiled.resize(batch, torch.from_numpy(result).view(-1, height, width, channels)):
             return result
     return _resize_in_torch(batch, height, width).reshape(*leading, height, width, channels)

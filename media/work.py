@@ -26,6 +26,7 @@ from saccade.media.plan import (
     plan_video,
 )
 from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
+from saccade.media.rasters import Rasters
 from saccade.media.resize import Pixels, resize
 from saccade.media.scratch import Scratch
 from saccade.media.stages import Observer, timed
@@ -67,6 +68,7 @@ class MediaWork:
         self._cores = cores
         self._observe = observe
         self._scratch = Scratch()
+        self._rasters = Rasters()
 
     def prepare_image(
         self, data: bytes, controls: ImageControls, param: str | None
@@ -86,26 +88,30 @@ class MediaWork:
         """
         plan, draft = prepared.plan, prepared.draft
         size = plan.height, plan.width
+        raster = self._rasters.of(*size)
         with timed(self._observe, "decode"):
-            pixels = None if draft else decode_resized_jpeg(prepared.data, prepared.header, *size)
-            if pixels is None:
+            if not draft and decode_resized_jpeg(prepared.data, prepared.header, raster):
+                pixels = raster
+            else:
                 pixels = decode_image(
                     prepared.data,
                     self._media_limits.max_image_pixels,
                     size if draft else None,
-                    self._buffer(prepared),
+                    self._buffer(prepared, raster),
                     prepared.header,
                 )
         with timed(self._observe, "resize"):
-            pixels = resize(pixels, *size)
+            pixels = resize(pixels, *size, out=raster)
         return PlannedImage(pixels, plan, prepared.digest, prepared.sideways)
 
-    def _buffer(self, prepared: PreparedImage) -> Pixels | None:
-        """Where an image may be decoded to that a resize will copy; None where none will."""
+    def _buffer(self, prepared: PreparedImage, raster: Pixels) -> Pixels | None:
+        """Where an image may be decoded to: memory that a resize is done with, or the result's."""
         plan = prepared.plan
         source_size = plan.source_height, plan.source_width
-        if prepared.draft or source_size == (plan.height, plan.width):
+        if prepared.draft:
             return None
+        if source_size == (plan.height, plan.width):
+            return raster.reshape(-1)
         return self._scratch.of(CHANNELS * math.prod(source_size))
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:

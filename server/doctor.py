@@ -90,8 +90,7 @@ def _kernels() -> Iterator[str]:
         except ValueError as error:
             raise Ailment(str(error)) from error
         yield f"{operation:<18}{form:<11}{reason}"
-    if device == "cpu":
-        yield f"attention on the CPU: {cpu_extension.load().reason}"
+    yield f"{'on the CPU':<18}{cpu_extension.load().reason}"
 
 
 def _limits() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Memory that threads keep never shows in what they return."""
+"""Memory that is used again never shows in what was returned before."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from saccade.media import rasters
 from saccade.media.controls import ImageControls
 from saccade.media.fetch import FetchPolicy
 from saccade.media.image import decode_image
@@ -36,7 +37,11 @@ PICTURES = [
 ]
 
 
-async def test_pictures_outlive_those_that_follow() -> None:
+@pytest.mark.parametrize("large", [10**9, 1], ids=["allocator", "rasters"])
+async def test_pictures_outlive_those_that_follow(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rasters, "_LARGE", large)
     loader = MediaLoader(VisionGeometry(), PixelLimits(), FetchPolicy(), workers=1)
     urls = ["data:;base64," + base64.b64encode(data).decode() for data, _ in PICTURES]
     planned = [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from saccade.demo.server_process import saccade_command
+from saccade.kernels import cpu_extension
 from saccade.kernels.dispatch import OPERATIONS, choose
 
 
@@ -36,6 +37,7 @@ def test_the_form_of_each_operation_and_why(asked, monkeypatch):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     expected = {operation: choose(operation, device) for operation in OPERATIONS}
     assert forms(said) == {name: (one.form, one.reason) for name, one in expected.items()}
+    assert f"\n  on the CPU        {cpu_extension.load().reason}\n" in said
     if asked == "reference":
         assert {one.form for one in expected.values()} == {"reference"}
 
