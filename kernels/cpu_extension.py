@@ -34,8 +34,8 @@ class Extension(NamedTuple):
         operations: ``attention(qkv, cos, sin, borders, bfloat16_products)``, the layers of
             ``cpu_layers.cpp`` and ``resize(pixels, out)``; None if there are none.
         reason: Why it is, or is not, there.
-        decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``cpu_jpeg.cpp``; None if it is not
-            there, or was built without libjpeg-turbo's headers.
+        decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``cpu_jpeg.cpp``; None if that is
+            not there.
     """
 
     operations: Any
@@ -63,7 +63,8 @@ def _load() -> Extension:
     reason = "compiled for this processor"
     decode = getattr(library, "saccade_decode_resized_jpeg", None)
     if decode is None:
-        return Extension(torch.ops.saccade_cpu, f"{reason}, without libjpeg-turbo's headers")
+        missing = "JPEGs are not: that takes AVX2 and the headers of libjpeg-turbo"
+        return Extension(torch.ops.saccade_cpu, f"{reason}; {missing}")
     size = ctypes.c_int64
     decode.argtypes = [ctypes.c_char_p, size, size, size, ctypes.c_void_p, size, size]
     decode.restype = ctypes.c_bool

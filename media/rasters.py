@@ -46,5 +46,8 @@ class Rasters:
         return np.empty(size, np.uint8)
 
     def _take_back(self, memory: Pixels) -> None:
-        if sum(one.size for one in list(self._free.values())) + memory.size <= _MOST_KEPT:
-            self._free[id(memory)] = memory
+        self._free[id(memory)] = memory
+        for oldest in list(self._free):
+            if sum(one.size for one in list(self._free.values())) <= _MOST_KEPT:
+                break
+            self._free.pop(oldest, None)

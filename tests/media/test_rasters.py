@@ -73,3 +73,12 @@ def test_no_more_is_kept_than_a_few() -> None:
     assert 0 < kept <= rasters._MOST_KEPT
     again = [source.of(*LARGE) for _ in range(12)]
     assert len({address(raster) for raster in again}) == 12
+
+
+def test_what_is_kept_is_what_was_wanted_last() -> None:
+    source = Rasters()
+    for size in (LARGE, (2400, 2400)):
+        held = [source.of(*size) for _ in range(12)]
+        places = {address(raster) for raster in held}
+        held.clear()
+        assert address(source.of(*size)) in places
