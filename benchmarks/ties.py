@@ -36,19 +36,24 @@ def is_near_tie(url: str, body: bytes, other: str, timeout_seconds: float) -> bo
 def parts_at_near_tie(tokens: list[dict[str, Any]], other: str) -> bool:
     """As `is_near_tie`, from the tokens of an answer as the API gives them."""
     rest = other.encode()
+    ahead = 0  # bytes of the rest that a token stands for which was nearly as likely before
     for token in tokens:
         text = _text(token)
+        least = token["logprob"] + math.log(_LEAST_SHARE)
+        others = {
+            _text(entry)
+            for entry in token["top_logprobs"]
+            if entry["logprob"] >= least and _text(entry) != text
+        }
+        ties = [len(one) for one in others if _continues(rest, one)]
         if text and rest.startswith(text):
+            # " a" begins " an" too: which of them it was, the next token tells.
             rest = rest[len(text) :]
+            ahead = max([ahead, *ties]) - len(text)
             continue
         if not text and not rest:
             return True
-        least = token["logprob"] + math.log(_LEAST_SHARE)
-        return any(
-            entry["logprob"] >= least and _continues(rest, _text(entry))
-            for entry in token["top_logprobs"]
-            if _text(entry) != text
-        )
+        return bool(ties) or ahead > 0
     return not rest
 
 

@@ -42,3 +42,18 @@ def test_anything_else_is_not(other):
 
 def test_answers_without_logprobs_tell_nothing():
     assert not parts_at_near_tie([], "A red car")
+
+
+@pytest.mark.parametrize(("share", "tie"), [(0.45, True), (0.2, False)])
+def test_a_token_may_begin_another(share, tie):
+    answer = [
+        token("Red,", 0.9),
+        token(" a", 0.5, **{" an": share}),
+        token(" green", 0.9),
+        token(" apple", 0.9),
+        token(END, 0.9),
+    ]
+    assert parts_at_near_tie(answer, "Red, an orange") is tie
+    assert parts_at_near_tie(answer, "Red, a green apple")
+    for other in ("Red, a nice apple", "Red, a green pear", "Red, a"):
+        assert not parts_at_near_tie(answer, other)
