@@ -44,7 +44,7 @@ SIZES = [
     ((97, 103), (280, 308)),  # up
     ((403, 517), (224, 280)),  # down
     ((8, 700), (28, 1400)),
-    ((5, 64), (28, 84)),  # fewer rows than are decoded at once would fill twice
+    ((5, 64), (28, 84)),  # rows that are decoded at once: one group and a piece
     ((1, 30), (28, 56)),
 ]
 
