@@ -21,6 +21,11 @@ from saccade.media.plan import PixelLimits, VisionGeometry
 from saccade.media.resize import Pixels, resize
 from saccade.media.work import MediaWork
 
+# Without it everything is done one after the other, which others test.
+pytestmark = pytest.mark.skipif(
+    cpu_extension.load().decode_resized_jpeg is None, reason=cpu_extension.load().reason
+)
+
 
 def fused(data: bytes, height: int, width: int) -> Pixels | None:
     out = np.empty((height, width, 3), np.uint8)
