@@ -17,7 +17,7 @@ from saccade.benchmarks.ties import is_near_tie
 from saccade.benchmarks.workloads import Request, Workload
 from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.demo.server_process import LIGHT_FLAGS, ServerProcess
-from saccade.kernels.cpu import has_bfloat16_product
+from saccade.kernels.processor import processor
 
 VERSUS_SIZES = ((448, 448), (1024, 768))
 _ROUNDS = 4  # of each size, which share its requests
@@ -41,7 +41,7 @@ def run_versus(args: argparse.Namespace) -> int:
     """
     checkpoint = str(bundled_checkpoint())
     if args.dtype is None:
-        slow = not torch.cuda.is_available() and not has_bfloat16_product()
+        slow = not torch.cuda.is_available() and not processor().bfloat16_matmul
         args.dtype = "float32" if slow else "bfloat16"
     flags = (*LIGHT_FLAGS, f"--dtype={args.dtype}")
     servers = {"ours": ServerProcess(_MODEL, flags), "stock": StockServer(checkpoint, flags)}

@@ -15,16 +15,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from . import cpu_extension, reference
+from .processor import processor
 
 _PIECE = 512  # tokens that are worked on at once
-
-
-def has_bfloat16_product() -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 in hardware.
-
-    Where it does not, torch does it in software, several times slower than in float32.
-    """
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def window_attention(
@@ -32,7 +25,7 @@ def window_attention(
 ) -> torch.Tensor:
     """See `reference.window_attention`."""
     if (compiled := cpu_extension.load().operations) is not None:
-        return compiled.attention(qkv, cos, sin, borders, has_bfloat16_product())
+        return compiled.attention(qkv, cos, sin, borders, processor().bfloat16_matmul)
     return window_attention_in_pieces(qkv, cos, sin, borders)
 
 
@@ -41,7 +34,7 @@ def full_attention(
 ) -> torch.Tensor:
     """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
     if (compiled := cpu_extension.load().operations) is not None:
-        return compiled.attention(qkv, cos, sin, borders, has_bfloat16_product())
+        return compiled.attention(qkv, cos, sin, borders, processor().bfloat16_matmul)
     return full_attention_in_pieces(qkv, cos, sin, borders)
 
 

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
+from .processor import flags
+
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp", "cpu_jpeg.cpp")
 _HEADERS = ("cpu_vectors.h", "cpu_bytes.h", "cpu_resize_tables.h", "cpu_resize_rows.h")
@@ -160,15 +162,8 @@ def compile_command(
 
 def _library() -> Path:
     """The file for this source, PyTorch and processor."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        cpuinfo = ""
-    features = next(
-        (line for line in cpuinfo.splitlines() if line.startswith(("flags", "Feat"))), ""
-    )
     sources = [(_FOLDER / name).read_text(encoding="utf-8") for name in _FILES]
-    made_of = (*sources, torch.__version__, *_FLAGS, features)
+    made_of = (*sources, torch.__version__, *_FLAGS, flags())
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     return _FOLDER / f"cpu-{digest}.so"
 

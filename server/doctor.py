@@ -12,8 +12,8 @@ import torch
 
 from saccade.benchmarks.environment import environment
 from saccade.kernels import cpu_extension
-from saccade.kernels.cpu import has_bfloat16_product
 from saccade.kernels.dispatch import OPERATIONS, choose
+from saccade.kernels.processor import processor
 from saccade.server.settings import SettingError, load_settings
 
 CHECKED_VLLM = "0.32.0"
@@ -78,8 +78,7 @@ def _plugin() -> Iterator[str]:
 def _devices() -> Iterator[str]:
     for index in range(torch.cuda.device_count()):
         yield f"cuda:{index} {torch.cuda.get_device_name(index)}"
-    product = "in hardware" if has_bfloat16_product() else "in software: prefer --dtype float32"
-    yield f"cpu, {torch.backends.cpu.get_cpu_capability()}, bfloat16 products {product}"
+    yield f"cpu {processor().describe()}"
 
 
 def _kernels() -> Iterator[str]:
