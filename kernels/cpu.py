@@ -1,4 +1,4 @@
-"""Forms for the CPU: compiled (`cpu_extension`) where that is there, or in plain PyTorch, with
+"""Forms for the CPU: compiled (`compiled`) where these are there and right, or in PyTorch, with
 rotary embedding and attention on pieces that fit caches.
 
 vLLM's tower copies queries and keys, rotates them into new tensors and calls attention once a
@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from . import cpu_extension, reference
+from . import compiled, reference
 from .processor import processor
 
 _PIECE = 512  # tokens that are worked on at once
@@ -24,18 +24,37 @@ def window_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
     """See `reference.window_attention`."""
-    if (compiled := cpu_extension.load().operations) is not None:
-        return compiled.attention(qkv, cos, sin, borders, processor().bfloat16_matmul)
-    return window_attention_in_pieces(qkv, cos, sin, borders)
+    context = _compiled_attention(qkv, cos, sin, borders)
+    return window_attention_in_pieces(qkv, cos, sin, borders) if context is None else context
 
 
 def full_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
 ) -> torch.Tensor:
     """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
-    if (compiled := cpu_extension.load().operations) is not None:
-        return compiled.attention(qkv, cos, sin, borders, processor().bfloat16_matmul)
-    return full_attention_in_pieces(qkv, cos, sin, borders)
+    context = _compiled_attention(qkv, cos, sin, borders)
+    return full_attention_in_pieces(qkv, cos, sin, borders) if context is None else context
+
+
+def _compiled_attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+) -> torch.Tensor | None:
+    """Attention by the fastest compiled form that does not fail; None where there is none.
+
+    Products of bfloat16 only where the processor has them: elsewhere those of float32 are faster.
+    """
+    native = qkv.dtype == torch.bfloat16 and processor().bfloat16_matmul
+    for name in ("attention_bfloat16", "attention") if native else ("attention",):
+        run = compiled.operation(name, qkv.dtype)
+        if run is None:
+            continue
+        try:
+            context: torch.Tensor = run(qkv, cos, sin, borders)
+        except Exception as error:  # a library may refuse a shape that no test had
+            compiled.put_out_of_use(name, qkv.dtype, error)
+        else:
+            return context
+    return None
 
 
 def mrope(
@@ -48,9 +67,9 @@ def mrope(
     interleaved: bool,
 ) -> None:
     """See `reference.mrope`. Products and sums are float32, whatever the dtype."""
-    compiled = cpu_extension.load().operations
     one_type = cos_sin_cache.dtype == query.dtype
-    run = compiled.mrope if compiled is not None and one_type else reference.mrope
+    run = compiled.operation("mrope", query.dtype) if one_type else None
+    run = run or reference.mrope
     run(query, key, positions, cos_sin_cache, head_dim, sections, interleaved)
 
 

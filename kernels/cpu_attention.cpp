@@ -6,8 +6,8 @@
 //
 // Products are those of oneDNN's batch-reduce GEMM, which PyTorch exports: of float32, or of bfloat16
 // where the processor multiplies it. That it wants in pairs ("VNNI"): of the right-hand matrix, rows
-// 2i and 2i + 1 lie interleaved. On processors on which it refuses bfloat16, a plain loop over the
-// same layout stands in, for tests.
+// 2i and 2i + 1 lie interleaved. On other processors it throws, what depends on the processor: whoever
+// calls attention_bfloat16 has to know (processor.py), and to try it first (self_test.py).
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -33,37 +33,10 @@ constexpr int64_t kKeys = 256;    // of a block; a multiple of every vector's wi
 constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-bool bfloat16_is_native() {
-  static const bool native = [] {
-    std::vector<BFloat16> a(32 * 32), b(32 * 32);
-    std::vector<float> c(32 * 32);
-    try {
-      at::native::cpublas::brgemm(32, 32, 32, 32, 32, 32, false, a.data(), b.data(), c.data());
-      at::native::cpublas::brgemm_release();
-      return true;
-    } catch (const c10::Error&) {
-      return false;
-    }
-  }();
-  return native;
-}
-
-// c [m, n] (+)= a [m, k] b [k, n], b packed as `Packed` below says.
+// c [m, n] (+)= a [m, k] b [k, n], b packed as `packed` below says.
 void multiply(int64_t m, int64_t n, int64_t k, int64_t ld_c, bool add, const BFloat16* a,
               const BFloat16* b, float* c) {
-  if (bfloat16_is_native()) {
-    at::native::cpublas::brgemm(m, n, k, k, n, ld_c, add, a, b, c);
-    return;
-  }
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      float sum = add ? c[i * ld_c + j] : 0.0f;
-      for (int64_t l = 0; l < k; ++l) {
-        sum += float(a[i * k + l]) * float(b[(l / 2 * n + j) * 2 + l % 2]);
-      }
-      c[i * ld_c + j] = sum;
-    }
-  }
+  at::native::cpublas::brgemm(m, n, k, k, n, ld_c, add, a, b, c);
 }
 
 void multiply(int64_t m, int64_t n, int64_t k, int64_t ld_c, bool add, const float* a,
@@ -307,8 +280,8 @@ void run(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
   });
 }
 
-at::Tensor attention(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
-                     const at::Tensor& borders, bool bfloat16_products) {
+void check(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+           const at::Tensor& borders) {
   TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous(),
               "qkv must be contiguous [tokens, 3, heads, head_dim]");
   TORCH_CHECK(qkv.size(3) % 2 == 0, "head_dim must be even");
@@ -318,23 +291,42 @@ at::Tensor attention(const at::Tensor& qkv, const at::Tensor& cos, const at::Ten
                     angles->numel() == qkv.size(0) * qkv.size(3) / 2,
                 "cos and sin must be contiguous float32 [tokens, head_dim / 2]");
   }
-  at::Tensor out = at::empty({qkv.size(0), qkv.size(2) * qkv.size(3)}, qkv.options());
+}
+
+at::Tensor empty_context(const at::Tensor& qkv) {
+  return at::empty({qkv.size(0), qkv.size(2) * qkv.size(3)}, qkv.options());
+}
+
+at::Tensor attention(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                     const at::Tensor& borders) {
+  check(qkv, cos, sin, borders);
+  at::Tensor out = empty_context(qkv);
   if (borders.numel() < 2 || qkv.numel() == 0) return out;
-  if (bfloat16_products && qkv.dtype() == at::kBFloat16) {
-    run<BFloat16, BFloat16>(qkv, cos, sin, borders, out);
-    return out;
-  }
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, qkv.scalar_type(), "attention", [&] {
     run<scalar_t, float>(qkv, cos, sin, borders, out);
   });
   return out;
 }
 
+at::Tensor attention_bfloat16(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                              const at::Tensor& borders) {
+  check(qkv, cos, sin, borders);
+  TORCH_CHECK(qkv.dtype() == at::kBFloat16, "qkv must be bfloat16");
+  at::Tensor out = empty_context(qkv);
+  if (borders.numel() >= 2 && qkv.numel() != 0) {
+    run<BFloat16, BFloat16>(qkv, cos, sin, borders, out);
+  }
+  return out;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(saccade_cpu, m) {
-  m.def("attention(Tensor qkv, Tensor cos, Tensor sin, Tensor borders, bool bfloat16_products)"
-        " -> Tensor");
+  m.def("attention(Tensor qkv, Tensor cos, Tensor sin, Tensor borders) -> Tensor");
+  m.def("attention_bfloat16(Tensor qkv, Tensor cos, Tensor sin, Tensor borders) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) { m.impl("attention", attention); }
+TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) {
+  m.impl("attention", attention);
+  m.impl("attention_bfloat16", attention_bfloat16);
+}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from .processor import flags
+from .processor import flags, processor
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("cpu_attention.cpp", "cpu_layers.cpp", "cpu_resize.cpp", "cpu_jpeg.cpp")
@@ -33,8 +33,9 @@ class Extension(NamedTuple):
     """What there is of it.
 
     Attributes:
-        operations: ``attention(qkv, cos, sin, borders, bfloat16_products)``, the layers of
-            ``cpu_layers.cpp`` and ``resize(pixels, out)``; None if there are none.
+        operations: ``attention(qkv, cos, sin, borders)`` and ``attention_bfloat16``, the layers
+            of ``cpu_layers.cpp`` and ``resize(pixels, out)``; None if there are none. Whether they
+            are right is not known here: `compiled.operation` is the way to them.
         reason: Why it is, or is not, there.
         decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``cpu_jpeg.cpp``; None if that is
             not there.
@@ -77,7 +78,8 @@ def _register_fakes() -> None:
     """What `torch.compile` has to know of them: shapes."""
 
     @torch.library.register_fake("saccade_cpu::attention")
-    def _attention(qkv: Any, cos: Any, sin: Any, borders: Any, bfloat16_products: bool) -> Any:
+    @torch.library.register_fake("saccade_cpu::attention_bfloat16")
+    def _attention(qkv: Any, cos: Any, sin: Any, borders: Any) -> Any:
         return qkv.new_empty(qkv.shape[0], qkv.shape[2] * qkv.shape[3])
 
     @torch.library.register_fake("saccade_cpu::rms_norm")
@@ -97,24 +99,31 @@ def _register_fakes() -> None:
         return None
 
 
-def build() -> Path:
+def build(
+    folder: Path | None = None, architecture: str = "native", capability: str | None = None
+) -> Path:
     """Compile it, unless it is there; returns the file.
+
+    Args:
+        folder: Where; beside its sources, where `load` looks for it, unless said otherwise.
+        architecture, capability: As of `compile_command`; this processor's unless said otherwise.
 
     Raises:
         RuntimeError: there is no compiler, or it fails; says what it said.
     """
-    file = _library()
+    folder = _FOLDER if folder is None else folder
+    file = folder / _library(architecture).name
     if file.exists():
         return file
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise RuntimeError("there is no C++ compiler (c++, g++ or $CXX)")
-    for old in _FOLDER.glob("cpu-*.so"):
+    for old in folder.glob("cpu-*.so"):
         old.unlink()
     # Whoever finds the file finds all of it.
     unfinished = file.with_suffix(f".{os.getpid()}")
     command = [
-        *compile_command(compiler, torch.backends.cpu.get_cpu_capability(), "native"),
+        *compile_command(compiler, capability or _capability(), architecture),
         *(f"-L{folder}" for folder in library_paths()),
         *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
         *(("-ljpeg",) if _has_jpeg(compiler) else ()),
@@ -124,6 +133,14 @@ def build() -> Path:
         raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
     unfinished.rename(file)
     return file
+
+
+def _capability() -> str:
+    """PyTorch's name of the processor's vectors, whatever limit ATen is given now."""
+    features = processor().features
+    if found := next((name for name in ("AVX512", "AVX2") if name in features), None):
+        return found
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _has_jpeg(compiler: str) -> bool:
@@ -160,10 +177,15 @@ def compile_command(
     ]
 
 
-def _library() -> Path:
+def pattern() -> str:
+    """Matches every file of compiled forms that there may be."""
+    return str(_FOLDER / "cpu-*.so")
+
+
+def _library(architecture: str = "native") -> Path:
     """The file for this source, PyTorch and processor."""
     sources = [(_FOLDER / name).read_text(encoding="utf-8") for name in _FILES]
-    made_of = (*sources, torch.__version__, *_FLAGS, flags())
+    made_of = (*sources, torch.__version__, *_FLAGS, flags(), architecture)
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     return _FOLDER / f"cpu-{digest}.so"
 

@@ -1,14 +1,21 @@
 """The one switch: which form of each operation runs, and why.
 
 ``SACCADE_KERNELS`` is ``auto`` (the fastest form that the device has), or names a form:
-``triton``, ``cpu`` or ``reference``.
+``triton``, ``cpu`` or ``reference``. A form that has failed its self-test gives way to the next.
 """
 
 import functools
 import importlib
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import torch
+
+from . import faults, self_test, self_test_cases
+
+logger = logging.getLogger("saccade.kernels")
 
 SWITCH = "SACCADE_KERNELS"
 FORMS = ("triton", "cpu", "reference")
@@ -46,6 +53,18 @@ def choose(operation: str, device_type: str) -> Choice:
     Raises:
         ValueError: the switch names no form, or one that this device cannot run.
     """
+    asked = _asked(operation, device_type)
+    failure = self_test.out_of_use("triton", operation) if asked.form == "triton" else None
+    if failure is None:
+        return asked
+    has_cpu_form = device_type == "cpu" and "cpu" in _PLACES[operation]
+    forced = f"{asked.reason}, but " if asked.reason.startswith(SWITCH) else ""
+    reason = f"{forced}triton is out of use: {failure.reason}"
+    return Choice("cpu" if has_cpu_form else "reference", reason)
+
+
+def _asked(operation: str, device_type: str) -> Choice:
+    """As `choose`, whatever has failed."""
     wanted = os.environ.get(SWITCH, "auto")
     if wanted == "auto":
         best = {"cuda": "triton", "cpu": "cpu"}.get(device_type, "reference")
@@ -69,7 +88,31 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
     Raises:
         ValueError: as `choose`.
     """
-    return _load(operation, choose(operation, device_type).form)
+    form = choose(operation, device_type).form
+    run = _load(operation, form)
+    return faults.inject(operation, run) if form == "triton" else run
+
+
+def prove_triton_forms(
+    device_type: str, dtype: torch.dtype, shapes: self_test_cases.Shapes = self_test_cases.EDGES
+) -> None:
+    """Have Triton's forms prove themselves, where they would run: when a model is built.
+
+    At the model's own sizes, whose kernels have to be compiled anyway. What fails is logged and
+    out of use from here on; to be called before anything captures or compiles a form.
+
+    Args:
+        dtype: Of the model.
+    """
+    for operation in OPERATIONS:
+        if choose(operation, device_type).form == "triton":
+            run = implementation(operation, device_type)
+            test = functools.partial(
+                self_test_cases.check, operation, run, dtype, device_type, shapes
+            )
+            if not self_test.passes("triton", operation, dtype, test):
+                form, reason = choose(operation, device_type)
+                logger.error("%s runs in its form %s: %s", operation, form, reason)
 
 
 @functools.cache

@@ -89,7 +89,7 @@ def mrope(
     places = positions[axis].T  # [tokens, half]
     cos, sin = cos_sin_cache[places, pairs], cos_sin_cache[places, pairs + half]
     for x in (query, key):
-        heads = x.view(len(x), -1, head_dim)
+        heads = x.view(len(x), x.shape[1] // head_dim, head_dim)
         heads.copy_(rotate(heads, cos, sin))
 
 
@@ -142,6 +142,37 @@ def centre_pixels(pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return pixels.to(dtype).sub_(CENTRE).mul_(1.0 / CENTRE)
 
 
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """``x / sqrt(mean(x**2) + eps) * weight`` over the last dimension, rounded once.
+
+    Args:
+        x: ``[..., hidden]``.
+        weight: ``[hidden]``.
+        eps: Added to the mean square.
+    """
+    wide = x.float()
+    normed = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.float()
+    return normed.to(x.dtype)
+
+
+def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
+    """``silu(gate) * up`` of ``[..., 2 * size]``, gates first, rounded once to ``[..., size]``."""
+    gate, up = x.float().chunk(2, dim=-1)
+    return (torch.nn.functional.silu(gate) * up).to(x.dtype)
+
+
+def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Antialiased bicubic resize of uint8 ``[N, H, W, C]`` to ``[N, height, width, C]``."""
+    resized = torch.nn.functional.interpolate(
+        pixels.permute(0, 3, 1, 2),  # a view that is torch's channels_last: no copy
+        size=(height, width),
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    )
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
 def merge_input(
     x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
 ) -> torch.Tensor:
@@ -157,7 +188,5 @@ def merge_input(
     Returns:
         ``[units, unit * hidden]`` in the dtype of ``x``, rounded once.
     """
-    wide = x.float()
-    normed = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.float()
-    units = normed.to(x.dtype).view(len(order), -1)
+    units = rms_norm(x, weight, eps).view(len(order), -1)
     return torch.empty_like(units).index_copy_(0, order, units)

@@ -1,6 +1,8 @@
 """JPEG -> resized RGB raster in one go, row by row."""
 
-from saccade.kernels import cpu_extension
+import torch
+
+from saccade.kernels import compiled
 from saccade.media.image import ImageHeader
 from saccade.media.resize import Pixels
 
@@ -11,12 +13,14 @@ def decode_resized_jpeg(data: bytes, header: ImageHeader, out: Pixels) -> bool:
     Without the GIL, and without the memory of the decoded picture. False, with anything in
     ``out``, where that has to be done one after the other: the file is no JPEG, or one that is
     turned, in other colours, flawed or of that size already; or the compiled form
-    (`kernels/cpu_jpeg.cpp`) is not there.
+    (`kernels/cpu_jpeg.cpp`) is not there, or out of use.
     """
-    decode = cpu_extension.load().decode_resized_jpeg
     height, width, _ = out.shape
     as_stored = header.plain_jpeg and header.orientation == 1
-    if decode is None or not as_stored or (header.height, header.width) == (height, width):
+    if not as_stored or (header.height, header.width) == (height, width):
+        return False
+    decode = compiled.operation("decode_resized_jpeg", torch.uint8)
+    if decode is None:
         return False
     assert out.flags.c_contiguous
     size = (len(data), header.height, header.width)

@@ -1,14 +1,14 @@
 """Antialiased bicubic resize of pixels, bit-equal to the reference processor's.
 
 On the calling thread alone, without the GIL. Compiled (`kernels/cpu_resize.cpp`) where that has
-been built and the sizes allow it, else PyTorch's: the bytes are the same.
+been built, is right and the sizes allow it, else PyTorch's: the bytes are the same.
 """
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from saccade.kernels import cpu_extension
+from saccade.kernels import compiled, reference
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,23 +29,15 @@ def resize(pixels: Pixels, height: int, width: int, out: Pixels | None = None) -
     if not pixels.flags.writeable:
         pixels = pixels.copy()
     batch = torch.from_numpy(pixels).view(-1, old_height, old_width, channels)
-    compiled = cpu_extension.load().operations
-    if compiled is not None:
+    run = compiled.operation("resize", torch.uint8)
+    if run is not None:
         # NumPy asks for huge pages, which spares the time for each small one.
         result = np.empty((*leading, height, width, channels), np.uint8) if out is None else out
-        if compiled.resize(batch, torch.from_numpy(result).view(-1, height, width, channels)):
+        if run(batch, torch.from_numpy(result).view(-1, height, width, channels)):
             return result
     return _resize_in_torch(batch, height, width).reshape(*leading, height, width, channels)
 
 
 def _resize_in_torch(batch: torch.Tensor, height: int, width: int) -> Pixels:
-    # [N, 3, H, W] as a view of HWC memory, which is torch's channels_last: no copy in, none out.
-    resized = torch.nn.functional.interpolate(
-        batch.permute(0, 3, 1, 2),
-        size=(height, width),
-        mode="bicubic",
-        antialias=True,
-        align_corners=False,
-    )
-    result: Pixels = resized.permute(0, 2, 3, 1).contiguous().numpy()
+    result: Pixels = reference.resize(batch, height, width).numpy()
     return result

@@ -19,7 +19,7 @@ from vllm.v1.worker.encoder_cudagraph_defs import (
     EncoderItemSpec,
 )
 
-from saccade.kernels.dispatch import SWITCH, choose
+from saccade.kernels.dispatch import OPERATIONS, SWITCH, choose
 
 __all__ = [
     "ENCODER_CUDAGRAPH_AXIS_KEYS_KWARG",
@@ -61,8 +61,15 @@ def refuse_graphs(vllm_config: VllmConfig, device_type: str) -> None:
     option = "compilation option cudagraph_mm_encoder"
     if device_type != "cuda":
         raise ValueError(f"{option} needs a GPU; this is {device_type}")
-    if choose("full_attention", device_type).form != "triton":
-        raise ValueError(f"{option} needs kernels that a graph can hold: {SWITCH} must be auto")
+    for operation in OPERATIONS:
+        chosen = choose(operation, device_type)
+        if chosen.form == "triton":
+            continue
+        if chosen.reason.startswith(SWITCH):
+            raise ValueError(f"{option} needs kernels that a graph can hold: {SWITCH} must be auto")
+        raise ValueError(
+            f"{option} needs kernels that a graph can hold; {operation}: {chosen.reason}"
+        )
     if vllm_config.compilation_config.encoder_cudagraph_max_frames_per_batch is not None:
         raise ValueError(
             "compilation option encoder_cudagraph_max_frames_per_batch is not supported by "

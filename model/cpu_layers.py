@@ -6,21 +6,25 @@ each. Importing this module puts them in place of vLLM's for this process.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 
-from saccade.kernels import cpu_extension
+from saccade.kernels import compiled
 from saccade.kernels.dispatch import SWITCH
 
 
-def compiled_operations() -> Any:
-    """The compiled operations; None where there are none, or another form is asked for."""
+def compiled_operation(name: str) -> Callable[..., Any] | None:
+    """The compiled operation, for the number format of the model that is being built.
+
+    None where there is none, where it is wrong, or where another form is asked for.
+    """
     if os.environ.get(SWITCH, "auto") not in ("auto", "cpu"):
         return None
-    return cpu_extension.load().operations
+    return compiled.operation(name, torch.get_default_dtype())
 
 
 @RMSNorm.register_oot
@@ -30,18 +34,21 @@ class OnePassRMSNorm(RMSNorm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         plain = self.has_weight and self.variance_size_override is None
-        self.compiled = compiled_operations() if plain else None
+        self.norm = compiled_operation("rms_norm") if plain else None
+        self.add_and_norm = compiled_operation("add_rms_norm") if plain else None
 
     def forward_cpu(
         self, x: torch.Tensor, residual: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """``x`` ``[..., hidden]``; with ``residual`` both are overwritten and returned."""
-        if self.compiled is None:
+        if residual is None:
+            if self.norm is None:
+                return self.forward_native(x)
+            return self.norm(x.contiguous(), self.weight, self.variance_epsilon)
+        if self.add_and_norm is None:
             return self.forward_native(x, residual)
         x = x.contiguous()
-        if residual is None:
-            return self.compiled.rms_norm(x, self.weight, self.variance_epsilon)
-        self.compiled.add_rms_norm(x, residual, self.weight, self.variance_epsilon)
+        self.add_and_norm(x, residual, self.weight, self.variance_epsilon)
         return x, residual
 
 
@@ -51,10 +58,10 @@ class OnePassSiluAndMul(SiluAndMul):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.compiled = compiled_operations()
+        self.gate = compiled_operation("silu_and_mul")
 
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., 2 * size]`` (gates, then values) to ``[..., size]``."""
-        if self.compiled is None:
+        if self.gate is None:
             return self.forward_native(x)
-        return self.compiled.silu_and_mul(x.contiguous())
+        return self.gate(x.contiguous())

@@ -31,6 +31,7 @@ from vllm.sequence import IntermediateTensors
 from . import cpu_layers, rotary  # noqa: F401 (they put their layers in place of vLLM's)
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
 from .graph_protocol import TowerGraphs, join_pixels
+from .kernel_shapes import prove_kernels
 from .pieces import GRIDS_BEFORE
 from .positions import MediumPosition, mrope_positions
 from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
@@ -87,6 +88,7 @@ class SaccadeQwen2_5_VL(
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
+        prove_kernels(vllm_config)  # first: what follows asks which forms run
         refuse_unsupported(vllm_config)
         self.choose_graph_modalities(vllm_config)
         model_config = vllm_config.model_config

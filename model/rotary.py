@@ -11,7 +11,7 @@ from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
 from saccade.kernels.dispatch import SWITCH
 from saccade.kernels.mrope import mrope
-from saccade.model.cpu_layers import compiled_operations
+from saccade.model.cpu_layers import compiled_operation
 
 
 @MRotaryEmbedding.register_oot
@@ -25,7 +25,7 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.asked_for = os.environ.get(SWITCH, "auto") in ("triton", "reference")
-        self.compiled = compiled_operations()
+        self.compiled = compiled_operation("mrope")
 
     def forward_cuda(
         self,

@@ -1,4 +1,5 @@
-"""`saccade doctor`: versions, devices, the form each kernel runs in and why, limits in force.
+"""`saccade doctor`: versions, devices, the form each kernel runs in and why, whether it is right,
+limits in force.
 
 Exits with 1 when something would keep the server from starting, and says how to mend it.
 """
@@ -11,8 +12,8 @@ from importlib.metadata import entry_points
 import torch
 
 from saccade.benchmarks.environment import environment
-from saccade.kernels import cpu_extension
-from saccade.kernels.dispatch import OPERATIONS, choose
+from saccade.kernels import compiled, cpu_extension, self_test
+from saccade.kernels.dispatch import OPERATIONS, choose, prove_triton_forms
 from saccade.kernels.processor import processor
 from saccade.server.settings import SettingError, load_settings
 
@@ -83,13 +84,23 @@ def _devices() -> Iterator[str]:
 
 def _kernels() -> Iterator[str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for operation in OPERATIONS:
-        try:
-            form, reason = choose(operation, device)
-        except ValueError as error:
-            raise Ailment(str(error)) from error
-        yield f"{operation:<18}{form:<11}{reason}"
-    yield f"{'on the CPU':<18}{cpu_extension.load().reason}"
+    try:
+        # The interpreter is right in float32 alone.
+        prove_triton_forms(device, torch.bfloat16 if device == "cuda" else torch.float32)
+        chosen = {operation: choose(operation, device) for operation in OPERATIONS}
+        for operation, (form, reason) in chosen.items():
+            yield f"{operation:<18}{form:<11}{reason}"
+        yield f"{'on the CPU':<18}{cpu_extension.load().reason}"
+        yield from compiled.prove(pixels_only=chosen["mrope"].form != "cpu")
+    except ValueError as error:
+        raise Ailment(str(error)) from error
+    if failures := self_test.failures():
+        raise Ailment(
+            f"out of use: {', '.join(sorted({one.operation for one in failures}))}; the server "
+            "takes slower forms in their place. Build the compiled ones anew (rm "
+            f"{cpu_extension.pattern()}; python -m {cpu_extension.__name__}); if it stays so, "
+            "report the lines above"
+        )
 
 
 def _limits() -> Iterator[str]:

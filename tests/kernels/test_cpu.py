@@ -9,12 +9,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from saccade.kernels import cpu, cpu_extension, reference
+from saccade.kernels.processor import processor
 
 
-def compiled(qkv, cos, sin, borders, *, bfloat16_products=False):
-    """As it multiplies on processors with and, in a plain loop if need be, without bfloat16."""
+def compiled(qkv, cos, sin, borders):
+    """As it multiplies on processors without products of bfloat16."""
     cpu_extension.build()
-    return cpu_extension.load().operations.attention(qkv, cos, sin, borders, bfloat16_products)
+    return cpu_extension.load().operations.attention(qkv, cos, sin, borders)
 
 
 FORMS = pytest.mark.parametrize(
@@ -95,11 +96,24 @@ def test_windows_leave_their_input_alone():
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
+    cpu_extension.build()
+    attention = cpu_extension.load().operations.attention_bfloat16
     qkv, cos, sin, borders, _ = sample(lengths, 2, 80, torch.bfloat16)
+    if not processor().bfloat16_matmul:
+        with pytest.raises(RuntimeError):
+            attention(qkv, cos, sin, borders)
+        return
     truth = attend(qkv, cos, sin, borders, torch.float64)
     stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
-    ours = compiled(qkv, cos, sin, borders, bfloat16_products=True)
+    ours = attention(qkv, cos, sin, borders)
     assert (ours - truth).abs().max() <= 1.25 * stock
+
+
+def test_products_of_bfloat16_are_of_bfloat16():
+    cpu_extension.build()
+    qkv, cos, sin, borders, _ = sample([4], 2, 80, torch.float32)
+    with pytest.raises(RuntimeError, match="qkv must be bfloat16"):
+        cpu_extension.load().operations.attention_bfloat16(qkv, cos, sin, borders)
 
 
 @FORMS
