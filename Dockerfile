@@ -1,5 +1,10 @@
-# The tag is vLLM's version in pyproject.toml: this image brings CUDA, torch, triton and vLLM.
+# The tag is the vLLM that the tests run on: this image brings CUDA, torch, triton and vLLM.
 FROM vllm/vllm-openai:v0.32.0
+
+# For the operations on the CPU (image resizing, JPEG decoding), which are compiled below.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ libjpeg-dev \
+    && rm -rf /var/lib/apt/lists/*
 
 COPY . /opt/saccade
 
@@ -10,6 +15,10 @@ RUN python3 -m pip list --format=freeze \
     && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir \
         --constraint /tmp/constraints.txt /opt/saccade \
     && rm /tmp/constraints.txt
+
+# For the processor that builds the image: build it where it runs. Anywhere else, or if this fails,
+# PyTorch's forms of these operations run, and `saccade doctor` says so.
+RUN cd / && python3 -m saccade.kernels.cpu_extension || true
 
 RUN useradd --create-home --uid 10001 saccade \
     && mkdir /home/saccade/.cache \

