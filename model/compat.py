@@ -21,6 +21,8 @@ from vllm.v1.worker.encoder_cudagraph_defs import (
 
 from saccade.kernels.dispatch import OPERATIONS, SWITCH, choose
 
+from .cache_dtype import refuse_cache_dtype
+
 __all__ = [
     "ENCODER_CUDAGRAPH_AXIS_KEYS_KWARG",
     "EncoderCudaGraphCaptureInputs",
@@ -36,7 +38,7 @@ __all__ = [
 
 
 def refuse_unsupported(vllm_config: VllmConfig) -> None:
-    """Raise ValueError, by name, for options of vLLM that this model would silently ignore."""
+    """Raise ValueError, by name, for options of vLLM that would be ignored, or answer wrongly."""
     multimodal = vllm_config.model_config.get_multimodal_config()
     if multimodal.video_pruning_rate:
         raise ValueError("--video-pruning-rate is not supported by Saccade's Qwen2.5-VL")
@@ -47,6 +49,8 @@ def refuse_unsupported(vllm_config: VllmConfig) -> None:
                 f"{flag} is not supported by Saccade's Qwen2.5-VL, whose tower has attention of "
                 "its own: see SACCADE_KERNELS"
             )
+    if current_platform.is_cpu():
+        refuse_cache_dtype(vllm_config.cache_config.cache_dtype, vllm_config.model_config.dtype)
     compilation = vllm_config.compilation_config
     if compilation.compile_mm_encoder:
         raise ValueError(

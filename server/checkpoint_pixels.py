@@ -19,10 +19,13 @@ def read_checkpoint_pixels(model: str | None) -> tuple[VisionGeometry, PixelLimi
     """
     if model is None:
         return VisionGeometry(), PixelLimits()
-    # Here, because the published values need neither: transformers takes seconds to import.
+    # Here, because the published values need none: transformers takes seconds to import.
     from saccade.model import ARCHITECTURE
     from saccade.model.settings import read_geometry, read_pixel_limits
+    from saccade.server.checkpoint_lookup import find_checkpoint
 
+    if model != "demo":
+        find_checkpoint(model)
     config = _read(model, "config.json")
     if ARCHITECTURE not in config.get("architectures", ()):
         raise ValueError(f"{model!r} is not a Qwen2.5-VL model")

@@ -11,11 +11,13 @@ from functools import partial
 from typing import Any
 
 import uvloop
+from pydantic import ValidationError
 
 from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter, vllm_arguments
 from saccade.server.admission import Admission
 from saccade.server.app import build_app
+from saccade.server.cpu_engine import check_cpu_engine
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.metrics import observe_stage
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         _choose_model(args)
         configure_tracing(args)
         vllm_arguments.prepare_arguments(args)
-        vllm_arguments.check_model(args)
+        config = vllm_arguments.check_model(args)
+        if vllm_arguments.runs_on_cpu():
+            check_cpu_engine(args, config)
     except (SettingError, ValueError) as error:
         return _fail(str(error), 2)
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
@@ -91,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         reason = error.strerror or error
         return _fail(f"cannot listen on --host {args.host} --port {args.port}: {reason}", 1)
+    except ValidationError as error:  # by vLLM, of flags that do not go together
+        return _fail(vllm_arguments.describe_invalid(error), 2)
     except Exception as error:
         traceback.print_exc()
         return _fail(f"the server did not start: {error}", 1)

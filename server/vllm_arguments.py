@@ -4,7 +4,9 @@ import logging
 import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from typing import Any
 
+from pydantic import ValidationError
 from vllm.config.logging import LoggingConfig
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.logger import configure_logging_from_args
@@ -12,6 +14,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from saccade.model import ARCHITECTURE
+from saccade.server.checkpoint_lookup import find_checkpoint
 from saccade.server.cli import OneLineErrors
 from saccade.server.request_record import RequestIdFilter
 from saccade.server.vllm_connector import CONNECTOR
@@ -58,6 +61,7 @@ _REFUSED = {
     "enable_tokenizer_info_endpoint": "the route is not mounted",
     "enable_server_load_tracking": "the route is not mounted; see /metrics",
     "enable_offline_docs": "the files are not mounted; see /openapi.json",
+    "data_parallel_external_lb": "start independent servers",
     "data_parallel_multi_port_external_lb": "start independent servers",
 }
 
@@ -105,6 +109,8 @@ def prepare_arguments(arguments: Namespace) -> None:
     for name, why in _REFUSED.items():
         if getattr(arguments, name, None):
             raise ValueError(f"--{name.replace('_', '-')} is not supported: {why}")
+    if arguments.data_parallel_rank is not None:  # may be 0
+        raise ValueError("--data-parallel-rank is not supported: start independent servers")
     if arguments.chat_template_content_format == "string":
         # vLLM would write the placeholders of media into the text of users, as if they had.
         raise ValueError(
@@ -154,14 +160,21 @@ def configure_logging(arguments: Namespace) -> None:
             handler.setLevel(logging.DEBUG)
 
 
-def check_model(arguments: Namespace) -> None:
-    """Refuses a checkpoint of another architecture before anything is loaded.
+def check_model(arguments: Namespace) -> Any:
+    """Refuses a checkpoint of another architecture before anything is loaded; returns its config.
 
     Raises:
         ValueError: not Qwen2.5-VL, or no checkpoint at all; names it.
     """
     from vllm.transformers_utils.config import get_config
 
+    find_checkpoint(
+        arguments.hf_config_path or arguments.model,
+        arguments.revision,
+        arguments.hf_token,
+        # Offline, vLLM would look for the weights in the hub's cache only.
+        go_offline=arguments.download_dir is None,
+    )
     try:
         config = get_config(
             arguments.hf_config_path or arguments.model,
@@ -178,3 +191,13 @@ def check_model(arguments: Namespace) -> None:
             f"{arguments.model!r} is not a Qwen2.5-VL model: it needs the architecture "
             f"{ARCHITECTURE}, its config.json names {found}"
         )
+    return config
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """What vLLM's configuration says of flags that it does not take, in one line."""
+    messages = (
+        ": ".join([*map(str, entry["loc"]), entry["msg"].removeprefix("Value error, ")])
+        for entry in error.errors()
+    )
+    return " ".join("; ".join(messages).split())

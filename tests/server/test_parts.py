@@ -199,9 +199,11 @@ def serving_arguments(*flags):
         ["--enable-prompt-embeds"],
         ["--allowed-local-media-path=/"],
         ["--middleware=os.path"],
+        ["--data-parallel-external-lb"],
+        ["--data-parallel-rank=0"],
     ],
 )
-def test_flags_of_vllm_that_would_open_the_server(flags):
+def test_flags_of_vllm_that_are_not_served(flags):
     with pytest.raises(ValueError, match=flags[0].partition("=")[0]):
         vllm_arguments.prepare_arguments(serving_arguments(*flags))
 
@@ -235,3 +237,11 @@ def test_mistakes_on_the_command_line_take_one_line(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_what_vllms_configuration_says_of_flags_takes_one_line(capsys):
+    from saccade.server.cli import main
+
+    assert main(["serve", "demo", "--gpu-memory-utilization", "7", "--port", "0"]) == 2
+    told = "saccade serve: error: gpu_memory_utilization: Input should be less than or equal to 1"
+    assert capsys.readouterr().err.splitlines()[-1] == told
