@@ -15,6 +15,8 @@ from saccade.benchmarks.environment import environment
 from saccade.kernels import compiled, cpu_extension, self_test
 from saccade.kernels.dispatch import OPERATIONS, choose, prove_triton_forms
 from saccade.kernels.processor import processor
+from saccade.server.cpu_dtype import describe_auto
+from saccade.server.memory import available_memory
 from saccade.server.settings import SettingError, load_settings
 
 CHECKED_VLLM = "0.32.0"
@@ -80,6 +82,7 @@ def _devices() -> Iterator[str]:
     for index in range(torch.cuda.device_count()):
         yield f"cuda:{index} {torch.cuda.get_device_name(index)}"
     yield f"cpu {processor().describe()}"
+    yield f"--dtype auto on the CPU: {describe_auto(processor(), available_memory())}"
 
 
 def _kernels() -> Iterator[str]:

@@ -17,6 +17,7 @@ from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter, vllm_arguments
 from saccade.server.admission import Admission
 from saccade.server.app import build_app
+from saccade.server.cpu_dtype import choose_dtype
 from saccade.server.cpu_engine import check_cpu_engine
 from saccade.server.handles import MediaHandles
 from saccade.server.lifecycle import Lifecycle
@@ -32,6 +33,7 @@ from saccade.server.settings import (
 )
 from saccade.server.tracing import configure_tracing
 from saccade.server.vllm_connector import register_connector
+from saccade.server.vllm_warm_up import WarmUpFailed
 
 DEMO = "demo"
 
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         vllm_arguments.prepare_arguments(args)
         config = vllm_arguments.check_model(args)
         if vllm_arguments.runs_on_cpu():
+            choose_dtype(args, config)
             check_cpu_engine(args, config)
     except (SettingError, ValueError) as error:
         return _fail(str(error), 2)
@@ -92,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         return 130
     except EngineFailed as error:
         return _fail(str(error), 1)
+    except WarmUpFailed as error:
+        return _fail(f"the server did not start: {error}", 1)
     except OSError as error:
         reason = error.strerror or error
         return _fail(f"cannot listen on --host {args.host} --port {args.port}: {reason}", 1)
@@ -117,6 +122,8 @@ def _work(
         sys.exit(uvloop.run(_serve(args, settings, sock, shared, engines)))
     except KeyboardInterrupt:
         sys.exit(0)  # the first process knows
+    except WarmUpFailed as error:
+        sys.exit(_fail(f"the server did not start: {error}", 1))
 
 
 async def _serve(

@@ -135,8 +135,8 @@ class Settings(BaseSettings):
         description="seconds that requests under way get to finish after SIGTERM",
     )
     warm_up: bool = Field(
-        False,
-        description="before the port opens, run a request with logprobs: its first use compiles",
+        True,
+        description="before the port opens, run an image, a video and a token with logprobs",
     )
 
     @property

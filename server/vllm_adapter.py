@@ -30,8 +30,6 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeCompletionRequest,
 )
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
-from vllm.inputs import TokensPrompt
-from vllm.sampling_params import SamplingParams
 from vllm.version import __version__ as VLLM_VERSION
 
 from saccade.media.plan import PixelLimits, VisionGeometry
@@ -42,6 +40,7 @@ from saccade.server.input_items import PART_KEYS
 from saccade.server.pricing import EngineLimits
 from saccade.server.renderer import use_plain_text_renderer
 from saccade.server.vllm_errors import checked_events, response_error, translated
+from saccade.server.vllm_warm_up import warm_up
 
 __all__ = [
     "SWAGGER_FILES",
@@ -191,11 +190,13 @@ class Engine:
         self._client.vllm_config.shutdown_timeout = 0
 
     async def warm_up(self) -> None:
-        """One token with logprobs: what their first use compiles, it compiles now."""
-        parameters = SamplingParams(max_tokens=1, logprobs=1, ignore_eos=True)
-        prompt = TokensPrompt(prompt_token_ids=[0])
-        async for _ in self._client.generate(prompt, parameters, "warm-up"):
-            pass
+        """Runs an image, a video and a token with logprobs, as requests do.
+
+        Raises:
+            WarmUpFailed: the engine could not, or died.
+        """
+        with self.watched(lambda: None):
+            await warm_up(self._client, self.geometry)
 
     def _answer(self, answer: Any) -> Any:
         """An answer of vLLM's as this server passes it on."""
