@@ -74,7 +74,7 @@ def fastest_dtype(checkpoint: Checkpoint, cpu: Processor, memory: Memory) -> Cho
         return Choice(half, "this processor multiplies it in hardware")
     why = f"this processor multiplies {half} in software"
     if checkpoint.half_only is not None:
-        return Choice(half, f"{why}, but {checkpoint.half_only} cannot be combined with float32")
+        return Choice(half, f"{why}, but float32 is not for {checkpoint.half_only}")
     slower = "; prompts and media take two to four times as long as they would in float32"
     cache = _FLOAT32_BYTES * checkpoint.cached_elements * memory.context
     if memory.kv_cache is not None:
@@ -151,22 +151,18 @@ def _tower(vision: Any) -> int:
     return int(vision.depth * (attention + mlp + 2 * hidden) + patch + merger)
 
 
-def choose_dtype(arguments: Namespace) -> None:
+def choose_dtype(arguments: Namespace, config: Any) -> None:
     """Puts a dtype in the place of ``auto``, and says in the log which and why.
 
     Leaves alone a dtype that is named, and ``auto`` on processors that `Processor` does not know.
+
+    Args:
+        arguments: vLLM's flags, parsed, for an engine on a CPU.
+        config: the checkpoint's Hugging Face config.
     """
     cpu = processor()
     if arguments.dtype != "auto" or not cpu.features:
         return
-    # The checkpoint has been looked up by now: this reads a file.
-    from vllm.transformers_utils.config import get_config
-
-    config = get_config(
-        arguments.hf_config_path or arguments.model,
-        trust_remote_code=arguments.trust_remote_code,
-        revision=arguments.revision,
-    )
     checkpoint = read_checkpoint(config, arguments)
     choice = fastest_dtype(checkpoint, cpu, _memory(arguments, config.get_text_config()))
     arguments.dtype = choice.dtype
@@ -182,7 +178,7 @@ def read_checkpoint(config: Any, arguments: Namespace) -> Checkpoint:
     method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
     if method := method or arguments.quantization:
         half_only = f"{method} weights"
-    elif arguments.kv_cache_dtype not in ("auto", "float32"):
+    elif arguments.kv_cache_dtype in ("bfloat16", "float16"):
         half_only = f"--kv-cache-dtype {arguments.kv_cache_dtype}"
     return Checkpoint(
         str(dtype).removeprefix("torch."),

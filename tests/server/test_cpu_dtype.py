@@ -139,13 +139,13 @@ def test_parameters_of_published_shapes(language: tuple[int, ...], tied: bool, s
     assert cpu_dtype.parameter_count(config) - copies == size
 
 
-def flags(model: str, **changed: object) -> Namespace:
+def small_config() -> Qwen2_5_VLConfig:
+    return Qwen2_5_VLConfig.from_pretrained(random_checkpoint())
+
+
+def flags(**changed: object) -> Namespace:
     given = {
         "dtype": "auto",
-        "model": model,
-        "hf_config_path": None,
-        "trust_remote_code": False,
-        "revision": None,
         "quantization": None,
         "kv_cache_dtype": "auto",
         "kv_cache_memory_bytes": GIB,
@@ -175,7 +175,7 @@ def on(monkeypatch):
     [
         ({}, "float32"),
         ({"kv_cache_dtype": "bfloat16"}, "bfloat16"),
-        ({"kv_cache_dtype": "float32"}, "float32"),
+        ({"kv_cache_dtype": "fp8"}, "float32"),
         ({"quantization": "awq"}, "bfloat16"),
         ({"kv_cache_memory_bytes": 63 * GIB}, "bfloat16"),
         ({"kv_cache_memory_bytes": 40 * GIB, "tensor_parallel_size": 2}, "bfloat16"),
@@ -186,9 +186,9 @@ def on(monkeypatch):
 )
 def test_flags(on, caplog, changed: dict[str, object], expected: str) -> None:
     on(AVX512)
-    arguments = flags(str(random_checkpoint()), **changed)
+    arguments = flags(**changed)
     with caplog.at_level(logging.INFO, logger=cpu_dtype.__name__):
-        cpu_dtype.choose_dtype(arguments)
+        cpu_dtype.choose_dtype(arguments, small_config())
     assert arguments.dtype == expected
     said = [one.getMessage() for one in caplog.records if one.name == cpu_dtype.__name__]
     if "dtype" in changed:
@@ -201,25 +201,25 @@ def test_flags(on, caplog, changed: dict[str, object], expected: str) -> None:
 def test_vllms_variable_wins_over_its_flag(on, monkeypatch) -> None:
     on(AVX512)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "63")
-    cpu_dtype.choose_dtype(arguments := flags(str(random_checkpoint())))
+    cpu_dtype.choose_dtype(arguments := flags(), small_config())
     assert arguments.dtype == "bfloat16"
 
 
 def test_processors_that_nobody_knows_are_left_to_vllm(on) -> None:
     on(cpu(machine="s390x"))
-    cpu_dtype.choose_dtype(arguments := flags("no such folder"))
+    cpu_dtype.choose_dtype(arguments := flags(), small_config())
     assert arguments.dtype == "auto"
 
 
 def test_parameters_of_a_folder() -> None:
     """Counted from the config, as many as the file holds."""
     folder = random_checkpoint()
-    config = Qwen2_5_VLConfig.from_pretrained(folder)
+    config = small_config()
     text = config.get_text_config()
     with safe_open(folder / "model.safetensors", "pt") as file:
         stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     copies = 2 * text.vocab_size * text.hidden_size
-    assert cpu_dtype.read_checkpoint(config, flags("")).parameters == stored + copies
+    assert cpu_dtype.read_checkpoint(config, flags()).parameters == stored + copies
 
 
 def test_what_doctor_says() -> None:
