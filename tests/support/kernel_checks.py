@@ -18,8 +18,8 @@ from attention_samples import (
     rotate_exactly,
 )
 from rasters import MERGE, PATCH, draw_rasters
-from rotary_truth import rotate_exactly as rotate_by_sections
-from rounding import half_steps
+
+from saccade.kernels.check.truth import exact_mrope, exact_norm, half_steps
 
 Launcher = Callable[..., Any]
 BLOCKS = ((16, 24, 24), False)
@@ -68,7 +68,7 @@ def check_mrope(
     angles = torch.rand(3 * tokens, 64, generator=generator) * 6
     cache = torch.cat((angles.cos(), angles.sin()), dim=1).bfloat16()
     truth = [
-        rotate_by_sections(x, positions, cache, sections, interleaved)[0].float().bfloat16()
+        exact_mrope(x, positions, cache, sections, interleaved)[0].float().bfloat16()
         for x in (query, key)
     ]
     launch(query, key, positions, cache, 128, sections, interleaved)
@@ -83,8 +83,7 @@ def check_merge_input(launch: Launcher, units: int = 3) -> None:
     x = torch.randn(units * unit, hidden, generator=generator).bfloat16()
     weight = (1 + 0.5 * torch.randn(hidden, generator=generator)).bfloat16()
     order = torch.arange(units).roll(1)
-    wide = x.double()
-    normed = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
+    normed = exact_norm(x, weight, eps)
     exact = torch.empty(units, unit * hidden, dtype=torch.double)
     exact[order] = normed.view(units, -1)
     bound = exact.abs() * 2.0**-20 + half_steps(exact, torch.bfloat16)

@@ -4,8 +4,9 @@ Eager (``--enforce-eager``) because there each of its layers runs vLLM's own ker
 compiles the language model it fuses the rotary embedding too, and ours has next to nothing to gain.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 from vllm.utils.torch_utils import set_default_torch_dtype
 
-ROPE_THETA = 1e6  # of the language models
+from .cases import Contender
+
+# Of the published image processors.
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @contextmanager
@@ -76,42 +80,81 @@ class StockAttention:
         return context[0].flatten(1).contiguous()
 
 
-class StockMRope:
-    """``MRotaryEmbedding`` of the language model; on a GPU it overwrites its arguments.
+def attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int], moved: int
+) -> list[Contender]:
+    """Its back end is in the name: vLLM chooses it."""
+    narrow = (cos.to(qkv.dtype), sin.to(qkv.dtype))
+    ends = np.array(borders, dtype=np.int32)
+    try:
+        stock = StockAttention(qkv.shape[2], qkv.shape[3], qkv.dtype, ends, qkv.device)
+    except Exception as error:  # told where the contender is made
+        reason = error
+        return [Contender("vLLM", lambda: _raise(reason))]
+    name = f"vLLM {stock.backend}"
+    return [Contender(name, lambda: partial(stock, qkv, *narrow), bytes=moved)]
 
-    Args:
-        positions: Rows of the cache, a multiple of 4.
-    """
 
-    def __init__(
-        self,
-        head_dim: int,
-        positions: int,
-        dtype: torch.dtype,
-        sections: Sequence[int],
-        device: torch.device,
-    ) -> None:
+def _raise(error: Exception) -> Callable[[], object]:
+    raise error
+
+
+def mrope(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    positions: torch.Tensor,
+    cache: torch.Tensor,
+    head_dim: int,
+    sections: Sequence[int],
+    moved: int,
+) -> list[Contender]:
+    """On a GPU vLLM overwrites queries and keys, as we do."""
+
+    def make() -> Callable[[], object]:
+        # Made small: its angles are replaced by those that all are given.
+        layer = MRotaryEmbedding(head_dim, head_dim, 4, 1e6, True, query.dtype, list(sections))
+        layer = layer.to(query.device)
+        layer.cos_sin_cache = cache
         # A plugin may have put its own class in this one's place: vLLM's way is called by name.
-        self.layer = MRotaryEmbedding(
-            head_dim, head_dim, positions // 4, ROPE_THETA, True, dtype, list(sections)
-        ).to(device)
-        self.forward = (
-            MRotaryEmbedding.forward_cuda
-            if device.type == "cuda"
-            else MRotaryEmbedding.forward_native
-        )
+        on_gpu = query.device.type == "cuda"
+        forward = MRotaryEmbedding.forward_cuda if on_gpu else MRotaryEmbedding.forward_native
+        return partial(forward, layer, positions, query.clone(), key.clone())
 
-    @property
-    def cache(self) -> torch.Tensor:
-        """``[positions, head_dim]``."""
-        cache: torch.Tensor = self.layer.cos_sin_cache
-        return cache
+    return [Contender("vLLM", make, lambda made: torch.cat(made, 1), moved)]
 
-    def __call__(
-        self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        found: tuple[torch.Tensor, torch.Tensor] = self.forward(self.layer, positions, query, key)
-        return found
+
+def patch_input(
+    raster: torch.Tensor, order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
+) -> list[Contender]:
+    """Its vectors are normalised, channels first and in raster order: brought into ours before
+    they are compared."""
+
+    def make() -> Callable[[], object]:
+        processor = StockPatchInput(_MEAN, _STD, dtype, raster.device)
+        return partial(processor, raster.permute(2, 0, 1).contiguous(), patch, merge)
+
+    def result(made: Any) -> torch.Tensor:
+        pixels = made.double().view(-1, 3, 2, patch, patch)[:, :, 0].permute(0, 2, 3, 1)
+        pixels = (pixels * pixels.new_tensor(_STD) + pixels.new_tensor(_MEAN)) * 255
+        units = ((pixels - 128) / 128).reshape(len(order), -1)
+        return units[order].view(len(made), -1)
+
+    return [Contender("vLLM's image processor", make, result)]
+
+
+def merge_input(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, width: int
+) -> list[Contender]:
+    """Normed patches, and as many tokens of the language model reordered."""
+
+    def make() -> Callable[[], object]:
+        stock = StockMergeInput(weight, eps)
+        return partial(stock, x, x.new_zeros(len(order), width), order.argsort())
+
+    def result(made: Any) -> torch.Tensor:
+        return made[0].view(len(order), -1)[order.argsort()]
+
+    return [Contender("vLLM", make, result)]
 
 
 class StockPatchInput:
@@ -130,10 +173,10 @@ class StockPatchInput:
         self.std = (torch.tensor(std, device=device) * 255).view(3, 1, 1)
         self.dtype = dtype
 
-    def __call__(self, picture: torch.Tensor, patch: int, merge: int) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor, patch: int, merge: int) -> torch.Tensor:
         """``[3, height, width]`` to ``[patches, 3 * 2 * patch * patch]``."""
-        normalised = picture.to(torch.float32).sub_(self.mean).div_(self.std)
-        _, height, width = picture.shape
+        normalised = image.to(torch.float32).sub_(self.mean).div_(self.std)
+        _, height, width = image.shape
         down, across = height // patch // merge, width // patch // merge
         tiles = normalised.view(3, down, merge, patch, across, merge, patch)
         # [down, across, merge, merge, 3, patch, patch]
