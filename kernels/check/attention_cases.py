@@ -62,7 +62,7 @@ class Sample:
 
     @staticmethod
     def draw(runs: Runs, place: Place) -> "Sample":
-        """Angles are those of the format, so that who takes them in it takes the same."""
+        """Random numbers, and float32 angles: many rotations in place keep their length."""
         ends = runs.borders
         tokens = ends[-1] + runs.after
         qkv = place.normal(tokens, 3, runs.heads, runs.head_dim)
@@ -71,9 +71,7 @@ class Sample:
             qkv[:, 1] = qkv[:, 0]
         generator = torch.Generator().manual_seed(tokens)
         angles = 10 * torch.randn(tokens, runs.head_dim // 2, generator=generator)
-        parts = [qkv]
-        for numbers in (angles.cos(), angles.sin()):
-            parts.append(numbers.to(place.device, place.dtype).float())
+        parts = [qkv, angles.cos().to(place.device), angles.sin().to(place.device)]
         for part in parts:
             part[: runs.before] = part[ends[-1] :] = torch.nan
         borders = torch.tensor(ends, dtype=torch.int32, device=place.device)

@@ -88,7 +88,8 @@ class MRopeCase:
         longer = torch.full((3, self.tokens + 5), -1)
         longer[:, : self.tokens] = drawn[: 3 * self.tokens].view(3, -1)
         where = longer.to(self.place.device)[:, : self.tokens]
-        cache = self.place.normal(self.positions, self.head_dim)
+        angles = 10 * torch.randn(self.positions, self.head_dim // 2, generator=generator)
+        cache = torch.cat((angles.cos(), angles.sin()), 1).to(self.place.device, self.place.dtype)
         exact = [
             exact_mrope(x, where, cache, self.sections, self.interleaved) for x in (query, key)
         ]
