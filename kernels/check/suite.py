@@ -107,13 +107,13 @@ TINY = Edges(
     windows=(
         Runs([1], heads=2),
         Runs(_RAGGED, heads=2, before=2, after=3),
-        Runs(_EMPTY, heads=3, before=1, after=2),
-        Runs([64, 21], heads=3, size=30, own_keys=True),
+        Runs(_EMPTY, heads=1, before=1, after=2),
+        Runs([64, 21], heads=1, size=30, own_keys=True),
         Runs([65, 3], heads=1),
     ),
     window_shapes=(Runs([20, 9], heads=5), Runs([12], heads=2, head_dim=72)),
     runs=(
-        Runs([1], heads=2),
+        Runs([1], heads=1),
         Runs([*_RAGGED, 150], heads=1),
         Runs(_EMPTY, heads=1),
         Runs([64, 21], heads=1, size=30, own_keys=True),
@@ -191,7 +191,7 @@ class Scale:
 
 
 TIMED = Scale(((64, 64), (128, 128), (54, 74), (32, 32)), (4096, 256, 1), _CACHE_ROWS)
-TIMED_TINY = Scale(((2, 10),), (3, 1), 64)
+TIMED_TINY = Scale(((2, 8),), (3, 1), 64)
 
 
 def timed(scale: Scale, place: Place) -> Iterator[TimedMaker]:

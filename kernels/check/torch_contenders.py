@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from .cases import Contender
+from .environment import is_interpreted
 from .truth import pair_axes, rotate
 
 _BACKENDS = {
@@ -29,7 +30,10 @@ _BACKENDS = {
 
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """By Inductor on a GPU; elsewhere traced only, which runs the same Python."""
+    """By Inductor on a GPU. Elsewhere traced only, which runs the same Python; and not even that
+    where kernels are interpreted, to save the seconds."""
+    if is_interpreted():
+        return function
     backend = "inductor" if device.type == "cuda" else "eager"
     return torch.compile(function, backend=backend, dynamic=False)
 

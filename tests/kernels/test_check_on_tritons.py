@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from triton_versions import NEWEST, OLDEST, triton_path
+from every_triton import RELEASES, installed
 
 from saccade import kernels
 
@@ -50,13 +50,16 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return code, packages
 
 
-@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("version", [RELEASES[0], RELEASES[-1]])
 def test_dry_run(version: str, bare: tuple[Path, Path], tmp_path: Path):
     code, packages = bare
-    triton = triton_path(version)
-    if not triton:
-        link_distributions(packages, ["triton"])
-    path = os.pathsep.join(map(str, [code, *triton, packages]))
+    if importlib.metadata.version("triton") == version:
+        triton = tmp_path / "triton"
+        triton.mkdir()
+        link_distributions(triton, ["triton"])
+    else:
+        triton = installed(version)
+    path = os.pathsep.join(map(str, [code, triton, packages]))
     # -S: nothing of this environment's site-packages, in which everything else is.
     ended = subprocess.run(
         [sys.executable, "-S", "-m", "saccade.kernels.check", "--dry-run", "--json", "kit.json"],
