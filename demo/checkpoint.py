@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from saccade.demo.specification import CheckpointSpec, LanguageSpec, TowerSpec
 from saccade.demo.tokenizer import VOCABULARY_SIZE, token_id, write_tokenizer
 from saccade.demo.weights import random_weights
+from saccade.server.chat_templates import TEMPLATE
 
 __all__ = [
     "CheckpointSpec",
@@ -29,9 +30,8 @@ __all__ = [
 ]
 
 _HERE = Path(__file__).parent
-_TEMPLATE = _HERE / "chat_template.jinja"
 # Everything that decides the files' contents beside the specification: part of the cache key.
-_RECIPE = ("checkpoint.py", "weights.py", "tokenizer.py", "vocabulary_text.py", _TEMPLATE.name)
+_RECIPE = ("checkpoint.py", "weights.py", "tokenizer.py", "vocabulary_text.py", TEMPLATE)
 
 
 def model_config(spec: CheckpointSpec) -> dict[str, object]:
@@ -120,7 +120,7 @@ def _write_json(path: Path, value: object) -> None:
 def write_configuration(spec: CheckpointSpec, folder: Path) -> Path:
     """Write all of the checkpoint but its weights into `folder` (made if absent); return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    template = _TEMPLATE.read_text(encoding="utf-8")
+    template = TEMPLATE.read_text(encoding="utf-8")
     _write_json(folder / "config.json", model_config(spec))
     _write_json(folder / "generation_config.json", _generation_config(spec))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(spec))

@@ -51,6 +51,11 @@ class PreparedMessages:
         image = sum(one.plan.tokens for one in self.seen if isinstance(one.plan, ImagePlan))
         return VisionTokens(image, sum(one.plan.tokens for one in self.seen) - image)
 
+    def path_of(self, modality: str, index: int) -> str:
+        """The place in the request of one of the media of a modality."""
+        kind = ImagePlan if modality == "image" else VideoPlan
+        return [medium.path for medium in self.seen if isinstance(medium.plan, kind)][index]
+
 
 Load = Callable[[Prepared, MediaLoader], Awaitable[Medium]]
 

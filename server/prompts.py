@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from saccade.server.chat_templates import MediaNotInPrompt
 from saccade.server.content import MediaSlot, read_messages
 from saccade.server.errors import InvalidRequest
 from saccade.server.gate import FetchGate
@@ -73,7 +74,11 @@ async def prepared_prompt(
             body[form.field] = prepared.messages
         if prepared.seen:
             _refuse_truncation(body)
-        yield prepared
+        try:
+            yield prepared
+        except MediaNotInPrompt as error:
+            error.param = prepared.path_of(error.modality, error.index)
+            raise
 
 
 def refuse_fields(body: Mapping[str, Any], engine: Engine) -> None:

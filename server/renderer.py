@@ -5,18 +5,16 @@ Whatever is rendered or tokenised for the engine passes here, whichever route it
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TextPrompt, TokensPrompt
 from vllm.renderers.chat_utils import ConversationMessage, parse_chat_messages
-from vllm.renderers.hf import (
-    HfRenderer,
-    resolve_chat_template_content_format,
-    safe_apply_chat_template,
-)
+from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
 from vllm.renderers.inputs import DictPrompt
 from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 from vllm.renderers.params import ChatParams, TokenizeParams
@@ -24,6 +22,16 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.tokenizers.hf import HfTokenizer
 from vllm.utils.async_utils import make_async
 
+from saccade.server.chat_templates import ChatTemplates, MediaNotInPrompt
+from saccade.server.checkpoint_templates import TemplateReader
+from saccade.server.conversation_shape import (
+    MODALITIES,
+    Shape,
+    count_media,
+    first_media,
+    keep_media_of_developers,
+)
+from saccade.server.errors import InvalidRequest
 from saccade.server.special_tokens import SpecialTokens, is_escaped
 
 # Characters, or other values, that are worked on sooner than a thread is woken up for them.
@@ -42,6 +50,13 @@ class PlainTextRenderer(HfRenderer):
             hf_config.image_token_id: "a picture",
             hf_config.video_token_id: "a clip",
         }
+        spellings = self.get_tokenizer().convert_ids_to_tokens(list(self._placeholders))
+        self._spellings = dict(zip(MODALITIES, spellings, strict=True))
+        reader = TemplateReader(
+            self.get_tokenizer(), self._spellings, config.model_config.tokenizer_revision
+        )
+        self._templates = reader.checkpoint()
+        self._given_templates = lru_cache(maxsize=8)(reader.given)
         self._render_on_thread = make_async(self.render_messages, executor=self._executor)
         # vLLM's own place for this one.
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
@@ -92,18 +107,14 @@ class PlainTextRenderer(HfRenderer):
         conversation, media, names = parse_chat_messages(
             messages,
             model_config,
-            resolve_chat_template_content_format(
-                params.chat_template,
-                params.chat_template_kwargs.get("tools"),
-                params.chat_template_content_format,
-                tokenizer,
-                model_config=model_config,
-            ),
+            "openai",  # parts; a template that takes text gets text
             params.media_io_kwargs,
             params.mm_processor_kwargs,
         )
+        conversation = keep_media_of_developers(conversation)
         options = params.get_apply_chat_template_kwargs()
         text = self._apply_chat_template(model_config, tokenizer, conversation, **options)
+        self._check_media(text, conversation, options)
         prompt = parse_dec_only_prompt(text)
         if media is not None:
             prompt["multi_modal_data"] = media
@@ -124,15 +135,44 @@ class PlainTextRenderer(HfRenderer):
         chat_template: str | None = None,
         **options: Any,
     ) -> str:
+        template = self.chat_templates(chat_template).choose(Shape.of(conversation, options))
         # Arguments of tool calls have been parsed by now: no escape of JSON's hides a spelling.
-        options = self._special.escape(options) | {"tokenize": False}
+        options = self._special.escape(options) | template.options | {"tokenize": False}
         return safe_apply_chat_template(
             model_config,
             tokenizer,
-            self._special.escape(conversation),
-            chat_template=chat_template,
+            self._special.escape(template.adapted(conversation)),
+            chat_template=template.text,
             **options,
         )
+
+    def chat_templates(self, given: str | None) -> ChatTemplates:
+        """The templates in use where the server was started with the template ``given``."""
+        return self._templates if given is None else self._given_templates(given)
+
+    def _check_media(self, prompt: str, conversation: Any, options: dict[str, Any]) -> None:
+        # The text of users is escaped: every placeholder is the template's.
+        for modality, placeholder in self._spellings.items():
+            sent, placed = count_media(conversation, modality), prompt.count(placeholder)
+            if placed > sent:
+                raise InvalidRequest(
+                    f"the chat template puts {placed} {modality}s into a prompt of {sent}",
+                    "messages",
+                )
+            if placed < sent:
+                lacks = partial(self._lacks_placeholder, conversation, options, modality)
+                first = bisect_left(range(1, sent + 1), True, key=lacks)
+                raise MediaNotInPrompt(modality, first)
+
+    def _lacks_placeholder(
+        self, conversation: Any, options: dict[str, Any], modality: str, media: int
+    ) -> bool:
+        """Whether a prompt with only the first ``media`` of a modality lacks a placeholder."""
+        fewer = first_media(conversation, modality, media)
+        prompt = self._apply_chat_template(
+            self.model_config, self.get_tokenizer(), fewer, **options
+        )
+        return prompt.count(self._spellings[modality]) < media
 
     async def render_cmpl_async(self, prompts: Sequence[Any], *args: Any, **options: Any) -> Any:
         """Prompts without a template: all text in them is the user's.

@@ -4,6 +4,7 @@ vLLM's serving classes do everything that is OpenAI's: sampling, streaming, tool
 output, logprobs. This file starts them and feeds them.
 """
 
+import logging
 from argparse import Namespace
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -30,6 +31,7 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeCompletionRequest,
 )
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
+from vllm.renderers.chat_utils import load_chat_template
 from vllm.version import __version__ as VLLM_VERSION
 
 from saccade.media.plan import PixelLimits, VisionGeometry
@@ -50,6 +52,7 @@ __all__ = [
     "vllm_lifespan",
 ]
 
+logger = logging.getLogger("saccade.server")
 
 # Fields of responses, by what vLLM's errors call them.
 _OF_RESPONSES = {"messages": "input", "max_tokens": "max_output_tokens"}
@@ -89,6 +92,8 @@ class Engine:
 
     async def attach(self, app: FastAPI) -> None:
         """Builds vLLM's serving classes on ``app.state``."""
+        given = load_chat_template(self._arguments.chat_template)
+        logger.info(self._client.renderer.chat_templates(given).report())
         tasks = await self._client.get_supported_tasks()
         await init_app_state(self._client, app.state, self._arguments, tasks)
         self._state = app.state

@@ -1,0 +1,200 @@
+"""Which chat template renders a conversation: the checkpoint's own wherever one of them can.
+
+Published Qwen2.5-VL checkpoints carry two templates, one with images and videos but no tools, and
+one with tools but text only. Conversations of text alone are always rendered by the checkpoint's
+own, and so are those whose features one of its templates has; what none of them has is rendered
+by the template of this package, with the checkpoint's default system prompt. Whether a template
+has a feature is found out by rendering a small conversation with it, once for every shape.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from saccade.server.conversation_shape import Message, Shape, probe
+from saccade.server.errors import InvalidRequest
+
+TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+"""The template of this package: images, videos, tools and their use, in every role."""
+
+# (template, conversation, options of the template) -> prompt; raises what the template raises.
+Render = Callable[[str, Sequence[Message], Mapping[str, Any]], str]
+
+_USER = ("user", "text")
+FEATURES = {
+    "images": Shape(frozenset({("user", "image")})),
+    "videos": Shape(frozenset({("user", "video")})),
+    "numbered media (add_vision_id)": Shape(
+        frozenset({("user", "image"), ("user", "video")}), media_ids=True
+    ),
+    "media in system messages": Shape(frozenset({("system", "image"), ("system", "video")})),
+    "media in assistant messages": Shape(
+        frozenset({("assistant", "image"), ("assistant", "video")})
+    ),
+    "tools": Shape(frozenset({_USER}), tools=True),
+    "tool calls and their results": Shape(
+        frozenset({_USER, ("assistant", "tool_calls"), ("tool", "text")}), tools=True
+    ),
+    "tools beside media": Shape(frozenset({("user", "image"), ("user", "video")}), tools=True),
+    "tools beside media in system messages": Shape(
+        frozenset({("system", "image"), ("system", "video")}), tools=True
+    ),
+    "media in tool results": Shape(
+        frozenset(
+            {_USER, ("assistant", "tool_calls"), ("tool", "image"), ("tool", "video")},
+        ),
+        tools=True,
+    ),
+}
+"""What a whole template has, by the name under which a lack of it is reported."""
+
+
+class MediaNotInPrompt(InvalidRequest):
+    """The chat template has no place for a medium.
+
+    Args:
+        modality: ``image`` or ``video``.
+        index: which of the conversation's media of this modality; its path is known elsewhere.
+    """
+
+    code = "media_not_in_prompt"
+
+    def __init__(self, modality: str, index: int) -> None:
+        super().__init__(
+            f"the chat template puts no {modality} into the prompt here; "
+            f"send the {modality} in a message of the user, or serve with another --chat-template",
+            "messages",
+        )
+        self.modality, self.index = modality, index
+
+
+class Template:
+    """A chat template, and what it can render.
+
+    Args:
+        source: where it comes from, for people.
+        placeholders: the token that stands for a medium, by modality.
+
+    Attributes:
+        options: what it is always rendered with.
+    """
+
+    def __init__(
+        self, source: str, text: str, render: Render, placeholders: Mapping[str, str]
+    ) -> None:
+        self.source, self.text = source, text
+        self.options: dict[str, Any] = {}
+        self._render, self._placeholders = render, placeholders
+        self._takes_text = self._shows([{"role": "user", "content": "probeword0x"}], 1)
+        parts = [{"type": "text", "text": f"probeword{number}x"} for number in range(2)]
+        self._takes_parts = self._shows([{"role": "user", "content": parts}], 2)
+        self.can_render = lru_cache(maxsize=256)(self._can_render)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it renders a word of a user at all."""
+        return self._takes_text or self._takes_parts
+
+    def _shows(self, conversation: Sequence[Message], words: int) -> bool:
+        prompt = self._try(conversation, {}) or ""
+        # A template for text alone may print parts as Python writes them.
+        printed = "type" in prompt.partition("probeword0x")[2].partition("probeword1x")[0]
+        return all(f"probeword{number}x" in prompt for number in range(words)) and not (
+            words > 1 and printed
+        )
+
+    def _can_render(self, shape: Shape) -> bool:
+        trial = probe(shape)
+        conversation, options = self.adapted(trial.messages), {"tools": trial.tools}
+        prompt = self._try(conversation, options)
+        if prompt is None or any(word not in prompt for word in trial.anywhere):
+            return False
+        place = 0
+        for word in trial.expected:
+            word = self._placeholders.get(word, word)
+            place = prompt.find(word, place)
+            if place < 0:
+                return False
+            place += len(word)
+        for modality, placeholder in self._placeholders.items():
+            if prompt.count(placeholder) != trial.expected.count(modality):
+                return False
+        if (
+            shape.media_ids
+            and self._try(conversation, {**options, "add_vision_id": True}) == prompt
+        ):
+            return False
+        return self._try(conversation, {**options, "add_generation_prompt": True}) != prompt
+
+    def _try(self, conversation: Sequence[Message], options: Mapping[str, Any]) -> str | None:
+        try:
+            return self._render(self.text, conversation, {**options, **self.options})
+        except Exception:  # of any kind: a template may raise what it likes
+            return None
+
+    def adapted(self, conversation: Sequence[Message]) -> list[dict[str, Any]]:
+        """A copy of ``conversation`` in which text is what this template takes: text, or parts."""
+        return [{**message, **self._content(message)} for message in conversation]
+
+    def _content(self, message: Message) -> dict[str, Any]:
+        content = message.get("content")
+        if isinstance(content, str):
+            if self._takes_text:
+                return {}
+            return {"content": [{"type": "text", "text": content}]}
+        if (
+            not isinstance(content, list)
+            or not self._takes_text
+            or any(part.get("type") != "text" for part in content)
+            or (self._takes_parts and len(content) > 1)
+        ):
+            return {}
+        return {"content": "".join(part["text"] for part in content)}
+
+
+class ChatTemplates:
+    """The templates of a server, and the choice among them.
+
+    Args:
+        own: templates in the order in which they are tried.
+        for_tools: the same where functions are offered or were called.
+        whole: renders what none of the others can; without one, the first has to say so itself.
+    """
+
+    def __init__(
+        self, own: Iterable[Template], for_tools: Iterable[Template], whole: Template | None = None
+    ) -> None:
+        self.own = [template for template in own if template.is_usable or whole is None]
+        self._for_tools = [template for template in for_tools if template.is_usable]
+        self._whole = whole
+        assert self.own or whole, "a template is needed"
+
+    def choose(self, shape: Shape) -> Template:
+        """The template for conversations of this shape."""
+        if shape.is_plain and self.own:
+            return self.own[0]
+        return self._able(shape) or self._whole or self.own[0]
+
+    def _able(self, shape: Shape) -> Template | None:
+        templates = self._for_tools if shape.uses_tools else self.own
+        return next((template for template in templates if template.can_render(shape)), None)
+
+    def lacking(self) -> list[str]:
+        """Features that none of the own templates has."""
+        return [name for name, shape in FEATURES.items() if self._able(shape) is None]
+
+    def report(self) -> str:
+        """One line for people: which templates are in use, and what for."""
+        lacking = ", ".join(self.lacking())
+        if not self.own:
+            return "chat template: the checkpoint has none; Saccade's is used"
+        sources = " and ".join(dict.fromkeys(template.source for template in self.own))
+        if not lacking:
+            return f"chat template: {sources}"
+        if self._whole is None:
+            return f"chat template: {sources}; it lacks {lacking}"
+        return (
+            f"chat template: {sources}; Saccade's where that lacks {lacking} "
+            "(--chat-template overrides both)"
+        )

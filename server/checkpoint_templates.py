@@ -1,0 +1,129 @@
+"""The chat templates that a checkpoint carries, from its files. Checked on transformers 5.19.
+
+transformers builds no processor without torchvision, and vLLM then sees the tokenizer's template
+only. Prompts must not depend on that, so the processor's template is read from its file.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from saccade.server.chat_templates import TEMPLATE, ChatTemplates, Template
+from saccade.server.conversation_shape import Message
+
+_SYSTEM = re.compile(r"<\|im_start\|>system\n(.*?)<\|im_end\|>\n<\|im_start\|>user\n", re.DOTALL)
+
+Named = tuple[str, str]  # where a template comes from, and its text
+
+
+class TemplateReader:
+    """Makes the templates of one checkpoint.
+
+    Args:
+        tokenizer: the checkpoint's; ``name_or_path`` is where its files are.
+        placeholders: the token that stands for a medium, by modality.
+        revision: of the files, where they are on the hub.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        placeholders: Mapping[str, str],
+        revision: str | None = None,
+    ) -> None:
+        self._tokenizer, self._placeholders, self._revision = tokenizer, placeholders, revision
+
+    def checkpoint(self) -> ChatTemplates:
+        """The checkpoint's templates, and this package's for what they lack."""
+        jinja = self._file("chat_template.jinja")
+        processor = [
+            *self._keyed("processor_config.json"),
+            *self._keyed("chat_template.json"),
+            *jinja,
+        ]
+        configured, tools = _split(
+            [
+                *self._keyed("tokenizer_config.json"),
+                ("the tokenizer", self._tokenizer.chat_template),
+            ]
+        )
+        tools = [*self._file("additional_chat_templates/tool_use.jinja"), *tools]
+        tokenizer = [*jinja, *configured]
+        templates: dict[str, Template] = {}
+        default_processor, _ = _split(processor)
+        own = self._templates([*default_processor, *tokenizer], templates)
+        for_tools = self._templates([*tools, *tokenizer, *default_processor], templates)
+        whole = self._template("Saccade's", TEMPLATE.read_text(encoding="utf-8"))
+        if usable := [template for template in own if template.is_usable]:
+            whole.options["default_system_prompt"] = self._default_system_prompt(usable[0])
+        return ChatTemplates(own, for_tools, whole)
+
+    def given(self, text: str) -> ChatTemplates:
+        """The template that the server was started with, and no other."""
+        template = [self._template("--chat-template", text)]
+        return ChatTemplates(template, template)
+
+    def _templates(self, named: Iterable[Named], known: dict[str, Template]) -> list[Template]:
+        for source, text in named:
+            if text not in known:
+                known[text] = self._template(source, text)
+        return list(dict.fromkeys(known[text] for _, text in named))
+
+    def _template(self, source: str, text: str) -> Template:
+        return Template(source, text, self._render, self._placeholders)
+
+    def _render(
+        self, template: str, conversation: Sequence[Message], options: Mapping[str, Any]
+    ) -> str:
+        prompt: str = self._tokenizer.apply_chat_template(
+            [dict(message) for message in conversation],
+            chat_template=template,
+            tokenize=False,
+            **options,
+        )
+        return prompt
+
+    def _default_system_prompt(self, template: Template) -> str | None:
+        conversation = template.adapted([{"role": "user", "content": "Hi"}])
+        match = _SYSTEM.search(self._render(template.text, conversation, {}))
+        return match and match[1]
+
+    def _file(self, name: str) -> list[Named]:
+        path = self._path(name)
+        return [] if path is None else [(name, path.read_text(encoding="utf-8"))]
+
+    def _keyed(self, name: str) -> list[tuple[str, Any]]:
+        path = self._path(name)
+        if path is None:
+            return []
+        return [(name, json.loads(path.read_text(encoding="utf-8")).get("chat_template"))]
+
+    def _path(self, name: str) -> Path | None:
+        found = cached_file(
+            self._tokenizer.name_or_path,
+            name,
+            revision=self._revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return Path(found) if found else None
+
+
+def _split(found: Iterable[tuple[str, Any]]) -> tuple[list[Named], list[Named]]:
+    """Default templates and those for tools; each found one is a text, or several with names."""
+    defaults: list[Named] = []
+    tools: list[Named] = []
+    for source, value in found:
+        if isinstance(value, list):
+            value = {one.get("name"): one.get("template") for one in value if isinstance(one, dict)}
+        texts = value if isinstance(value, dict) else {"default": value}
+        for name, group in (("default", defaults), ("tool_use", tools)):
+            if isinstance(texts.get(name), str):
+                group.append((source, texts[name]))
+    return defaults, tools
