@@ -186,15 +186,12 @@ class ChatTemplates:
 
     def report(self) -> str:
         """One line for people: which templates are in use, and what for."""
-        lacking = ", ".join(self.lacking())
         if not self.own:
-            return "chat template: the checkpoint has none; Saccade's is used"
+            return "the checkpoint has no chat template; Saccade's is used"
         sources = " and ".join(dict.fromkeys(template.source for template in self.own))
+        lacking = ", ".join(self.lacking())
         if not lacking:
-            return f"chat template: {sources}"
+            return f"{sources}: complete"
         if self._whole is None:
-            return f"chat template: {sources}; it lacks {lacking}"
-        return (
-            f"chat template: {sources}; Saccade's where that lacks {lacking} "
-            "(--chat-template overrides both)"
-        )
+            return f"{sources}: lacks {lacking}"
+        return f"{sources}; Saccade's for what they lack: {lacking}"

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from saccade.server.chat_templates import TEMPLATE, ChatTemplates, Template
-from saccade.server.conversation_shape import Message
+from saccade.server.conversation_shape import MODALITIES, Message
 
 _SYSTEM = re.compile(r"<\|im_start\|>system\n(.*?)<\|im_end\|>\n<\|im_start\|>user\n", re.DOTALL)
 
@@ -113,6 +113,28 @@ class TemplateReader:
             _raise_exceptions_for_connection_errors=False,
         )
         return Path(found) if found else None
+
+
+def read_model_templates(model: str) -> ChatTemplates:
+    """The templates that a server of this model uses unless it is given another.
+
+    Args:
+        model: Hugging Face id, folder, or ``demo``.
+
+    Raises:
+        OSError, ValueError: no such model, or not one of these.
+    """
+    if model == "demo":
+        from saccade.demo.checkpoint import bundled_checkpoint
+
+        model = str(bundled_checkpoint())
+    config = AutoConfig.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids = [getattr(config, f"{modality}_token_id", None) for modality in MODALITIES]
+    if None in ids:
+        raise ValueError("it is not a Qwen2.5-VL model")
+    placeholders = dict(zip(MODALITIES, tokenizer.convert_ids_to_tokens(ids), strict=True))
+    return TemplateReader(tokenizer, placeholders).checkpoint()
 
 
 def _split(found: Iterable[tuple[str, Any]]) -> tuple[list[Named], list[Named]]:

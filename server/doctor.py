@@ -7,6 +7,7 @@ Exits with 1 when something would keep the server from starting, and says how to
 import argparse
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import entry_points
 
 import torch
@@ -23,6 +24,7 @@ CHECKED_VLLM = "0.32.0"
 
 _EPILOG = """examples:
   saccade doctor
+  saccade doctor --model Qwen/Qwen2.5-VL-7B-Instruct
   SACCADE_KERNELS=reference saccade doctor
 
 exit codes: 0 all is well, 1 something must be mended, 2 wrong use
@@ -34,15 +36,22 @@ class Ailment(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define the command's flags: there are none."""
+    """Define the command's flags."""
     parser.description = "Tells what this installation will do, and what is wrong with it."
     parser.epilog = _EPILOG
+    parser.add_argument(
+        "--model",
+        help="a Hugging Face id, a local folder, or demo: also tell which chat template it gets",
+    )
 
 
-def run(_: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print everything; returns the exit code."""
     ailments = []
-    for title, examine in _EXAMINATIONS:
+    examinations = [*_EXAMINATIONS]
+    if args.model:
+        examinations.append(("chat template", partial(_chat_template, args.model)))
+    for title, examine in examinations:
         print(title)
         try:
             for line in examine():
@@ -113,6 +122,17 @@ def _limits() -> Iterator[str]:
         raise Ailment(str(error)) from error
     for name, value in settings.model_dump(exclude={"api_key"}).items():
         yield f"{name:<24}{value}"
+
+
+def _chat_template(model: str) -> Iterator[str]:
+    from saccade.server.checkpoint_templates import read_model_templates  # takes seconds
+
+    try:
+        templates = read_model_templates(model)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Ailment(f"cannot read the model {model!r}: {reason}") from None
+    yield templates.report()
 
 
 _EXAMINATIONS: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (

@@ -93,7 +93,8 @@ class Engine:
     async def attach(self, app: FastAPI) -> None:
         """Builds vLLM's serving classes on ``app.state``."""
         given = load_chat_template(self._arguments.chat_template)
-        logger.info(self._client.renderer.chat_templates(given).report())
+        templates = self._client.renderer.chat_templates(given)
+        logger.info("chat template: %s", templates.report())
         tasks = await self._client.get_supported_tasks()
         await init_app_state(self._client, app.state, self._arguments, tasks)
         self._state = app.state
