@@ -32,7 +32,16 @@ def read_checkpoint_pixels(model: str | None) -> tuple[VisionGeometry, PixelLimi
     vision: dict[str, Any] = dict(vars(VisionGeometry()))
     vision["spatial_merge_size"] = vision.pop("merge_size")
     geometry = read_geometry(SimpleNamespace(**{**vision, **config["vision_config"]}))
-    return geometry, read_pixel_limits(_read(model, "preprocessor_config.json"))
+    return geometry, read_pixel_limits(_read_preprocessor(model))
+
+
+def _read_preprocessor(model: str) -> dict[str, Any]:
+    """As transformers reads it: newer ones keep it in the file of the whole processor."""
+    try:
+        nested = _read(model, "processor_config.json").get("image_processor")
+    except ValueError:
+        nested = None
+    return nested if isinstance(nested, dict) else _read(model, "preprocessor_config.json")
 
 
 def _read(model: str, name: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -112,15 +113,19 @@ def wait_for(condition: Callable[[], bool], told: str) -> None:
         time.sleep(0.05)
 
 
-def launch(log: Path, *flags: str) -> RunningServer:
+def launch(
+    log: Path, *flags: str, model: Path | None = None, variables: Mapping[str, str] | None = None
+) -> RunningServer:
     """A server that has only begun to start."""
     port = free_port()
     # Random weights: the trained model ends its answers before a test can interrupt them.
-    command = [*saccade_command(), "serve", str(random_checkpoint()), "--served-model-name", MODEL]
+    model = model or random_checkpoint()
+    command = [*saccade_command(), "serve", str(model), "--served-model-name", MODEL]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
     command += ["--max-model-len", str(CONTEXT), "--api-key", KEY, OTHER_KEY, *flags]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SACCADE_")}
     environment["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    environment.update(variables or {})
     with log.open("wb") as output:
         # A process group of its own, so that what it leaves behind can be found; see demo's server
         # for why it is no session.
@@ -130,8 +135,8 @@ def launch(log: Path, *flags: str) -> RunningServer:
     return RunningServer(process, f"http://127.0.0.1:{port}", log)
 
 
-def start(log: Path, *flags: str) -> RunningServer:
-    server = launch(log, *flags)
+def start(log: Path, *flags: str, **options: Any) -> RunningServer:
+    server = launch(log, *flags, **options)
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -198,8 +203,8 @@ def starting(
 ) -> Iterator[Callable[..., RunningServer]]:
     started: list[RunningServer] = []
 
-    def begin(*flags: str) -> RunningServer:
-        started.append(make(log, *flags))
+    def begin(*flags: str, **options: Any) -> RunningServer:
+        started.append(make(log, *flags, **options))
         return started[-1]
 
     yield begin
