@@ -86,9 +86,12 @@ class Template:
         self.source, self.text = source, text
         self.options: dict[str, Any] = {}
         self._render, self._placeholders = render, placeholders
-        self._takes_text = self._shows([{"role": "user", "content": "probeword0x"}], 1)
-        parts = [{"type": "text", "text": f"probeword{number}x"} for number in range(2)]
-        self._takes_parts = self._shows([{"role": "user", "content": parts}], 2)
+        first, second = "probeword0x", "probeword1x"
+        self._takes_text = first in self._render_user(first)
+        parts = [{"type": "text", "text": word} for word in (first, second)]
+        between, _, after = self._render_user(parts).partition(first)[2].partition(second)
+        # A template for text alone may print parts as Python writes them.
+        self._takes_parts = bool(after) and "type" not in between
         self.can_render = lru_cache(maxsize=256)(self._can_render)
 
     @property
@@ -96,13 +99,8 @@ class Template:
         """Whether it renders a word of a user at all."""
         return self._takes_text or self._takes_parts
 
-    def _shows(self, conversation: Sequence[Message], words: int) -> bool:
-        prompt = self._try(conversation, {}) or ""
-        # A template for text alone may print parts as Python writes them.
-        printed = "type" in prompt.partition("probeword0x")[2].partition("probeword1x")[0]
-        return all(f"probeword{number}x" in prompt for number in range(words)) and not (
-            words > 1 and printed
-        )
+    def _render_user(self, content: object) -> str:
+        return self._try([{"role": "user", "content": content}], {}) or ""
 
     def _can_render(self, shape: Shape) -> bool:
         trial = probe(shape)

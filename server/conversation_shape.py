@@ -124,7 +124,8 @@ def probe(shape: Shape) -> Probe:
         say(role, features(role))  # tools answer side by side
     if "late system" in roles:
         say("late system", features("late system"))
-    say("user", {"text"})
+    if messages[-1]["role"] != "user":
+        say("user", {"text"})  # some templates refuse two turns of one role
     anywhere = ("probe_function", "probedescription", "probeproperty") if shape.tools else ()
     return Probe(messages, [_TOOL] if shape.tools else None, expected, anywhere)
 

@@ -93,12 +93,31 @@ def test_pictures_and_clips_stand_where_they_were_given(tokenizer):
         ([], "You are a helpful assistant."),
         ([{"role": "system", "content": "Be brief."}], "Be brief."),
         ([{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}], "Be brief."),
+        ([{"role": "system", "content": [{"type": "image"}, {"text": "!"}]}], f"{IMAGE}!"),
     ],
 )
 def test_tools_section_follows_the_system_prompt(tokenizer, system, prompt):
     chat = [*system, {"role": "user", "content": [{"type": "image"}]}]
     assert render(tokenizer, chat, tools=[TOOL]) == (
         f"<|im_start|>system\n{prompt}{TOOLS_SECTION}<|im_start|>user\n{IMAGE}<|im_end|>\n"
+    )
+
+
+def test_pictures_are_counted_from_the_system_prompt_on(tokenizer):
+    image = [{"type": "image"}]
+    chat = [{"role": "system", "content": image}, {"role": "user", "content": image}]
+    assert render(tokenizer, chat, tools=[TOOL], add_vision_id=True) == (
+        f"<|im_start|>system\nPicture 1: {IMAGE}{TOOLS_SECTION}"
+        f"<|im_start|>user\nPicture 2: {IMAGE}<|im_end|>\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [None, "", {}])
+def test_a_tool_call_without_arguments(tokenizer, arguments):
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    assert render(tokenizer, [{"role": "assistant", "content": "", "tool_calls": [call]}]) == (
+        f"{DEFAULT}<|im_start|>assistant\n"
+        '<tool_call>\n{"name": "get_weather", "arguments": {}}\n</tool_call><|im_end|>\n'
     )
 
 

@@ -12,6 +12,7 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 
 from saccade.benchmarks.host_path_process import make_renderer
 from saccade.demo.checkpoint import bundled_checkpoint
+from saccade.server import renderer as renderer_module
 from saccade.server.chat_templates import FEATURES, TEMPLATE
 from saccade.server.checkpoint_templates import TemplateReader, read_model_templates
 from saccade.server.conversation_shape import Shape
@@ -238,6 +239,7 @@ def test_a_given_template_is_the_only_one():
 async def prompts(monkeypatch, tmp_path):
     """The text that goes to the engine for a chat request on a published checkpoint."""
     monkeypatch.setitem(RENDERER_REGISTRY.renderers, "hf", None)
+    monkeypatch.setattr(renderer_module, "_SHORT", 10**6)  # all is rendered where it is asked for
     use_plain_text_renderer()
     tools = ("--enable-auto-tool-choice", "--tool-call-parser=hermes")
     folder = published_checkpoint(tmp_path / "published")

@@ -6,15 +6,16 @@ import subprocess
 
 import pytest
 import torch
+from published import published_checkpoint
 
 from saccade.demo.server_process import saccade_command
 from saccade.kernels import cpu_extension
 from saccade.kernels.dispatch import OPERATIONS, choose
 
 
-def doctor(**environment: str) -> tuple[int, str]:
+def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
     ended = subprocess.run(
-        [*saccade_command(), "doctor"],
+        [*saccade_command(), "doctor", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -53,3 +54,12 @@ def test_a_setting_that_cannot_be():
     code, said = doctor(SACCADE_MAX_N="none")
     assert code == 1
     assert re.search(r"^  WRONG: .*SACCADE_MAX_N", said, re.MULTILINE), said
+
+
+def test_the_chat_template_of_a_model(tmp_path):
+    code, said = doctor("--model", str(published_checkpoint(tmp_path / "published")))
+    assert code == 0
+    assert "\nchat template\n  chat_template.json and tokenizer_config.json; Saccade's for" in said
+    code, said = doctor("--model", str(tmp_path / "none"))
+    assert code == 1
+    assert re.search(r"^  WRONG: cannot read the model '.*none'", said, re.MULTILINE), said

@@ -3,18 +3,27 @@
 import re
 
 import pytest
-from published import MEDIA_TEMPLATE
 
-FOR_USERS = (
-    MEDIA_TEMPLATE.replace(
-        "{%- if item.type == 'image'", "{%- if turn.role == 'user' and item.type == 'image'"
-    )
-    .replace("or 'image' in item or 'image_url' in item", "")
-    .replace(
-        "{%- elif item.type == 'video'", "{%- elif turn.role == 'user' and item.type == 'video'"
-    )
-    .replace("or 'video' in item", "")
-)
+FOR_USERS = """
+{%- for turn in messages -%}
+    {{- '<|im_start|>' + turn.role + '\n' -}}
+    {%- if turn.content is string -%}
+        {{- turn.content -}}
+    {%- else -%}
+        {%- for part in turn.content -%}
+            {%- if part.type == 'text' -%}
+                {{- part.text -}}
+            {%- elif turn.role == 'user' -%}
+                {{- '<|vision_start|><|' + part.type + '_pad|><|vision_end|>' -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{- '<|im_end|>\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\n' -}}
+{%- endif -%}
+"""
 
 
 @pytest.fixture(scope="module")

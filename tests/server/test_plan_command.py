@@ -86,6 +86,11 @@ def test_the_checkpoint_decides(report, tmp_path):
     Image.new("RGB", (448, 448)).save(tmp_path / "grey.png")
     (picture,) = report(str(tmp_path / "grey.png"), "--model", str(tmp_path))
     assert (picture["resized_size"], picture["tokens"]) == ([112, 112], 4)
+    # Where newer versions of transformers save it; they read it first.
+    nested = {"image_processor": {"size": {"shortest_edge": 1, "longest_edge": 224 * 224}}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(nested))
+    (picture,) = report(str(tmp_path / "grey.png"), "--model", str(tmp_path))
+    assert (picture["resized_size"], picture["tokens"]) == ([224, 224], 16)
 
 
 def test_what_cannot_be_planned_is_named_and_the_others_are(plan, tmp_path):
