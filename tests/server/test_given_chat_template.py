@@ -93,4 +93,9 @@ def test_a_medium_of_a_response_that_the_prompt_does_not_hold(server, image_url)
 
 
 def test_the_log_says_what_it_lacks(server):
-    assert re.search(r"chat template: --chat-template: lacks media in ", server.log.read_text())
+    (line,) = re.findall(r"chat template: (.*)", server.log.read_text())
+    assert line == (
+        "--chat-template: lacks numbered media (add_vision_id), media in system messages, media in "
+        "assistant messages, tools, tool calls and their results, tools beside media, tools beside "
+        "media in system messages, media in tool results"
+    )

@@ -167,7 +167,7 @@ PROMPTS = {
                 called('{"at": "ä"}', "Well."),
                 gave("one", "two"),
                 {"role": "tool", "tool_call_id": "c", "content": "three"},
-                called(None),
+                called(""),
                 HI,
             ],
             "tools": [TOOL],
@@ -181,7 +181,7 @@ PROMPTS = {
     ),
     "results with media": (
         {
-            "messages": [HI, called({"at": "ä"}), gave("so: ", "IMAGE"), gave("VIDEO")],
+            "messages": [HI, called('{"at": "ä"}'), gave("so: ", "IMAGE"), gave("VIDEO")],
             "tools": [TOOL],
         },
         DEFAULT.replace("<|im_end|>\n", TOOLS_SECTION)
