@@ -101,7 +101,10 @@ class TemplateReader:
         path = self._path(name)
         if path is None:
             return []
-        return [(name, json.loads(path.read_text(encoding="utf-8")).get("chat_template"))]
+        try:
+            return [(name, json.loads(path.read_text(encoding="utf-8")).get("chat_template"))]
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path} is not a JSON object") from None
 
     def _path(self, name: str) -> Path | None:
         found = cached_file(

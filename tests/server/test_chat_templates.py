@@ -227,6 +227,13 @@ def test_the_whole_template_keeps_the_checkpoints_system_prompt(tmp_path, system
     )
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    folder = checkpoint_with(tmp_path / "c", chat_template_jinja=MEDIA_TEMPLATE)
+    (folder / "chat_template.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"chat_template\.json is not a JSON object"):
+        read_model_templates(str(folder))
+
+
 def test_a_given_template_is_the_only_one():
     templates = TemplateReader(TOKENIZER, PLACEHOLDERS).given(TOOLS_TEMPLATE)
     assert {templates.choose(shape).text for shape in (PLAIN, *FEATURES.values())} == {
