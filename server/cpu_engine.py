@@ -53,7 +53,8 @@ def check_cpu_engine(arguments: Namespace, config: Any) -> None:
 
 
 def _refuse_ray(arguments: Namespace) -> None:
-    if arguments.distributed_executor_backend == "ray":
+    executor = str(arguments.distributed_executor_backend)  # may be a class by its name
+    if executor == "ray" or ".ray_" in executor:
         raise ValueError(
             "--distributed-executor-backend ray is not supported on a CPU: leave it out, vLLM's "
             "own processes (mp) do the same on one machine"
@@ -76,8 +77,8 @@ def _model_dtype(arguments: Namespace, config: Any) -> torch.dtype:
 
 def _check_quantization(arguments: Namespace, config: Any, dtype: torch.dtype) -> None:
     stored = (getattr(config, "quantization_config", None) or {}).get("quant_method")
-    method = stored or arguments.quantization
-    if method is None:
+    method = stored or (arguments.quantization or "").lower()
+    if not method:
         return
     if stored is None and method in _ONLINE and not _can_quantize(method):
         raise ValueError(

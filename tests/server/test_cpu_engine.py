@@ -97,12 +97,19 @@ def test_ray_is_refused(flags):
     assert refusal(*flags).startswith(f"{name} ray is not supported on a CPU: leave it out")
 
 
+def test_rays_executor_is_refused_by_the_name_of_its_class():
+    executor = "vllm.v1.executor.ray_executor.RayDistributedExecutor"
+    assert "ray" in refusal("--distributed-executor-backend", executor)
+    check("--distributed-executor-backend", "mp")
+
+
 def test_weights_quantised_at_the_start_need_an_operation(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     for method in ("fp8", "fp8_per_tensor", "fp8_per_block", "mxfp8", "mxfp4"):
         line = refusal("--quantization", method)
         assert line.startswith(f"--quantization {method} of a checkpoint that is not quantised")
         assert "fp8_per_channel" in line
+    refusal("--quantization=FP8")  # vLLM takes any case
     check("--quantization=fp8_per_channel")
     # A checkpoint of such weights is another thing.
     check("--quantization=fp8", method="fp8")
