@@ -58,8 +58,23 @@ def find_checkpoint(
         return
     if folder.exists() or "://" in model or os.environ.get("VLLM_USE_MODELSCOPE"):
         return
-    if _names_a_folder(model):
-        raise ValueError(f"there is no folder {model!r} (from {Path.cwd()})")
+    no_folder = f"there is no folder {model!r} (from {Path.cwd()})"
+    if not _may_be_an_id(model):
+        raise ValueError(no_folder)
+    try:
+        _find_id(model, revision, token, go_offline)
+    except ValueError as error:
+        if "/" in model and folder.parent.is_dir():  # so a folder may have been meant
+            raise ValueError(f"{no_folder}; and as a Hugging Face id: {error}") from None
+        raise
+
+
+def _may_be_an_id(model: str) -> bool:
+    paths = model.startswith((".", "/", "~")) or "\\" in model or model.endswith("/")
+    return not paths and model.count("/") < 2
+
+
+def _find_id(model: str, revision: str | None, token: str | bool | None, go_offline: bool) -> None:
     try:
         cached = isinstance(try_to_load_from_cache(model, _CONFIG, revision=revision), str)
     except HFValidationError:
@@ -91,13 +106,6 @@ def find_checkpoint(
         constants.HF_HUB_OFFLINE = True
 
 
-def _names_a_folder(model: str) -> bool:
-    """Whether a name that no folder has must have meant one, or can be no model id at least."""
-    if model.startswith((".", "/", "~")) or "\\" in model or model.endswith("/"):
-        return True
-    return model.count("/") > 1 or ("/" in model and Path(model).parent.is_dir())
-
-
 def _ask_hub(model: str, revision: str | None, token: str | bool | None) -> str | None:
     """None if the hub has the configuration, or why it could not be asked.
 
@@ -117,7 +125,7 @@ def _ask_hub(model: str, revision: str | None, token: str | bool | None) -> str 
     except RepositoryNotFoundError:
         raise ValueError(
             f"there is no model {name} on {constants.ENDPOINT} that you may see, and no folder of "
-            f"that name (from {Path.cwd()}): check the name; if it is private, log in ({_LOGIN})"
+            f"that name: check the name; if it is private, log in ({_LOGIN})"
         ) from None
     except RevisionNotFoundError:
         raise ValueError(f"the model {model!r} has no revision {revision!r}") from None
@@ -132,8 +140,8 @@ def _ask_hub(model: str, revision: str | None, token: str | bool | None) -> str 
             ) from None
         if status == 404:
             raise ValueError(
-                f"there is no model {name} on {constants.ENDPOINT}, and no folder of that name "
-                f"(from {Path.cwd()}): check the name"
+                f"there is no model {name} on {constants.ENDPOINT}, and no folder of that name: "
+                "check the name"
             ) from None
         return f"it answers {status}"
     except Exception as error:  # of many kinds, by what stands between us and the hub

@@ -101,7 +101,7 @@ def test_offline_only_the_cache_is_asked(tmp_path):
 
 def test_what_must_be_a_folder_is_called_one(tmp_path):
     (tmp_path / "checkpoints" / "empty").mkdir(parents=True)
-    folders = ["./nosuch", "checkpoints/nosuch", "/no/such", "a/b/c", "~/x", "nosuch/", "c:\\x"]
+    folders = ["./nosuch", "/no/such", "a/b/c", "~/x", "nosuch/", "c:\\x"]
     # Nobody is asked about them.
     said, _, _ = look_up(tmp_path, *folders, "checkpoints/empty", "two words", HF_ENDPOINT=NOBODY)
     assert said.pop("checkpoints/empty").startswith("the folder 'checkpoints/empty' has no config")
@@ -109,6 +109,16 @@ def test_what_must_be_a_folder_is_called_one(tmp_path):
     assert said.keys() == set(folders)
     for folder, line in said.items():
         assert line == f"there is no folder {folder!r} (from {tmp_path})"
+
+
+def test_what_may_be_a_folder_or_an_id_is_both(tmp_path):
+    (tmp_path / "owner").mkdir()
+    cache(tmp_path, "owner/kept")
+    said, _, _ = look_up(tmp_path, "owner/nosuch", "owner/kept", HF_ENDPOINT=NOBODY)
+    assert said["owner/kept"] is None
+    no_folder = f"there is no folder 'owner/nosuch' (from {tmp_path}); "
+    assert said["owner/nosuch"].startswith(no_folder)
+    assert f"cannot reach {NOBODY}" in said["owner/nosuch"]
 
 
 @pytest.mark.parametrize("command", ["serve", "plan"])
