@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 # Names of features, weakest first, with what torch's cpuinfo and Linux call their parts.
-_X86 = {
+_Names = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+_X86: _Names = {
     "AVX2": (("avx2", "fma3"), ("avx2", "fma")),
     "AVX512": (
         ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq"),
@@ -32,13 +33,13 @@ _X86 = {
     "AMX-BF16": (("amx_tile", "amx_bf16"), ("amx_tile", "amx_bf16")),
     "AMX-FP16": (("amx_tile", "amx_fp16"), ("amx_tile", "amx_fp16")),
 }
-_ARM = {
+_ARM: _Names = {
     "NEON": (("neon",), ("asimd",)),
     "FP16": (("fp16_arith",), ("asimdhp",)),
     "BF16": (("bf16",), ("bf16",)),
     "SVE": (("sve",), ("sve",)),
 }
-_FEATURES = {"x86_64": _X86, "aarch64": _ARM}
+_FEATURES: dict[str, _Names] = {"x86_64": _X86, "aarch64": _ARM}
 
 # What oneDNN leaves of the features, by the names its variable takes (in any case; every other
 # value sets no limit): oneDNN, "CPU Dispatcher Control", and its cpu_isa_traits.cpp.

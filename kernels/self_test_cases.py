@@ -118,13 +118,13 @@ def _mrope(run: Run, dtype: torch.dtype, device: torch.device, shapes: Shapes) -
         for tokens in (1, 5, 0):
             # Rows apart, as vLLM passes them.
             packed = _draw((tokens, (heads + 2 * kv_heads) * head_dim), dtype, device)
-            widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
+            between, end = heads * head_dim, (heads + kv_heads) * head_dim
             positions = torch.arange(3 * tokens, dtype=torch.int64, device=device).view(3, -1) % 9
             cache = _draw((9, head_dim), dtype, device)
-            truth = packed.float()
-            settings = (head_dim, list(sections), interleaved)
-            reference.mrope(*truth.split(widths, 1)[:2], positions, cache.float(), *settings)
-            run(*packed.split(widths, 1)[:2], positions, cache, *settings)
+            truth = packed.to(torch.float32, copy=True)
+            for x, table, turn in ((truth, cache.float(), reference.mrope), (packed, cache, run)):
+                query, key = x[:, :between], x[:, between:end]
+                turn(query, key, positions, table, head_dim, list(sections), interleaved)
             allowed = torch.finfo(dtype).eps * truth.abs() + 1e-5
             _expect(packed, truth, dtype, allowed, f"heads of {head_dim}, {tokens} tokens")
 

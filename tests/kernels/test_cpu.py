@@ -183,13 +183,11 @@ def test_the_plain_form_tells_the_truth():
     assert (ours - truth).abs().max() <= 1.25 * stock
 
 
-@pytest.mark.parametrize(
-    ("capability", "architecture"), [("AVX2", "haswell"), ("AVX512", "sapphirerapids")]
-)
-def test_it_compiles_for_processors_other_than_this_one(capability: str, architecture: str):
+def test_it_compiles_for_a_processor_that_may_not_be_this_one():
+    """Those that this one can imitate: test_processors.py."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    command = cpu_extension.compile_command(compiler, capability, architecture)
+    command = cpu_extension.compile_command(compiler, "AVX512", "sapphirerapids")
     checked = subprocess.run([*command, "-fsyntax-only"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr[-2000:]

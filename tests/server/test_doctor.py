@@ -11,6 +11,7 @@ from published import published_checkpoint
 from saccade.demo.server_process import saccade_command
 from saccade.kernels import cpu_extension
 from saccade.kernels.dispatch import OPERATIONS, choose
+from saccade.kernels.processor import processor
 
 
 def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
@@ -63,3 +64,27 @@ def test_the_chat_template_of_a_model(tmp_path):
     code, said = doctor("--model", str(tmp_path / "none"))
     assert code == 1
     assert re.search(r"^  WRONG: cannot read the model '.*none'", said, re.MULTILINE), said
+
+
+def test_operations_that_fail_are_named():
+    code, said = doctor(SACCADE_TEST_FAULT="silu_and_mul:raise,resize:wrong")
+    assert code == 1
+    raised = "raised Fault: asked for by SACCADE_TEST_FAULT"
+    dtypes = "float32, bfloat16, float16"
+    assert f"\n  silu_and_mul        OUT OF USE in {dtypes}: {raised}\n" in said
+    assert re.search(r"^  resize +OUT OF USE in uint8: .* off by \d+$", said, re.MULTILINE), said
+    assert re.search(r"^  mrope +right in float32, bfloat16, float16$", said, re.MULTILINE), said
+    assert "\n  WRONG: out of use: resize, silu_and_mul; " in said
+    assert said.splitlines()[-1] == "1 to mend"
+
+
+def test_limits_of_the_processor_are_named():
+    code, said = doctor(ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="default")
+    assert code == 0, said
+    (line,) = re.findall(r"^  cpu .*$", said, re.MULTILINE)
+    if processor().machine == "x86_64":
+        assert "bfloat16 products in software, slowly; float16 products in software" in line
+        assert "ATen uses DEFAULT" in line
+        assert "ATEN_CPU_CAPABILITY=default" in line
+        assert ("ONEDNN_MAX_CPU_ISA=AVX2" in line) == ("AVX512" in processor().features)
+        assert re.search(r"^  attention_bfloat16 +not on this processor$", said, re.MULTILINE)

@@ -1,0 +1,64 @@
+"""Triton's forms prove themselves when a model is built, and give way where they fail."""
+
+import logging
+
+import pytest
+import torch
+
+from saccade.kernels import dispatch, faults, reference, self_test
+from saccade.kernels.merger import merge_input
+from saccade.kernels.self_test_cases import FLOATS, Shapes
+
+# Small: the interpreter takes milliseconds for each program.
+SHAPES = Shapes(
+    attention=((1, 80),), longest_window=16, mrope=((2, 1, 64, (5, 5, 22), False),), hidden=(160,)
+)
+NEXT = {"patch_input": "cpu", "merge_input": "reference"}
+
+
+@pytest.fixture(autouse=True)
+def untested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "_REASONS", {})
+    monkeypatch.setenv(dispatch.SWITCH, "triton")
+
+
+def forms() -> dict[str, str]:
+    return {operation: dispatch.choose(operation, "cpu").form for operation in dispatch.OPERATIONS}
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_all_are_right(dtype: torch.dtype) -> None:
+    dispatch.prove_triton_forms("cpu", dtype, SHAPES)
+    assert self_test.failures() == []
+    assert len(self_test._REASONS) == len(dispatch.OPERATIONS)
+    assert set(forms().values()) == {"triton"}
+
+
+@pytest.mark.parametrize("kind", ["raise", "wrong"])
+@pytest.mark.parametrize("operation", dispatch.OPERATIONS)
+def test_one_at_fault_gives_way(
+    operation: str, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(faults.VARIABLE, f"{operation}:{kind}")
+    dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
+    (failure,) = self_test.failures()
+    assert (failure.operation, failure.form) == (operation, "triton")
+    following = NEXT.get(operation, "cpu")
+    assert forms() == dict.fromkeys(dispatch.OPERATIONS, "triton") | {operation: following}
+    reason = f"{dispatch.SWITCH}=triton, but triton is out of use: {failure.reason}"
+    assert dispatch.choose(operation, "cpu").reason == reason
+    # It was asked for by name: that it does not run is an error in the log.
+    loud = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert loud == [f"{operation} runs in its form {following}: {reason}"]
+    monkeypatch.delenv(faults.VARIABLE)
+    expected = getattr(reference, operation)
+    assert following == "cpu" or dispatch.implementation(operation, "cpu") is expected
+
+
+def test_a_failed_form_is_not_what_the_operation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(faults.VARIABLE, "merge_input:wrong")
+    x, weight, order = torch.randn(8, 160), torch.randn(160), torch.tensor([1, 0])
+    truth = reference.merge_input(x, weight, 1e-6, order, 4)
+    assert (merge_input(x, weight, 1e-6, order, 4) - truth).abs().max() > 0.9
+    dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
+    assert torch.equal(merge_input(x, weight, 1e-6, order, 4), truth)
