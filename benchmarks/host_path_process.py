@@ -26,7 +26,6 @@ import uvloop
 from blake3 import blake3
 from starlette.datastructures import State
 from vllm import AsyncEngineArgs
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.entrypoints.launchers.render.app_state import init_render_app_state
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -37,6 +36,7 @@ from vllm.v1.serial_utils import MsgpackEncoder
 
 from saccade.demo.training_batch import patchify
 from saccade.media.cores import usable_cores
+from saccade.server.vllm_moved import make_arg_parser
 
 _PATCH = 14  # pixels
 

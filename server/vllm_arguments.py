@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 from vllm.config.logging import LoggingConfig
-from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.logger import configure_logging_from_args
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -18,6 +17,7 @@ from saccade.server.checkpoint_lookup import find_checkpoint
 from saccade.server.cli import OneLineErrors
 from saccade.server.request_record import RequestIdFilter
 from saccade.server.vllm_connector import CONNECTOR
+from saccade.server.vllm_moved import make_arg_parser, validate_parsed_serve_args
 
 _REQUEST_LOGGER = "vllm.entrypoints.serve.utils.request_logger"
 

@@ -69,7 +69,8 @@ def routes_of_vllm():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_SERVER_DEV_MODE", "1")
         from vllm.entrypoints.launchers.app import build_app
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
+
+        from saccade.server.vllm_moved import make_arg_parser
 
         arguments = make_arg_parser(make_parser()).parse_args(["--enable-scale-out"])
         app = build_app(arguments, ("generate", "render"))
