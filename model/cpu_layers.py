@@ -2,7 +2,7 @@
 
 vLLM leaves these to its compiler on a CPU. The tower is not compiled, and nor is a model that is
 served with ``--enforce-eager``: there each would be half a dozen passes, with a temporary for
-each. Importing this module puts them in place of vLLM's for this process.
+each. `replaced_layers` puts them in place of vLLM's.
 """
 
 import os
@@ -27,9 +27,10 @@ def compiled_operation(name: str) -> Callable[..., Any] | None:
     return compiled.operation(name, torch.get_default_dtype())
 
 
-@RMSNorm.register_oot
 class OnePassRMSNorm(RMSNorm):
     """RMSNorm in one pass, with the sum of the residual stream."""
+
+    name = "RMSNorm"  # of the layer that it replaces, also for vLLM's option custom_ops
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -52,9 +53,10 @@ class OnePassRMSNorm(RMSNorm):
         return x, residual
 
 
-@SiluAndMul.register_oot
 class OnePassSiluAndMul(SiluAndMul):
     """The gate of an MLP in one pass."""
+
+    name = "SiluAndMul"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

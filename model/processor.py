@@ -19,6 +19,7 @@ from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
     BaseProcessingInfo,
+    InputProcessingContext,
     ProcessorInputs,
     PromptReplacement,
     PromptUpdate,
@@ -32,6 +33,7 @@ from .inputs import PlannedMediaParser, plan_frames, plan_still
 from .planned_input import ON_CPU, planned_input, tensors_of
 from .profiling import largest_image, largest_video
 from .settings import read_geometry, read_pixel_limits
+from .waiting import block_instead_of_spin
 
 _PIXEL_KWARGS = {"min_pixels", "max_pixels", "size"}
 _SAMPLING_KWARGS = {"fps", "num_frames", "min_frames", "max_frames", "do_sample_frames"}
@@ -42,6 +44,11 @@ MODALITIES = ("image", "video")
 
 class QwenVLProcessingInfo(BaseProcessingInfo):
     """What vLLM asks about the model's media before it has seen any."""
+
+    def __init__(self, ctx: InputProcessingContext) -> None:
+        super().__init__(ctx)
+        # The engine core, which schedules, makes no model; this it makes.
+        block_instead_of_spin()
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return dict.fromkeys(MODALITIES)

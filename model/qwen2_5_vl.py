@@ -28,15 +28,16 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
 from vllm.sequence import IntermediateTensors
 
-from . import cpu_layers, rotary  # noqa: F401 (they put their layers in place of vLLM's)
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
 from .graph_protocol import TowerGraphs, join_pixels
 from .kernel_shapes import prove_kernels
 from .pieces import GRIDS_BEFORE
 from .positions import MediumPosition, mrope_positions
 from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
+from .replaced_layers import replaced_layers
 from .settings import read_normalisation
 from .vision import VisionTower
+from .waiting import block_instead_of_spin
 from .weights import CheckpointNames
 
 _PLACEHOLDERS = {
@@ -88,6 +89,7 @@ class SaccadeQwen2_5_VL(
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
+        block_instead_of_spin()
         prove_kernels(vllm_config)  # first: what follows asks which forms run
         refuse_unsupported(vllm_config)
         self.choose_graph_modalities(vllm_config)
@@ -96,14 +98,14 @@ class SaccadeQwen2_5_VL(
         self.config = model_config.hf_config
         self.quantized = model_config.quantization is not None
         self.data_parallel_tower = multimodal.mm_encoder_tp_mode == "data"
-        with self._mark_tower_model(vllm_config, {"image", "video"}):
+        with replaced_layers(), self._mark_tower_model(vllm_config, {"image", "video"}):
             self.visual = VisionTower(
                 self.config.vision_config,
                 read_normalisation(model_config.hf_image_processor_config),
                 self.quant_config,
                 maybe_prefix(prefix, "visual"),
             )
-        with self._mark_language_model(vllm_config):
+        with replaced_layers(), self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 prefix=maybe_prefix(prefix, "language_model"),

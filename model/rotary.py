@@ -1,6 +1,6 @@
 """The language model's rotary layer: vLLM's own, with our kernel where it runs.
 
-Importing this module puts the layer in place of vLLM's for this process.
+`replaced_layers` puts it in place of vLLM's.
 """
 
 import os
@@ -14,13 +14,14 @@ from saccade.kernels.mrope import mrope
 from saccade.model.cpu_layers import compiled_operation
 
 
-@MRotaryEmbedding.register_oot
 class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
     """Gathers angles, sections and rotates in one launch, in place.
 
     vLLM calls it where custom operations are on: always in eager mode. Where Inductor compiles
     the language model it fuses vLLM's own form as well, and this layer stays out of its way.
     """
+
+    name = "MRotaryEmbedding"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -7,34 +7,51 @@ core for as long as its workers compute: a core that decodes pictures, answers o
 computes.
 """
 
+import os
 import time
 from typing import Any
+
+from .cpu_tuning import cpu_tuning_enabled
 
 # A notice is dropped when the one before is still under way. So nobody sleeps longer than this
 # share of what has been waited already, or this many milliseconds, without another look.
 _SHARE = 0.1
 _SHORTEST = 4
 
+# vLLM's own method, while ours is in its place.
+_replaced: Any = None
 
-def sleep_until_noticed() -> None:
-    """Makes this process sleep at once. Changes nothing where there is no CPU backend.
 
-    May be called any number of times. Checked on vLLM 0.32.0.
+def block_instead_of_spin() -> None:
+    """Makes this process sleep at once, if `cpu_tuning_enabled`; one that it forks does not.
+
+    For processes that serve our model. May be called any number of times.
     """
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu():
+    global _replaced
+    if _replaced is not None or not cpu_tuning_enabled():
         return
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
-    wait = SpinCondition.wait
-    if wait.__module__ == __name__:
-        return
+    wait = _replaced = SpinCondition.wait
 
-    def sleep(condition: Any, timeout_ms: int | None = None) -> None:
+    def block(condition: Any, timeout_ms: int | None = None) -> None:
         condition.busy_loop_s = -1.0  # seconds since the last message in which it does not sleep
         waited = 1000 * (time.monotonic() - condition.last_read)
         longest = max(_SHORTEST, int(_SHARE * waited))
         wait(condition, longest if timeout_ms is None else min(longest, timeout_ms))
 
-    SpinCondition.wait = sleep
+    SpinCondition.wait = block
+
+
+def spin_again() -> None:
+    """Puts vLLM's own method back."""
+    global _replaced
+    if _replaced is None:
+        return
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+
+    SpinCondition.wait, _replaced = _replaced, None
+
+
+# A process that has served our model may start an engine for another one by forking.
+os.register_at_fork(after_in_child=spin_again)

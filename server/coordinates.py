@@ -3,7 +3,7 @@
 The text of an answer and the arguments of its tool calls are rewritten; reasoning and logprobs
 stay the model's. What has been found goes into the answer's ``vision``: ``detections``, and
 ``warnings`` where numbers stayed as the model wrote them. In a stream it stands in the chunk that
-ends a choice, and in ``response.completed``.
+ends a choice, and in ``response.completed`` or ``response.incomplete``.
 """
 
 from collections.abc import Iterable, Sequence

@@ -16,11 +16,10 @@ from saccade.benchmarks.environment import environment
 from saccade.kernels import compiled, cpu_extension, self_test
 from saccade.kernels.dispatch import OPERATIONS, choose, prove_triton_forms
 from saccade.kernels.processor import processor
+from saccade.model.vllm_versions import unchecked_warning
 from saccade.server.cpu_dtype import describe_auto
 from saccade.server.memory import available_memory
 from saccade.server.settings import SettingError, load_settings
-
-CHECKED_VLLM = "0.32.0"
 
 _EPILOG = """examples:
   saccade doctor
@@ -76,8 +75,8 @@ def _versions() -> Iterator[str]:
             f"vLLM or the model class cannot be imported ({error}); install the extra cpu or cuda, "
             "and remove a torchvision that does not fit this torch: pip uninstall torchvision"
         ) from error
-    if not vllm.startswith(CHECKED_VLLM):
-        raise Ailment(f"vLLM is {vllm}; this version is checked on {CHECKED_VLLM}: install that")
+    if (warning := unchecked_warning(vllm)) is not None:
+        yield f"NOTE: {warning}"
 
 
 def _plugin() -> Iterator[str]:

@@ -108,11 +108,15 @@ def _times(plan: VideoPlan) -> dict[str, Any]:
     }
 
 
+# A response that was cut off ends with the first in vLLM 0.32, with the second from 0.33 on.
+_RESPONSE_ENDS = ('"type":"response.completed"', '"type":"response.incomplete"')
+
+
 class ReportMedia:
     """Puts the report into an answer: ``vision.media``.
 
     In a stream it stands in the first chunk; of a response in its first event, which is
-    ``response.created``, and in its last, ``response.completed``.
+    ``response.created``, and in its last, ``response.completed`` or ``response.incomplete``.
     """
 
     def __init__(self, seen: Iterable[SeenMedium]) -> None:
@@ -120,7 +124,7 @@ class ReportMedia:
         self._begun = False
 
     def wants(self, event: str) -> bool:
-        return not self._begun or '"type":"response.completed"' in event
+        return not self._begun or any(end in event for end in _RESPONSE_ENDS)
 
     def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         self._begun = True

@@ -1,4 +1,4 @@
-"""vLLM's flags: which this server takes, refuses and changes. Checked on vLLM 0.32.0."""
+"""vLLM's flags: which this server takes, refuses and changes."""
 
 import logging
 import os
@@ -11,13 +11,18 @@ from vllm.config.logging import LoggingConfig
 from vllm.logger import configure_logging_from_args
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.version import __version__ as VLLM_VERSION
 
 from saccade.model import ARCHITECTURE
+from saccade.model.cpu_tuning import cpu_tuning_enabled
+from saccade.model.vllm_versions import mark_named, unchecked_warning
 from saccade.server.checkpoint_lookup import find_checkpoint
 from saccade.server.cli import OneLineErrors
 from saccade.server.request_record import RequestIdFilter
 from saccade.server.vllm_connector import CONNECTOR
 from saccade.server.vllm_moved import make_arg_parser, validate_parsed_serve_args
+
+_logger = logging.getLogger(__name__)
 
 _REQUEST_LOGGER = "vllm.entrypoints.serve.utils.request_logger"
 
@@ -72,6 +77,8 @@ class _Parser(OneLineErrors, FlexibleArgumentParser):
 
 def make_parser() -> ArgumentParser:
     """An empty parser of vLLM's kind: dashes or underscores, ``--option.key``, ``--config``."""
+    # vLLM loads our plugin to tell its flags; `prepare_arguments` knows how logs are to look.
+    mark_named(VLLM_VERSION)
     # "resolve": our flags take the place of vLLM's of the same name.
     return _Parser(prog="saccade serve", conflict_handler="resolve")
 
@@ -101,7 +108,7 @@ def runs_on_cpu() -> bool:
 
 
 def prepare_arguments(arguments: Namespace) -> None:
-    """Checks what vLLM's flags say and prepares vLLM's environment.
+    """Checks what vLLM's flags say and prepares vLLM's environment and the log.
 
     Raises:
         ValueError: an option that this server does not serve; names it.
@@ -126,7 +133,7 @@ def prepare_arguments(arguments: Namespace) -> None:
         validate_parsed_serve_args(arguments)
     except TypeError as error:
         raise ValueError(str(error)) from None
-    if runs_on_cpu():
+    if cpu_tuning_enabled():
         if arguments.scheduler_cls is None:
             arguments.scheduler_cls = _CPU_SCHEDULER
         if arguments.worker_cls == "auto":
@@ -144,6 +151,8 @@ def prepare_arguments(arguments: Namespace) -> None:
         config = getattr(arguments, "logging_config", None) or LoggingConfig()
         arguments.logging_config = replace(config, formatter=arguments.log_format)
     configure_logging(arguments)
+    if (warning := unchecked_warning(VLLM_VERSION)) is not None:
+        _logger.warning(warning)
 
 
 def configure_logging(arguments: Namespace) -> None:

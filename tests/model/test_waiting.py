@@ -6,17 +6,14 @@ import time
 import pytest
 from vllm.distributed.device_communicators import shm_broadcast
 
-from saccade.model.waiting import sleep_until_noticed
-
-ITS_OWN = shm_broadcast.SpinCondition.wait
+from saccade.model.waiting import block_instead_of_spin, spin_again
 
 
 @pytest.fixture
-def queue(monkeypatch):
+def queue():
     """A writer and its reader, as vLLM has them; changes of the class end with the test."""
-    monkeypatch.setattr(shm_broadcast.SpinCondition, "wait", ITS_OWN)
-    sleep_until_noticed()
-    sleep_until_noticed()  # plugins may be loaded again
+    block_instead_of_spin()
+    block_instead_of_spin()  # a process makes more than one of what calls it
     writer = shm_broadcast.MessageQueue(1, 1)
     reader = shm_broadcast.MessageQueue.create_from_handle(writer.export_handle(), 0)
     both = threading.Thread(target=writer.wait_until_ready)
@@ -26,6 +23,7 @@ def queue(monkeypatch):
     yield writer, reader
     writer.shutdown()
     reader.shutdown()
+    spin_again()
 
 
 def test_who_waits_leaves_the_cpu_to_others(queue):

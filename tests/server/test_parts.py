@@ -16,6 +16,7 @@ from saccade.server.answers import UsageTokens, finish_events, response_failure
 from saccade.server.handles import MediaHandles, UnknownHandle
 from saccade.server.lifecycle import Lifecycle
 from saccade.server.preparation import VisionTokens
+from saccade.server.report import ReportMedia
 from saccade.server.vllm_connector import register_connector
 from saccade.server.vllm_errors import checked_events
 
@@ -118,6 +119,19 @@ async def test_events_of_a_response_keep_their_names_and_an_error_is_its_own_eve
     assert error["message"] == error["error"]["message"]
     assert "secret" not in data
     assert len(sent) == 3
+
+
+@pytest.mark.parametrize("ended", ["completed", "incomplete"])
+async def test_the_report_stands_in_the_first_and_the_last_event_of_a_response(ended):
+    kinds = ("response.created", "response.in_progress", f"response.{ended}")
+    given = [{"type": kind, "response": {}} for kind in kinds]
+    source = events(
+        *(f"event: {e['type']}\ndata: {json.dumps(e, separators=(',', ':'))}\n\n" for e in given)
+    )
+    edits = [ReportMedia([])]
+    sent = [event async for event in finish_events(source, edits, response_failure)]
+    reports = [json.loads(event.partition("data: ")[2])["response"] for event in sent]
+    assert reports == [{"vision": {"media": []}}, {}, {"vision": {"media": []}}]
 
 
 async def test_usage_in_a_stream_gets_vision_tokens():

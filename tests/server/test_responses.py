@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+import vllm
 
 TEXT = {"type": "input_text", "text": "What is it?"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
@@ -80,7 +81,9 @@ def test_stream(client, image_url):
     text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
     assert text == whole.output_text
     first, last = events[0], events[-1]
-    assert (first.type, last.type) == ("response.created", "response.completed")
+    # vLLM 0.32 ends an answer that was cut off as if it were complete.
+    ended = "response.incomplete" if vllm.__version_tuple__ >= (0, 33) else "response.completed"
+    assert (first.type, last.type) == ("response.created", ended)
     assert vision_tokens(last.response) == (8, 0)
     (medium,) = first.response.vision["media"]
     assert (medium["path"], medium["tokens"]) == ("input[0].content[1]", 8)

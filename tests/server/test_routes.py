@@ -4,6 +4,7 @@ import socket
 
 import httpx
 import pytest
+import vllm
 
 from saccade.server.app import build_app
 from saccade.server.lifecycle import Lifecycle
@@ -108,7 +109,10 @@ def test_models(client):
 
 
 def test_version(server):
-    assert httpx.get(server.url + "/version").json() == {"version": "0.1.0", "vllm": "0.32.0"}
+    assert httpx.get(server.url + "/version").json() == {
+        "version": "0.1.0",
+        "vllm": vllm.__version__,
+    }
 
 
 def test_metrics_of_both(server):

@@ -1,0 +1,32 @@
+"""Our layers in place of vLLM's, in our model and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vllm.model_executor.custom_op import op_registry_oot
+from vllm.platforms import current_platform
+
+from .cpu_layers import OnePassRMSNorm, OnePassSiluAndMul
+from .cpu_tuning import cpu_tuning_enabled
+from .rotary import OneLaunchMRotaryEmbedding
+
+
+@contextmanager
+def replaced_layers() -> Iterator[None]:
+    """Within, vLLM makes ours where a model asks for a layer of its own.
+
+    It has no other means than its registry of the process, where they would stay for every model
+    that is made later.
+    """
+    ours = {}
+    if cpu_tuning_enabled():
+        ours = {layer.name: layer for layer in (OnePassRMSNorm, OnePassSiluAndMul)}
+    if ours or not current_platform.is_cpu():
+        ours[OneLaunchMRotaryEmbedding.name] = OneLaunchMRotaryEmbedding
+    before = dict(op_registry_oot)
+    op_registry_oot.update(ours)
+    try:
+        yield
+    finally:
+        op_registry_oot.clear()
+        op_registry_oot.update(before)
