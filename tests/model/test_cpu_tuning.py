@@ -1,13 +1,14 @@
 """Tunings for a CPU: in an engine that serves our model, and nowhere in one that serves another."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-import vllm
 from engine import engine, greedy
 from vllm.model_executor.custom_op import op_registry_oot
 from vllm_parts import SCHEDULER_FILE, parts_of_process, parts_of_worker
@@ -21,7 +22,6 @@ from saccade.server import vllm_arguments
 
 SPINS = "vllm.distributed.device_communicators.shm_broadcast"
 BLOCKS = "saccade.model.waiting"
-UNCHECKED = "0.99.0"
 
 
 @pytest.fixture
@@ -54,14 +54,8 @@ def test_ours_is_tuned_in_every_process(tmp_path: Path, of_scheduler: Any) -> No
     }
 
 
-def test_another_model_is_left_as_it_is(
-    tmp_path: Path,
-    of_scheduler: Any,
-    tuned_here: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(vllm, "__version__", UNCHECKED)
+@pytest.mark.usefixtures("tuned_here")
+def test_another_model_is_left_as_it_is(tmp_path: Path, of_scheduler: Any) -> None:
     folder = write_text_model(tmp_path / "other")
     options = {"limit_mm_per_prompt": None, "mm_processor_kwargs": None, "load_format": "dummy"}
     with engine(folder, scheduler_cls="vllm_parts.ReportingScheduler", **options) as llm:
@@ -77,9 +71,6 @@ def test_another_model_is_left_as_it_is(
             "vllm.model_executor.layers.layernorm",
         ],
     }
-    # The plugin was loaded in all three processes.
-    said = "".join(capfd.readouterr())
-    assert said.count(f"vLLM {UNCHECKED} is not a version that Saccade was checked on") == 1, said
 
 
 def write_text_model(folder: Path) -> Path:
@@ -131,7 +122,7 @@ def test_switched_off_vllm_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         parser = vllm_arguments.make_parser()
         vllm_arguments.add_engine_arguments(parser)
         arguments = parser.parse_args([])
-        with monkeypatch.context():
+        with patch.dict(os.environ):
             vllm_arguments.prepare_arguments(arguments)
         block_instead_of_spin()
         wait = parts_of_process()["wait"]
