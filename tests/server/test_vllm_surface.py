@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from vllm.v1.request import Request
 from vllm_surface import describe, member
 from vllm_table import FILE, described, differences, expected, installed_version, updated
 from vllm_touched import imported_names, inherited_members, touched
@@ -60,17 +61,15 @@ def test_what_a_name_is_told_to_be():
     class Held:
         field: int
 
-        def __init__(self):
-            self.set_later = 1
-
         async def call(self, one, two=2, *rest, word, **more) -> tuple[int, str]:
             """Called."""
 
     Held.__module__ = "vllm.held"
     assert member(Held, "call") == "async (self, one, two=, *rest, word, **more) -> tuple[int, str]"
     assert member(Held, "field") == "field"
-    assert member(Held, "set_later") == "instance attribute"
     assert member(Held, "gone") is None
+    assert member(Request, "num_prompt_tokens") == "instance attribute"
+    assert member(Request, "has_encoder_inputs") == "property"
     assert describe("vllm.v1.request", "Gone", set()) is None
     assert describe("vllm.gone.for_good", "Name", set()) is None
     assert describe("vllm.envs", "VLLM_GONE", set()) is None

@@ -40,6 +40,7 @@ def member(holder: Any, name: str) -> str | None:
     return None
 
 
+@functools.cache  # Python reads the whole module for it
 def _source(of: Any) -> str:
     try:
         return inspect.getsource(of)
