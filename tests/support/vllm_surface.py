@@ -14,7 +14,7 @@ from typing import Any
 FLAGS = "flags of vllm serve"
 """The key of names of flags."""
 
-# A class with more parameters than this is only held to those that we pass.
+# A class with more parameters than this is only held to those that we pass by name.
 _MANY = 20
 
 
@@ -48,18 +48,19 @@ def _source(of: Any) -> str:
         return ""
 
 
-def signature(function: Any, returns: bool = False, only: set[str] | None = None) -> str:
+def signature(function: Any, returns: bool = False, passed: set[str] | None = None) -> str:
     """Names of parameters, ``=`` behind those with a default; annotation of what is returned.
 
     Args:
-        only: where there are more than some parameters, those of interest.
+        passed: keywords in our calls: where there are many parameters, it says which are gone.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return "(?)"
-    if only is not None and len(parameters) > _MANY:
-        told = ["...", *(f"{p.name}=" for p in parameters if p.name in only)]
+    if passed is not None and len(parameters) > _MANY:
+        known = {one.name for one in parameters}
+        told = ["...", *(f"no {name}" for name in sorted(passed - known))]
     else:
         told, keyword_only = [], False
         for one in parameters:
@@ -102,8 +103,9 @@ def describe(key: str, name: str, keywords: set[str]) -> str | None:
         path = key.removeprefix("text in ")
         spec = find(path)
         return "text" if spec and name in Path(str(spec.origin)).read_text("utf-8") else None
-    if name == "":
-        return "module" if find(path) else None
+    if name == "":  # a module, or a class that is named by its path
+        parent, _, last = path.rpartition(".")
+        return "module" if find(path) else describe(parent, last, keywords) if parent else None
     if not find(path):
         return None
     try:
@@ -123,7 +125,7 @@ def describe(key: str, name: str, keywords: set[str]) -> str | None:
     if inspect.isclass(value):
         # What Python makes of these differs between its versions.
         plain = issubclass(value, enum.Enum) or hasattr(value, "__total__")
-        return "class" if plain else "class" + signature(value, only=keywords)
+        return "class" if plain else "class" + signature(value, passed=keywords)
     is_function = inspect.isfunction(inspect.unwrap(value)) if callable(value) else False
     return signature(value) if is_function else "value"
 
