@@ -2,7 +2,7 @@
 
 From the bytes of a chat request to the message that would go to the engine, without an engine.
 Started by `host_path_children`: one JSON job a line on stdin, one JSON answer a line on its pipe.
-Knows the inside of vLLM; checked on 0.32.0.
+Knows the inside of vLLM.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The one place in `model/` that touches vLLM's unstable insides. Checked on vLLM 0.32.0.
+"""The one place in `model/` that touches vLLM's unstable insides.
 
 Everything else in the package uses vLLM's model-author interface: parallel layers, model
 protocols, the multimodal processor's base classes.

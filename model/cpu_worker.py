@@ -11,7 +11,7 @@ class OneCallCPUWorker(CPUWorker):
     vLLM's engine asks a worker to compute, and once that is done, to sample under the grammars,
     whose masks it has made meanwhile. Where no request has a grammar, the second message there and
     back only takes time: on a CPU, where the engine has to be woken on a busy core first, more than
-    sampling does. Checked on vLLM 0.32.0.
+    sampling does.
     """
 
     def execute_model(

@@ -1,4 +1,4 @@
-"""Planned media as the engine's input, in one step. Checked on vLLM 0.32.0.
+"""Planned media as the engine's input, in one step.
 
 What `BaseMultiModalProcessor.apply` makes of them too, in steps for media that are still to be
 processed, which take 0.2 ms longer. Only the media's names differ: here they are the digests, there

@@ -33,8 +33,7 @@ class TextFirstScheduler(Scheduler):
     In a step that takes in a prompt without media, no prompt with media goes on, nor, in the first
     of several such steps, an answer about media: text then waits for the step that is under way and
     for its own. A step encodes media of one prompt; where text comes in from time to time, little
-    of them, clips by pieces. Of what a step gives, first tokens are sent first. Checked on vLLM
-    0.32.0.
+    of them, clips by pieces. Of what a step gives, first tokens are sent first.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """Several API processes before one engine (`--api-server-count`).
 
 vLLM starts the engine and watches the processes; in each runs our server. Like `vllm_adapter`,
-this file knows vLLM's inside. Checked on vLLM 0.32.0.
+this file knows vLLM's inside.
 """
 
 import atexit

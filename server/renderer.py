@@ -1,4 +1,4 @@
-"""vLLM's renderer, in which text from users cannot spell special tokens. Checked on vLLM 0.32.0.
+"""vLLM's renderer, in which text from users cannot spell special tokens.
 
 Whatever is rendered or tokenised for the engine passes here, whichever route it came by.
 """

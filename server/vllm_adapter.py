@@ -1,4 +1,4 @@
-"""vLLM's engine and serving classes. Checked on vLLM 0.32.0.
+"""vLLM's engine and serving classes.
 
 vLLM's serving classes do everything that is OpenAI's: sampling, streaming, tools, structured
 output, logprobs. This file starts them and feeds them.

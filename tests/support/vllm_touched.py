@@ -89,6 +89,10 @@ MEMBERS = {
     "vllm.v1.engine.core_client:BackgroundResources": "engine_dead engine_manager "
     "output_queue_task",
     "vllm.v1.engine.core_client:MPClient": "resources",
+    "vllm.v1.engine.coordinator:DPCoordinator": "get_stats_publish_address shutdown",
+    "vllm.v1.engine.utils:CoreEngineLaunch": "coordinator engine_manager tensor_queue "
+    "watched_frontend_processes",
+    "vllm.v1.engine.utils:EngineZmqListeners": "addresses inputs outputs",
     "vllm.v1.engine.utils:CoreEngineProcManager": "processes shutdown",
     "vllm.v1.executor:Executor": "get_class",
     "vllm.v1.request:Request": "has_encoder_inputs mm_features num_computed_tokens "
@@ -96,8 +100,19 @@ MEMBERS = {
     "vllm.v1.utils:APIServerProcessManager": "processes shutdown",
 }
 
-# Words of vLLM's that are looked for in what it sends, and the module that says them.
+# What the source of a module must say: words that we look for in what vLLM sends, and where it
+# leaves what we take from there.
 TEXTS = {
+    "vllm.entrypoints.generate.api_router": [
+        "state.openai_serving_chat =",
+        "state.openai_serving_completion =",
+        "state.openai_serving_responses =",
+    ],
+    "vllm.entrypoints.launchers.api_server.app_state": [
+        "state.openai_serving_models =",
+        "state.serving_tokenization =",
+    ],
+    "vllm.entrypoints.launchers.launcher": ["app.state.server ="],
     "vllm.entrypoints.generate.base.serving": ["X-Vllm-Priority"],
     "vllm.entrypoints.openai.responses.serving": ["exceeds the max_model_len"],
     "vllm.plugins": ["vllm.general_plugins"],
