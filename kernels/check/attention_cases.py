@@ -71,11 +71,16 @@ class Sample:
             qkv[:, 1] = qkv[:, 0]
         generator = torch.Generator().manual_seed(tokens)
         angles = 10 * torch.randn(tokens, runs.head_dim // 2, generator=generator)
-        parts = [qkv, angles.cos().to(place.device), angles.sin().to(place.device)]
-        for part in parts:
+        cos, sin = angles.cos().to(place.device), angles.sin().to(place.device)
+        for part in (qkv, cos, sin):
             part[: runs.before] = part[ends[-1] :] = torch.nan
-        borders = torch.tensor(ends, dtype=torch.int32, device=place.device)
-        return Sample(*map(Guarded.around, parts), borders, max(runs.lengths, default=0))
+        return Sample(
+            Guarded.around(qkv),
+            Guarded.around(cos),
+            Guarded.around(sin),
+            torch.tensor(ends, dtype=torch.int32, device=place.device),
+            max(runs.lengths, default=0),
+        )
 
     @property
     def arguments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int]:

@@ -19,7 +19,8 @@ from .times import DATA_SHEETS, Roof, measure_roof
 
 def run(args: argparse.Namespace) -> int:
     """Run the kit; returns the exit code."""
-    deadline = time.monotonic() + 60 * args.minutes
+    began = time.monotonic()
+    deadline = began + 60 * args.minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         _refuse_wrong_use(args.dry_run, device)
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         rows = [] if args.dry_run or findings.problems else findings.rows
         more = {
+            "seconds": time.monotonic() - began,
             "result": result if not findings.problems else None,
             "arguments": {
                 name: getattr(args, name)

@@ -85,7 +85,7 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in calls}
     failed: dict[str, Times | Exception] = {}
     for number in range(_ROUNDS if device.type == "cuda" else 1):
-        for name in calls if number % 2 == 0 else reversed(calls):
+        for name in list(calls)[:: 1 if number % 2 == 0 else -1]:
             if name in failed:
                 continue
             try:
