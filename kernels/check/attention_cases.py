@@ -121,7 +121,7 @@ class AttentionCase:
             verdict.hold_result(results.of(found), run)
         self._hold_arguments(verdict, before)
         sample.qkv.inside.copy_(self.clean)
-        if self.runs.own_keys and self.place.dtype != torch.float32:
+        if self.runs.own_keys:
             verdict.hold_within_a_step(found[run], self.clean[run, 2].flatten(1).double())
             return verdict
         rounded = [
@@ -129,7 +129,8 @@ class AttentionCase:
             for products in (self.place.dtype, torch.float64)
             if self.place.dtype != torch.float32
         ]
-        verdict.hold_attention(found[run], self.exact[run], *rounded)
+        steepness = self.runs.size**2  # of queries and of keys
+        verdict.hold_attention(found[run], self.exact[run], *rounded, steepness=steepness)
         return verdict
 
     def ours(self) -> Contender:

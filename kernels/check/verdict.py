@@ -15,7 +15,7 @@ from .truth import half_steps, relative_error
 WORSE = 1.25  # than the error of PyTorch code in the same format
 RIGHT = 0.05  # relative error above which a result in 16 bits is another result
 _FEW_ROUNDINGS = 2.0**-20  # of float32, relative
-_FLOAT32 = 2e-6  # error of attention in float32, of the largest result
+_FLOAT32 = 2e-6  # error of attention in float32, beside the largest result
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Verdict:
         exact: torch.Tensor,
         rounded: torch.Tensor | None = None,
         wide: torch.Tensor | None = None,
+        *,
+        steepness: float = 1.0,
     ) -> None:
         """The largest error beside that of PyTorch code in the format, the mean error beside that
         of such code with wide scores; in float32, beside the largest result.
@@ -48,11 +50,14 @@ class Verdict:
         Args:
             rounded: `truth.rounded_attention` with products in the format; None in float32.
             wide: The same with wider products.
+            steepness: How large scores are, beside those of normal queries and keys: float32 errs
+                in proportion, the other formats are compared with code that does too.
         """
         self.error = relative_error(found, exact)
         error = (found.double() - exact).abs()
         if rounded is None or wide is None:
-            self._hold("largest error", float(error.max()), _FLOAT32 * float(exact.abs().max()))
+            limit = _FLOAT32 * max(1.0, steepness) * float(exact.abs().max())
+            self._hold("largest error", float(error.max()), limit)
             return
         self.require(self.error <= RIGHT, f"the error is {self.error:.2g}, above {RIGHT:g}")
         # A result is rounded at least once, by up to half of eps of its size.
