@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from published import published_checkpoint, saved_again
 
 from saccade.server.cli import main
 
@@ -91,6 +92,12 @@ def test_the_checkpoint_decides(report, tmp_path):
     (tmp_path / "processor_config.json").write_text(json.dumps(nested))
     (picture,) = report(str(tmp_path / "grey.png"), "--model", str(tmp_path))
     assert (picture["resized_size"], picture["tokens"]) == ([224, 224], 16)
+
+
+@pytest.mark.parametrize("make", [published_checkpoint, saved_again])
+def test_checkpoints_as_they_are_published_cut_like_the_reference(report, tmp_path, make):
+    folder = make(tmp_path / "checkpoint")
+    assert report(PHOTO, CLIP, "--model", str(folder)) == report(PHOTO, CLIP)
 
 
 def test_what_cannot_be_planned_is_named_and_the_others_are(plan, tmp_path):
