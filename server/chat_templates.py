@@ -192,4 +192,4 @@ class ChatTemplates:
             return f"{sources}: complete"
         if self._whole is None:
             return f"{sources}: lacks {lacking}"
-        return f"{sources}; Saccade's for what they lack: {lacking}"
+        return f"{sources}, and Saccade's for {lacking}"

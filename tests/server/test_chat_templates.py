@@ -123,7 +123,7 @@ def test_the_checkpoints_own_templates_render_what_they_can(tmp_path, make, medi
     }
     assert templates.choose(PLAIN).source == media
     assert templates.report() == (
-        f"{media} and {tools}; Saccade's for what they lack: tools beside media, "
+        f"{media} and {tools}, and Saccade's for tools beside media, "
         "tools beside media in system messages, media in tool results"
     )
 

@@ -293,6 +293,6 @@ def test_the_demo_gives_the_right_answers(server, tmp_path):
 def test_the_log_says_which_templates_are_used(server):
     (line,) = re.findall(r"chat template: (.*)", server.log.read_text())
     assert line == (
-        "chat_template.json and tokenizer_config.json; Saccade's for what they lack: tools beside "
+        "chat_template.json and tokenizer_config.json, and Saccade's for tools beside "
         "media, tools beside media in system messages, media in tool results"
     )
