@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.platforms import current_platform
 
 from saccade.kernels import compiled
 from saccade.kernels.dispatch import SWITCH
@@ -20,8 +21,10 @@ from saccade.kernels.dispatch import SWITCH
 def compiled_operation(name: str) -> Callable[..., Any] | None:
     """The compiled operation, for the number format of the model that is being built.
 
-    None where there is none, where it is wrong, or where another form is asked for.
+    None where there is none, where it is wrong, where another form is asked for, and on a GPU.
     """
+    if not current_platform.is_cpu():
+        return None
     if os.environ.get(SWITCH, "auto") not in ("auto", "cpu"):
         return None
     return compiled.operation(name, torch.get_default_dtype())
