@@ -1,5 +1,5 @@
-"""How each kernel is launched, by architecture, number format and head size: a table that people
-review. Nothing is tuned while requests run.
+"""How each kernel is launched, by architecture, number format, head size and release of Triton: a
+table that people review. Nothing is tuned while requests run.
 
 The numbers come from compiled code (registers, shared memory, spills), which needs no GPU.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 import triton
+
+TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 
 # The names that Triton gives these formats in a signature.
 TYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -25,12 +27,21 @@ class Launch:
     rows: int = 1  # of the tile that a program owns
     columns: int = 1  # of what a program reads at a time
     matrix_rows: int = 0  # of a matrix instruction of AMD; 0: the compiler's choice
+    registers: int = 0  # at most, of a thread, on NVIDIA; 0: the compiler's choice
 
     @property
     def options(self) -> dict[str, Any]:
         """The compiler's options, all of them pinned: defaults differ between Triton versions."""
-        options = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
-        return options | ({"matrix_instr_nonkdim": self.matrix_rows} if self.matrix_rows else {})
+        options: dict[str, Any] = {
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+            "enable_fp_fusion": True,
+        }
+        if self.matrix_rows:
+            options["matrix_instr_nonkdim"] = self.matrix_rows
+        if self.registers:
+            options["maxnreg"] = self.registers
+        return options
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,21 @@ def full_attention_launch(target: str, dtype: torch.dtype, head_dim: int) -> Lau
     """Blocks of queries and keys. 128 queries on 8 warps read keys half as often as 64 on 4.
 
     Heads of 128 take 97 KiB of shared memory on sm_90 and sm_100, of the 99 that every
-    architecture has.
+    architecture has. With at most 128 registers a thread, two blocks fit a multiprocessor. Heads of
+    80 stay below that by themselves or nearly so (sm_90: 134 at most, capped without a spill) but
+    for sm_100 before Triton 3.9: 200 with 64 keys a step, where a cap spills; 118 with 32.
     """
     if dtype == torch.float32:
         return Launch(warps=8, rows=64 if head_dim <= 80 else 32, columns=32)
-    return Launch(warps=8, stages=2, rows=128, columns=64, matrix_rows=_matrix_rows(target))
+    fewer_keys = target.startswith("sm_10") and head_dim == 80 and TRITON < (3, 9)
+    return Launch(
+        warps=8,
+        stages=2,
+        rows=128,
+        columns=32 if fewer_keys else 64,
+        matrix_rows=_matrix_rows(target),
+        registers=128 if target == "sm_90" and head_dim == 80 else 0,
+    )
 
 
 def rotate_packed_launch() -> Launch:

@@ -7,7 +7,6 @@ Triton makes of the kernels comes from the golden files.
 from pathlib import Path
 
 from shipped_kernels import EVERYWHERE, Form, golden_versions, read_golden, shipped_forms
-from tensor_work import expected_instructions
 
 from saccade.kernels import traffic
 
@@ -27,8 +26,7 @@ blocks on a multiprocessor follow from them and the architecture's limits.
 ## Resources
 
 For each release of Triton: registers of a thread, bytes of shared memory of a block, blocks on a
-multiprocessor. Nothing spills, in any of them. The tensor-core instructions of a warp are those
-that the products need.
+multiprocessor. Nothing spills, in any of them.
 
 """
 _BETWEEN = """
@@ -47,8 +45,8 @@ def render() -> str:
     """The whole file."""
     forms = [form for form in sorted(shipped_forms()) if form[0].startswith(EVERYWHERE)]
     versions = golden_versions()
-    head = ["kernel", "target", "warps", "tensor core", *versions]
-    lines = [head, ["---", "---", "--:", "--:", *("---" for _ in versions)]]
+    head = ["kernel", "target", "warps", *(f"Triton {version}" for version in versions)]
+    lines = [head, ["---", "---", "--:", *("---" for _ in versions)]]
     lines += [_resources(form, [read_golden(version) for version in versions]) for form in forms]
     table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
     moved = [_moved(*row) for row in _traffic()]
@@ -61,9 +59,8 @@ def _resources(form: Form, golden: list[dict[str, dict[str, dict[str, int]]]]) -
     rows = [one[name][architecture] for one in golden]
     assert all(row["spills"] == 0 for row in rows)
     (warps,) = {row["warps"] for row in rows}
-    needed = expected_instructions(form, warps)
     cells = [f"{row['registers']}, {row['shared']}, {row['blocks']}" for row in rows]
-    return [name, architecture, str(warps), str(needed), *cells]
+    return [name, architecture, str(warps), *cells]
 
 
 def _traffic() -> list[tuple[str, int, int | None]]:
