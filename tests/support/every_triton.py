@@ -1,9 +1,10 @@
 """The proofs of the compiled kernels, with each supported release of Triton.
 
 ``python tests/support/every_triton.py`` installs each release beside the environment, in
-`.cache/triton` (some 700 MB each), and runs `tests/kernels/test_resources.py` with it. With
-``--write`` it writes the golden files and the table of `docs/kernels.md` anew instead: for people
-to review. Not part of ``make test``, which runs with the release that is installed.
+`.cache/triton` (some 700 MB each), and runs the tests of compiled kernels with it: what they take
+of a GPU, and the results of their PTX. With ``--write`` it writes the golden files and the table of
+`docs/kernels.md` anew instead: for people to review. Not part of ``make test``, which runs with the
+release that is installed.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # With torch 2.11, 2.12 and 2.13, 2.14, 2.15: the last of each minor version that torch came with.
 RELEASES = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-TESTS = "tests/kernels/test_resources.py"
+TESTS = [f"tests/kernels/test_{name}.py" for name in ("resources", "readings", "execution_of_ptx")]
 
 
 def installed(release: str) -> Path:
@@ -22,19 +23,16 @@ def installed(release: str) -> Path:
     folder = ROOT / ".cache/triton" / release
     if not folder.exists():
         unfinished = folder.with_suffix(".unfinished")
-        command = [*_PIP, "--target", str(unfinished), f"triton=={release}"]
-        subprocess.run(command, check=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+        subprocess.run([*pip, "--target", str(unfinished), f"triton=={release}"], check=True)
         unfinished.rename(folder)
     return folder
-
-
-_PIP = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade")
 
 
 def main() -> None:
     """Run the tests, or write the golden files, with each release."""
     write = "--write" in sys.argv[1:]
-    command = ["tests/support/shipped_kernels.py"] if write else ["-m", "pytest", "-q", TESTS]
+    command = ["tests/support/shipped_kernels.py"] if write else ["-m", "pytest", "-q", *TESTS]
     failed = []
     for release in RELEASES:
         print(f"Triton {release}", flush=True)
