@@ -111,6 +111,12 @@ def test_the_server_does_not_run_as_root(dockerfile):
     assert "RUN" not in lines[lines.index("USER") :]
 
 
+def test_the_image_compiles_the_operations_on_the_cpu(dockerfile):
+    steps = ("g++ libjpeg-dev", "/opt/saccade\n\n", "-m saccade.kernels.cpu_extension", "USER ")
+    places = [dockerfile.index(step) for step in steps]
+    assert places == sorted(places)
+
+
 def test_the_model_cache_is_the_users_home(services, dockerfile):
     home = instruction(dockerfile, "WORKDIR")
     assert f"model-cache:{home}/.cache" in services["saccade"]["volumes"]

@@ -7,7 +7,7 @@ import pytest
 from aot import compile_kernel
 from occupancy import MULTIPROCESSORS
 from resources import Resources, read_resources
-from shipped_kernels import specialisations
+from shipped_kernels import TRITON, specialisations
 
 WINDOW = "window_attention 16 heads of 80, bf16"
 
@@ -43,7 +43,9 @@ def test_a_register_limit_spills_on_amd():
 def test_pointers_of_unknown_alignment_narrow_accesses(architecture):
     resources = read(architecture, divisible=())
     assert 16 in resources.loads
-    assert 16 in resources.stores
+    # AMD may store 64 bits at any address, which Triton 3.6 makes use of.
+    if (architecture, TRITON) != ("gfx942", "3.6"):
+        assert 16 in resources.stores
 
 
 def test_more_warps_than_rows_do_work_twice():

@@ -120,7 +120,7 @@ def _read_amd(kernel: CompiledKernel) -> Resources:
         name, _, rest = line.strip().partition(" ")
         if name.startswith("v_mfma"):
             listing.append((place, name))
-        elif name.startswith("s_cbranch"):
+        elif name.startswith(("s_cbranch", "s_branch")):  # Triton 3.6 ends loops with the latter
             jumps.append((place, labels[rest.split()[0]]))
     return Resources(
         # From gfx90a on, accumulation registers are part of one file, and vgpr_count holds both.
