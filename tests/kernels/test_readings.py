@@ -43,8 +43,8 @@ def test_a_register_limit_spills_on_amd():
 def test_pointers_of_unknown_alignment_narrow_accesses(architecture):
     resources = read(architecture, divisible=())
     assert 16 in resources.loads
-    # AMD may store 64 bits at any address, which Triton 3.6 makes use of.
-    if (architecture, TRITON) != ("gfx942", "3.6"):
+    # AMD may store 64 bits at any address, which Triton did until 3.7.
+    if architecture != "gfx942" or TRITON not in ("3.6", "3.7"):
         assert 16 in resources.stores
 
 
