@@ -26,7 +26,13 @@ blocks on a multiprocessor follow from them and the architecture's limits.
 ## Resources
 
 For each release of Triton: registers of a thread, bytes of shared memory of a block, blocks on a
-multiprocessor. Nothing spills, in any of them.
+multiprocessor. Nothing spills, in any of them, and no product of matrices is made twice.
+
+Where releases differ by more than a few registers: on sm_100 `full_attention` takes 32 keys a step
+before 3.9 and 64 from then on (with 64 it took 200 registers, and a multiprocessor held one block);
+on sm_90 it is held to 128 registers, which 3.7 otherwise exceeds; on gfx942 `window_attention` is
+asked for room for three blocks, where 3.6 otherwise leaves it for two; `mrope` of 64/8 heads has
+half the registers and twice the blocks on sm_100 with 3.6 that it has with later ones.
 
 """
 _BETWEEN = """
