@@ -29,6 +29,7 @@ from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
 from vllm.sequence import IntermediateTensors
 
 from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
+from .cpu_generators import guard_generators
 from .graph_protocol import TowerGraphs, join_pixels
 from .kernel_shapes import prove_kernels
 from .pieces import GRIDS_BEFORE
@@ -91,6 +92,7 @@ class SaccadeQwen2_5_VL(
         super().__init__()
         block_instead_of_spin()
         prove_kernels(vllm_config)  # first: what follows asks which forms run
+        guard_generators()
         refuse_unsupported(vllm_config)
         self.choose_graph_modalities(vllm_config)
         model_config = vllm_config.model_config

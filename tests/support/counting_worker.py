@@ -23,3 +23,10 @@ class CountingWorker(OneCallCPUWorker):
 
     def counts(self):
         return self.steps, self.asked
+
+
+def guarded_runner(_):
+    """Runs in a worker: whether its runner keeps the generators of seeded requests."""
+    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+    return hasattr(CPUModelRunner.sample_tokens, "keeps_generators")
