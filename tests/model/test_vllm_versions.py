@@ -51,25 +51,31 @@ def test_the_installed_one_is_checked() -> None:
     assert is_checked(vllm.__version__), f"not one of {CHECKED_VLLM}"
 
 
-def test_the_plugin_names_an_unchecked_vllm_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+class Recorder(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def test_the_plugin_names_an_unchecked_vllm_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACCADE_UNCHECKED_VLLM", "")
-    monkeypatch.setattr(logging.getLogger("saccade"), "propagate", True)
-
-    def messages() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.name.startswith("saccade")]
-
+    recorder = Recorder()
+    monkeypatch.setattr(logging.getLogger(vllm_versions.__name__), "handlers", [recorder])
     register()
-    assert messages() == []
+    assert recorder.messages == []
     monkeypatch.setattr(vllm, "__version__", "0.99.0")
     register()
     register()
-    assert messages() == [vllm_versions.unchecked_warning("0.99.0")]
+    assert recorder.messages == [vllm_versions.unchecked_warning("0.99.0")]
     # Processes that this one starts.
     assert run(STARTED) == (0, [])
     monkeypatch.delenv("SACCADE_UNCHECKED_VLLM")
-    assert run(STARTED) == (0, messages())
+    assert run(STARTED) == (0, recorder.messages)
 
 
 def run(script: str, *arguments: str) -> tuple[int, list[str]]:
