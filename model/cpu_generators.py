@@ -25,7 +25,7 @@ class RewindableGenerator(torch.Generator):
         """Zero: vLLM asks only to count back from here."""
         return 0
 
-    def set_offset(self, offset: int) -> None:
+    def set_offset(self, offset: int) -> torch.Generator:
         """Goes back to the state that was kept.
 
         Raises:
@@ -33,7 +33,7 @@ class RewindableGenerator(torch.Generator):
         """
         if self._kept is None or offset >= 0:
             raise ValueError("this generator can only go back to a state that was kept")
-        self.set_state(self._kept)
+        return self.set_state(self._kept)
 
 
 def keep_generators(runner: Any) -> None:

@@ -80,7 +80,7 @@ class MRopeCase:
         """16 bits: exact. float32: a rounding of each product and of the sum."""
         widths = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
         packed = Guarded.around(self.place.normal(self.tokens, sum(widths)))
-        query, key, value = packed.inside.split(widths, 1)
+        query, key, value = torch.split(packed.inside, widths, 1)
         value.fill_(torch.nan)
         generator = torch.Generator().manual_seed(self.tokens)
         drawn = torch.randperm(self.positions, generator=generator)

@@ -85,7 +85,8 @@ def _sdpa(
     def attend(batch: torch.Tensor, value: torch.Tensor, length: int) -> torch.Tensor:
         # [runs, heads, length, head_dim]
         query, key, values = (
-            part.unflatten(0, (-1, length)).transpose(1, 2) for part in (*batch.unbind(1), value)
+            part.reshape(-1, length, *part.shape[1:]).transpose(1, 2)
+            for part in (*batch.unbind(1), value)
         )
         found = scaled_dot_product_attention(query, key, values)
         return found.transpose(1, 2).flatten(0, 1)
@@ -177,7 +178,8 @@ def _mrope(
 ) -> torch.Tensor:
     places = positions[axes].T  # [tokens, pairs]
     cos, sin = cache[places, pairs].float(), cache[places, pairs + len(pairs)].float()
-    heads = torch.cat((query, key), 1).unflatten(1, (-1, 2 * len(pairs)))
+    packed = torch.cat((query, key), 1)
+    heads = packed.view(len(packed), packed.shape[1] // (2 * len(pairs)), 2 * len(pairs))
     return rotate(heads, cos, sin).to(query.dtype).flatten(1)
 
 

@@ -132,7 +132,9 @@ def exact_mrope(
     pairs = torch.arange(len(axes), device=x.device)
     cos = cache[places, pairs].double()[:, None]
     sin = cache[places, pairs + len(axes)].double()[:, None]
-    first, second = x.double().unflatten(1, (-1, 2, len(axes))).unbind(2)
+    first, second = (
+        x.double().reshape(len(x), x.shape[1] // (2 * len(axes)), 2, len(axes)).unbind(2)
+    )
     turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=2)
     sizes = (
         (first * cos).abs() + (second * sin).abs(),

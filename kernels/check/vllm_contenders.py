@@ -120,7 +120,10 @@ def mrope(
         forward = MRotaryEmbedding.forward_cuda if on_gpu else MRotaryEmbedding.forward_native
         return partial(forward, layer, positions, query.clone(), key.clone())
 
-    return [Contender("vLLM", make, lambda made: torch.cat(made, 1), moved)]
+    def result(made: Any) -> torch.Tensor:
+        return torch.cat(made, 1)
+
+    return [Contender("vLLM", make, result, moved)]
 
 
 def patch_input(
