@@ -16,6 +16,8 @@ all others                             wrong answers                       wrong
 
 import torch
 
+from saccade.kernels.processor import processor
+
 _HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -41,8 +43,7 @@ def refuse_cache_dtype(cache_dtype: str, dtype: torch.dtype) -> None:
             f"{beside if cache_dtype in _HALF else ''}, where vLLM would answer wrongly: it takes "
             f"{', '.join(right)}"
         )
-    wide = torch.cpu._is_avx512_supported() or torch.cpu._is_amx_tile_supported()
-    if cache_dtype.startswith("fp8") and not wide:
+    if cache_dtype.startswith("fp8") and not processor().features & {"AVX512", "AMX-BF16"}:
         raise ValueError(
             f"--kv-cache-dtype {cache_dtype} needs a CPU with AVX-512 or AMX: leave it out"
         )

@@ -95,4 +95,4 @@ def _check_quantization(arguments: Namespace, config: Any, dtype: torch.dtype) -
 
 
 def _can_quantize(method: str) -> bool:
-    return method == "fp8_per_block" and torch.cpu._is_amx_tile_supported()
+    return method == "fp8_per_block" and "AMX-BF16" in processor().features
