@@ -16,7 +16,17 @@ import numpy as np
 import pytest
 import runner_answers
 import torch
-from runner_requests import BY_GRAPH, GROUPS, LONG, ON_V2, STEP, TOKENS, Request, vision_start
+from runner_requests import (
+    BY_GRAPH,
+    GROUPS,
+    LONG,
+    ON_V2,
+    SCHEMA,
+    STEP,
+    TOKENS,
+    Request,
+    vision_start,
+)
 
 from saccade.model.positions import MediumPosition, mrope_positions
 
@@ -33,7 +43,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("runners")
 
     def run(runner: str) -> dict[str, Any]:
-        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
+        # Side by side, a core each.
+        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "OMP_NUM_THREADS": "1"}
         environment.pop("VLLM_USE_V2_MODEL_RUNNER", None)
         if runner == "v1":
             del environment["TRITON_INTERPRET"]
@@ -118,7 +129,7 @@ def truth(request: Request, length: int, prompt: list[int], **options: Any) -> n
 def test_positions(runs: dict[str, Any], way: str, group: str) -> None:
     """What the model is given in each step, of prompts and of answers, in float64's seconds."""
     found = runs["v2"][way][group]
-    for request, answer, steps in zip(GROUPS[group], found["answers"], found["steps"], strict=True):
+    for request, answer, steps in zip(ON_V2[group], found["answers"], found["steps"], strict=True):
         assert steps
         assert steps[0][0] == answer["cached"]
         length = max(start + len(positions[0]) for start, positions in steps)
@@ -207,9 +218,7 @@ def test_sampling(runs: dict[str, Any], way: str) -> None:
     punished, ruled, only_best, scored = found
     tokens = only_best["answers"][0]["tokens"]
     assert punished["answers"][0]["tokens"][: len(tokens)] != tokens
-    read = json.loads(ruled["answers"][0]["text"])
-    assert read["colour"] in ("red", "green")
-    assert read["count"] in (1, 2, 3)
+    assert json.loads(ruled["answers"][0]["text"]) in SCHEMA["enum"]
     prompt = zip(scored["prompt logprobs"], expected[3]["prompt logprobs"], strict=True)
     assert next(prompt) == (None, None)
     for token, (ours, theirs) in zip(scored["prompt"][1:], prompt, strict=True):
@@ -235,11 +244,11 @@ def test_the_worker_samples_as_soon_as_it_has_computed(runs: dict[str, Any]) -> 
 
 
 def test_memory_is_profiled_with_the_largest_media(runs: dict[str, Any]) -> None:
-    (encoded,) = runs["v2"]["profiled"]
-    assert set(encoded) == {"video"}
+    # An image of all the tokens that a prompt may have.
+    assert runs["v2"]["profiled"] == [["image"]]
 
 
 def test_the_tower_was_replayed(runs: dict[str, Any]) -> None:
     """By the call of V2's encoder runner: all media but the video that fits no budget."""
-    media = [medium for name in BY_GRAPH for one in GROUPS[name] for medium in one.media]
+    media = {medium for name in BY_GRAPH for one in GROUPS[name] for medium in one.media}
     assert runs["v2"]["by graph"] == len(media) - 1

@@ -53,7 +53,7 @@ def started(**options: Any) -> Iterator[Any]:
         model=str(bundled_checkpoint()),
         dtype="float32",
         enforce_eager=True,
-        max_model_len=1024,
+        max_model_len=512,
         max_num_batched_tokens=STEP,
         max_num_seqs=8,
         block_size=BLOCK,
