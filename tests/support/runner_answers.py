@@ -9,6 +9,7 @@ in `graph_replays`.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,9 +142,12 @@ class Records:
         self.batch = None
 
     def of(self, requests: Sequence[str]) -> dict[str, Any]:
-        """Of each request its steps, ``[first token, positions [3, tokens]]``, in their order."""
+        """Of each request its steps, ``[first token, positions [3, tokens]]``, in their order.
+
+        With ``n`` answers, vLLM's names are ``0_NAME-...`` and so on.
+        """
         steps = [
-            [step[1:] for step in self.positions if step[0].split("-")[0] == name]
+            [step[1:] for step in self.positions if re.fullmatch(rf"(\d+_)?{name}-.*", step[0])]
             for name in requests
         ]
         return {"steps": steps, "encoded": self.encoded}

@@ -127,8 +127,13 @@ GROUPS: dict[str, list[Request]] = {
     # Three prompts of six blocks each fit; with their answers they do not.
     "crowded": [
         Request(
-            [Video(12, 3, 4, fps, 40 + number), f" {number}: ", Image(3, 3, 50 + number), "?"],
-            {"max_tokens": 48},
+            [
+                Video(12, 3, 4, fps, 40 + number),
+                f" Number {number}, then: ",
+                Image(3, 3, 50 + number),
+                "?",
+            ],
+            {"max_tokens": 40},
         )
         for number, fps in enumerate((0.6, 2.4, 4.8))
     ],
