@@ -131,7 +131,8 @@ def test_positions(runs: dict[str, Any], way: str, group: str) -> None:
     found = runs["v2"][way][group]
     for request, answer, steps in zip(ON_V2[group], found["answers"], found["steps"], strict=True):
         assert steps
-        assert steps[0][0] == answer["cached"]
+        if len(answer["answers"]) == 1:  # several are several requests
+            assert steps[0][0] == answer["cached"]
         length = max(start + len(positions[0]) for start, positions in steps)
         # All but the last token of an answer is computed.
         assert length >= len(answer["prompt"]) + len(answer["answers"][0]["tokens"]) - 1
