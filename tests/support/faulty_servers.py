@@ -6,12 +6,15 @@ start, an answer is wrong, or nobody named the operation. Some ten minutes, and 
     python tests/support/faulty_servers.py
 """
 
+import base64
+import io
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import httpx
+from PIL import Image
 
 from saccade.demo.answers import boxes_agree
 from saccade.demo.run import GROUNDING, QUESTIONS
@@ -55,18 +58,31 @@ def serve_with_faults(asked: str, dtype: str) -> Outcome:
     with _Faulty(asked, f"--dtype={dtype}") as server:
         server.wait_ready(_START_SECONDS)
         right = []
-        for question in QUESTIONS:
+        for content, expected in _asked():
             body = {
                 "model": "demo",
-                "messages": [question.message()],
+                "messages": [{"role": "user", "content": content}],
                 "max_tokens": 64,
                 "temperature": 0,
             }
             answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=600)
             text = answer.raise_for_status().json()["choices"][0]["message"]["content"]
-            agree = boxes_agree if question is GROUNDING else str.__eq__
-            right.append(agree(text, question.answer))
+            agree = boxes_agree if expected == GROUNDING.answer else str.__eq__
+            right.append(agree(text, expected))
         return Outcome(right, server.log_tail(10_000))
+
+
+def _asked() -> list[tuple[object, str]]:
+    """The content of a message and the right answer: the demo's questions, and enlarged images."""
+    asked = [(question.message()["content"], question.answer) for question in QUESTIONS]
+    image = Image.open(GROUNDING.file)
+    for kind in ("PNG", "JPEG"):  # they are resized in different operations
+        image.resize((2 * image.width, 2 * image.height)).save(file := io.BytesIO(), kind)
+        url = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+        size = {"resized_width": image.width, "resized_height": image.height}
+        part = {"type": "image_url", "image_url": {"url": url}, **size}
+        asked.append(([part, {"type": "text", "text": "What colour is the star?"}], "green"))
+    return asked
 
 
 def doctor_with_faults(asked: str) -> tuple[int, str]:
