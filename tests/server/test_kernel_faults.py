@@ -15,7 +15,8 @@ def test_the_server_answers_rightly_and_names_them(fault: str, dtype: str) -> No
     assert operations, "nothing is compiled here: run make setup with a C++ compiler"
     asked = ",".join(f"{name}:{fault}" for name in operations)
     outcome = serve_with_faults(asked, dtype)
-    assert all(outcome.right), outcome
+    assert outcome.answers > 0
+    assert outcome.wrong == []
     named = set(re.findall(r"out of use, the next form takes over: (\w+) \(compiled", outcome.log))
     assert named == set(operations)
     code, said = doctor_with_faults(asked)
