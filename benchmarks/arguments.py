@@ -32,3 +32,13 @@ def positive(number: type[int] | type[float]) -> Any:
 
     parse.__name__ = number.__name__  # argparse names it in "invalid int value"
     return parse
+
+
+def default_dtype() -> str:
+    """What ``auto`` is for a checkpoint in bfloat16, where memory is no matter."""
+    import torch
+
+    from saccade.kernels.processor import processor
+
+    in_software = not torch.cuda.is_available() and not processor().bfloat16_matmul
+    return "float32" if in_software else "bfloat16"

@@ -9,7 +9,7 @@ import tempfile
 from math import isqrt
 from pathlib import Path
 
-from saccade.benchmarks.arguments import positive
+from saccade.benchmarks.arguments import default_dtype, positive
 from saccade.benchmarks.report import conclude
 from saccade.benchmarks.stock import NoStock, stock_environment
 from saccade.benchmarks.tower_process import Findings, Job
@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", choices=("3B", "7B"), default="3B", help="whose dimensions (default: 3B)"
     )
     parser.add_argument(
-        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        help="(default: float32 on a CPU that multiplies bfloat16 in software, else bfloat16)",
     )
     parser.add_argument("--layers", type=_layers, default=32, help="of the tower (default: 32)")
     parser.add_argument(
@@ -86,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
+    args.dtype = args.dtype or default_dtype()
     arguments = {
         name: getattr(args, name)
         for name in ("model", "layers", "dtype", "patches", "rounds", "threads")

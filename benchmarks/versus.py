@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import torch
-
+from saccade.benchmarks.arguments import default_dtype
 from saccade.benchmarks.figures import Figures, find_problems, summarise
 from saccade.benchmarks.load import Load, run_load
 from saccade.benchmarks.report import conclude, say
@@ -17,7 +16,6 @@ from saccade.benchmarks.ties import is_near_tie
 from saccade.benchmarks.workloads import Request, Workload
 from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.demo.server_process import LIGHT_FLAGS, ServerProcess
-from saccade.kernels.processor import processor
 
 VERSUS_SIZES = ((448, 448), (1024, 768))
 _ROUNDS = 4  # of each size, which share its requests
@@ -40,9 +38,7 @@ def run_versus(args: argparse.Namespace) -> int:
         NoStock: stock vLLM cannot run here.
     """
     checkpoint = str(bundled_checkpoint())
-    if args.dtype is None:
-        slow = not torch.cuda.is_available() and not processor().bfloat16_matmul
-        args.dtype = "float32" if slow else "bfloat16"
+    args.dtype = args.dtype or default_dtype()
     flags = (*LIGHT_FLAGS, f"--dtype={args.dtype}")
     servers = {"ours": ServerProcess(_MODEL, flags), "stock": StockServer(checkpoint, flags)}
     with ExitStack() as stack:

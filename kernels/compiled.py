@@ -56,7 +56,7 @@ def prove(*, pixels_only: bool = False) -> Iterator[str]:
     for name, dtypes in OPERATIONS.items():
         if pixels_only and dtypes != _PIXELS:
             continue
-        if name == "attention_bfloat16" and not processor().bfloat16_matmul:
+        if name == "attention_bfloat16" and not processor().bfloat16_brgemm:
             yield f"{name:<20}not on this processor"
             continue
         right = [dtype for dtype in dtypes if operation(name, dtype) is not None]

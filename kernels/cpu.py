@@ -43,13 +43,15 @@ def _compiled_attention(
 
     Products of bfloat16 only where the processor has them: elsewhere those of float32 are faster.
     """
-    native = qkv.dtype == torch.bfloat16 and processor().bfloat16_matmul
+    native = qkv.dtype == torch.bfloat16 and processor().bfloat16_brgemm
     for name in ("attention_bfloat16", "attention") if native else ("attention",):
         run = compiled.operation(name, qkv.dtype)
         if run is None:
             continue
         try:
             context: torch.Tensor = run(qkv, cos, sin, borders)
+        except MemoryError:
+            continue  # of this call alone: the next form may need less
         except Exception as error:  # a library may refuse a shape that no test had
             compiled.put_out_of_use(name, qkv.dtype, error)
         else:
@@ -74,10 +76,10 @@ def mrope(
 
 
 def window_attention_in_pieces(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int = 0
 ) -> torch.Tensor:
-    """Rotary embedding and attention of a few windows at a time."""
-    context = torch.empty(qkv[:, 0].shape, dtype=qkv.dtype)
+    """Rotary embedding and attention of a few windows at a time; on any device."""
+    context = torch.empty_like(qkv[:, 0], memory_format=torch.contiguous_format)
     for length, rows in _pieces(borders):
         piece = qkv[rows]
         _rotate(piece, cos[rows], sin[rows], out=(rotated := torch.empty_like(piece[:, :2])))
@@ -92,14 +94,14 @@ def window_attention_in_pieces(
 
 
 def full_attention_in_pieces(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int = 0
 ) -> torch.Tensor:
-    """Rotary embedding in place, a piece at a time, then attention run by run."""
+    """Rotary embedding in place, a piece at a time, then attention run by run; on any device."""
     for piece, its_cos, its_sin in zip(
         *(torch.split(whole, _PIECE) for whole in (qkv, cos, sin)), strict=True
     ):
         _rotate(piece, its_cos, its_sin, out=piece[:, :2])
-    context = torch.empty(qkv[:, 0].shape, dtype=qkv.dtype)
+    context = torch.empty_like(qkv[:, 0], memory_format=torch.contiguous_format)
     ends = borders.tolist()
     for start, end in pairwise(ends):
         # [1, heads, length, head_dim]
@@ -130,4 +132,4 @@ def _pieces(borders: torch.Tensor) -> Iterator[tuple[int, slice | torch.Tensor]]
                 yield length, slice(first, min(first + at_once * length, len(starts) * length))
             continue
         for some in torch.split(starts[lengths == length].long(), at_once):
-            yield length, (some[:, None] + torch.arange(length)).flatten()
+            yield length, (some[:, None] + torch.arange(length, device=some.device)).flatten()

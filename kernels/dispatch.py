@@ -20,15 +20,20 @@ logger = logging.getLogger("saccade.kernels")
 SWITCH = "SACCADE_KERNELS"
 FORMS = ("triton", "cpu", "reference")
 
+# PyTorch's own attention, where Triton's is out of use: the reference holds all scores at once.
+_PYTORCH = "pytorch"
+
 # Where each form of each operation is.
 _PLACES = {
     "window_attention": {
         "triton": "window_attention:launch_window_attention",
         "cpu": "cpu:window_attention",
+        _PYTORCH: "cpu:window_attention_in_pieces",
     },
     "full_attention": {
         "triton": "full_attention:launch_full_attention",
         "cpu": "cpu:full_attention",
+        _PYTORCH: "cpu:full_attention_in_pieces",
     },
     "mrope": {"triton": "mrope:launch_mrope", "cpu": "cpu:mrope"},
     "patch_input": {
@@ -57,10 +62,10 @@ def choose(operation: str, device_type: str) -> Choice:
     failure = self_test.out_of_use("triton", operation) if asked.form == "triton" else None
     if failure is None:
         return asked
-    has_cpu_form = device_type == "cpu" and "cpu" in _PLACES[operation]
+    next_form = "cpu" if device_type == "cpu" else _PYTORCH
     forced = f"{asked.reason}, but " if asked.reason.startswith(SWITCH) else ""
     reason = f"{forced}triton is out of use: {failure.reason}"
-    return Choice("cpu" if has_cpu_form else "reference", reason)
+    return Choice(next_form if next_form in _PLACES[operation] else "reference", reason)
 
 
 def _asked(operation: str, device_type: str) -> Choice:
@@ -111,8 +116,26 @@ def prove_triton_forms(
                 self_test_cases.check, operation, run, dtype, device_type, shapes
             )
             if not self_test.passes("triton", operation, dtype, test):
+                _check_device(operation, device_type)
                 form, reason = choose(operation, device_type)
                 logger.error("%s runs in its form %s: %s", operation, form, reason)
+
+
+def _check_device(operation: str, device_type: str) -> None:
+    """After a kernel has failed: whether the device still computes, which no other form mends.
+
+    Raises:
+        RuntimeError: it does not; names the operation and the way around it.
+    """
+    if device_type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize()
+    except Exception as error:
+        raise RuntimeError(
+            f"the GPU computes no more after the kernel {operation} ({error}); start with "
+            f"{SWITCH}=reference, and report it"
+        ) from error
 
 
 @functools.cache

@@ -106,6 +106,14 @@ class Processor:
         return bool(self.onednn & {"AVX512-BF16", "AMX-BF16", "BF16"})
 
     @property
+    def bfloat16_brgemm(self) -> bool:
+        """Whether ATen's batch-reduce GEMM of bfloat16 runs, which compiled attention uses.
+
+        It is oneDNN's and wants pairs of rows side by side (VNNI), which ATen has for x86 alone.
+        """
+        return self.machine == "x86_64" and self.bfloat16_matmul
+
+    @property
     def float16_matmul(self) -> bool:
         """Whether matrices of float16 are multiplied in hardware.
 

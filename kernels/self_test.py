@@ -79,7 +79,7 @@ def failures() -> list[Failure]:
     """What is out of use in this process, by now."""
     return [
         Failure(operation, form, dtype, reason)
-        for (operation, form, dtype), reason in _REASONS.items()
+        for (operation, form, dtype), reason in list(_REASONS.items())
         if reason is not None
     ]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vllm.model_executor.custom_op import op_registry_oot
+from vllm.model_executor.layers.rotary_embedding import _ROPE_DICT
 from vllm.platforms import current_platform
 
 from .cpu_layers import OnePassRMSNorm, OnePassSiluAndMul
@@ -23,10 +24,12 @@ def replaced_layers() -> Iterator[None]:
         ours = {layer.name: layer for layer in (OnePassRMSNorm, OnePassSiluAndMul)}
     if ours or not current_platform.is_cpu():
         ours[OneLaunchMRotaryEmbedding.name] = OneLaunchMRotaryEmbedding
-    before = dict(op_registry_oot)
+    before, rotary_before = dict(op_registry_oot), dict(_ROPE_DICT)
     op_registry_oot.update(ours)
+    _ROPE_DICT.clear()  # vLLM keeps rotary layers for models that ask for the same
     try:
         yield
     finally:
-        op_registry_oot.clear()
-        op_registry_oot.update(before)
+        for registry, kept in ((op_registry_oot, before), (_ROPE_DICT, rotary_before)):
+            registry.clear()
+            registry.update(kept)

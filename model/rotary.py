@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
+from saccade.kernels import self_test
 from saccade.kernels.dispatch import SWITCH
 from saccade.kernels.mrope import mrope
 from saccade.model.cpu_layers import compiled_operation
@@ -36,7 +37,7 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """``query`` and ``key`` ``[tokens, heads * head_dim]``, positions ``[3, tokens]``."""
-        if key is None or not self._fits(positions):
+        if key is None or not self._fits(positions) or self._is_out_of_use(query.device.type):
             return super().forward_cuda(positions, query, key, offsets)
         cache = self._match_cos_sin_cache_dtype(query)
         mrope(
@@ -57,6 +58,14 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         if (self.compiled is not None or self.asked_for) and self._fits(positions):
             return self.forward_cuda(positions, query, key, offsets)
         return self.forward_native(positions, query, key, offsets)
+
+    def _is_out_of_use(self, device_type: str) -> bool:
+        """Whether vLLM's own form is the next one: on a GPU, where ours has failed its test."""
+        return (
+            device_type != "cpu"
+            and not self.asked_for
+            and self_test.out_of_use("triton", "mrope") is not None
+        )
 
     def _fits(self, positions: torch.Tensor) -> bool:
         return positions.ndim == 2 and self.rotary_dim == self.head_size and self.is_neox_style

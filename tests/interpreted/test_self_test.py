@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from saccade.kernels import dispatch, faults, reference, self_test
+from saccade.kernels import dispatch, faults, reference, self_test, self_test_cases
 from saccade.kernels.merger import merge_input
 from saccade.kernels.self_test_cases import FLOATS, Shapes
 
@@ -53,6 +53,32 @@ def test_one_at_fault_gives_way(
     monkeypatch.delenv(faults.VARIABLE)
     expected = getattr(reference, operation)
     assert following == "cpu" or dispatch.implementation(operation, "cpu") is expected
+
+
+@pytest.mark.parametrize("operation", ["window_attention", "full_attention"])
+def test_attention_on_a_gpu_gives_way_to_pytorchs(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference would hold the scores of the largest image all at once."""
+    monkeypatch.delenv(dispatch.SWITCH)
+    error = self_test.Wrong("off by 1")
+    self_test.put_out_of_use("triton", operation, torch.bfloat16, error)
+    assert dispatch.choose(operation, "cuda").form == "pytorch"
+    run = dispatch.implementation(operation, "cuda")
+    for dtype in FLOATS:
+        self_test_cases.check(operation, run, dtype)  # and it is right
+
+
+def test_a_gpu_that_computes_no_more_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def synchronize() -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.delenv(dispatch.SWITCH)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(dispatch, "implementation", lambda *_: None)
+    monkeypatch.setattr(self_test, "passes", lambda *_: False)
+    with pytest.raises(RuntimeError, match=r"window_attention .*SACCADE_KERNELS=reference"):
+        dispatch.prove_triton_forms("cuda", torch.bfloat16, SHAPES)
 
 
 def test_a_failed_form_is_not_what_the_operation_runs(monkeypatch: pytest.MonkeyPatch) -> None:

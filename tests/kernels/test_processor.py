@@ -51,6 +51,13 @@ def test_aarch64(flags: str, bfloat16: bool, float16: bool) -> None:
     assert not found.bfloat16_matmul_emulated
 
 
+def test_pairs_of_rows_are_multiplied_on_x86_alone() -> None:
+    arm = limit("aarch64", {"NEON", "BF16"}, "DEFAULT", {})
+    assert arm.bfloat16_matmul
+    assert not arm.bfloat16_brgemm
+    assert imitated(BF16).bfloat16_brgemm
+
+
 def test_another_machine_promises_nothing() -> None:
     found = imitated("vx vxe", "s390x", "ZVECTOR")
     assert not any((found.bfloat16_matmul, found.float16_matmul, found.bfloat16_matmul_emulated))

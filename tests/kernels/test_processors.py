@@ -19,7 +19,7 @@ import pytest
 
 from saccade.demo.checkpoint import CheckpointSpec, LanguageSpec, TowerSpec, write_checkpoint
 from saccade.kernels import compiled, cpu_extension, faults
-from saccade.kernels.processor import processor
+from saccade.kernels.processor import flags, named_features, processor
 
 SUPPORT = Path(processor_child.__file__).parent
 # A layer with windows and one with full attention; heads of 80, as published towers have.
@@ -137,7 +137,12 @@ def test_kinds_that_cannot_be_imitated_are_named() -> None:
     missing = {name: kind.needs for name, kind in KINDS.items() if name not in HERE}
     for name, needs in missing.items():
         warnings.warn(f"not tested here: {name}; this processor has no {needs}", stacklevel=1)
-    assert missing.keys() | HERE.keys() == KINDS.keys()
+    if processor().machine == "x86_64" and (has := flags().split()):
+        # By what Linux says, where torch was asked.
+        told = named_features("x86_64", dict.fromkeys(has, True), linux=True)
+        amx = {"AMX-BF16", "AMX-FP16"}  # the system may keep it from a process
+        assert told - amx == processor().features - amx
+        assert ("AVX2 alone" in HERE) == ("avx2" in has)
 
 
 def test_with_every_compiled_operation_at_fault(checkpoint: Path) -> None:

@@ -3,8 +3,8 @@
 ``python tests/support/every_triton.py`` installs each release beside the environment, in
 `.cache/triton` (some 700 MB each), and runs the tests of compiled kernels with it: what they take
 of a GPU, and the results of their PTX. With ``--write`` it writes the golden files and the table of
-`docs/kernels.md` anew instead: for people to review. Not part of ``make test``, which runs with the
-release that is installed.
+`docs/kernels.md` anew instead: for people to review. ``make test`` runs them with the release that
+is installed, and the dry run of the kit with the oldest and the newest.
 """
 
 import os
