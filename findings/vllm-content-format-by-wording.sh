@@ -23,7 +23,7 @@ python3 -m venv "$folder/venv"
 # For CUDA, and not to be imported beside the CPU build of torch.
 "$folder/venv/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec
 cd "$folder"
-VLLM_LOGGING_LEVEL=ERROR venv/bin/python - 2>/dev/null <<'PYTHON'
+VLLM_LOGGING_LEVEL=ERROR venv/bin/python - <<'PYTHON'
 import sys
 
 import jinja2
