@@ -72,7 +72,7 @@ def interpret_runner_v2() -> None:
     # to a compiler only. Sampling is not what our model could do wrong.
     from vllm.v1.sample.ops import topk_topp_sampler as cut
 
-    cut.apply_top_k_top_p_triton = lambda logits, k, p: cut.apply_top_k_top_p_pytorch(
+    cut.apply_top_k_top_p_triton = lambda logits, k, p, **hints: cut.apply_top_k_top_p_pytorch(
         logits, k, p, allow_cpu_sync=True
     )
 
