@@ -5,6 +5,7 @@ Of the flags, the checkpoint's configuration and the processor. Checked on vLLM 
 
 import logging
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ _DTYPES = {
 # without AMX. Of vLLM's other methods fp8_per_channel works, and what quantises experts alone finds
 # none in this model.
 _ONLINE = ("fp8", "fp8_per_tensor", "fp8_per_block", "mxfp8", "mxfp4")
-# vLLM's only methods whose layers compute in float32 too.
+# vLLM's only methods whose layers compute in float32 too, but for weights that are packed.
 _IN_FLOAT32 = {"compressed-tensors", "torchao"}
 
 
@@ -76,7 +77,8 @@ def _model_dtype(arguments: Namespace, config: Any) -> torch.dtype:
 
 
 def _check_quantization(arguments: Namespace, config: Any, dtype: torch.dtype) -> None:
-    stored = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    quantization = getattr(config, "quantization_config", None) or {}
+    stored = quantization.get("quant_method")
     method = stored or (arguments.quantization or "").lower()
     if not method:
         return
@@ -86,7 +88,8 @@ def _check_quantization(arguments: Namespace, config: Any, dtype: torch.dtype) -
             "this CPU, for which vLLM has no such product of matrices: leave it out, or use "
             "fp8_per_channel"
         )
-    if dtype == torch.float32 and method in set(QUANTIZATION_METHODS) - _IN_FLOAT32:
+    half_only = method in set(QUANTIZATION_METHODS) - _IN_FLOAT32 or _packs_weights(quantization)
+    if dtype == torch.float32 and half_only:
         whose = f"{method} weights" if stored else f"--quantization {method}"
         raise ValueError(
             f"--dtype {str(dtype).removeprefix('torch.')} is not supported with {whose}: "
@@ -96,3 +99,9 @@ def _check_quantization(arguments: Namespace, config: Any, dtype: torch.dtype) -
 
 def _can_quantize(method: str) -> bool:
     return method == "fp8_per_block" and "AMX-BF16" in processor().features
+
+
+def _packs_weights(quantization: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of compressed-tensors has weights of a few bits, several a word."""
+    parts = [quantization, *(quantization.get("config_groups") or {}).values()]
+    return any(part.get("format") == "pack-quantized" for part in parts)

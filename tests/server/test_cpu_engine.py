@@ -26,9 +26,9 @@ def parse(*flags):
     return parser.parse_args(["model", *flags])
 
 
-def check(*flags, dtype=torch.bfloat16, method=None):
+def check(*flags, dtype=torch.bfloat16, method=None, **details):
     """Checks flags beside a checkpoint's dtype and the method that has quantised it."""
-    quantization = {"quant_method": method} if method else None
+    quantization = {"quant_method": method, **details} if method else None
     config = SimpleNamespace(dtype=dtype, quantization_config=quantization)
     cpu_engine.check_cpu_engine(parse(*flags), config)
 
@@ -131,6 +131,20 @@ def test_quantised_weights_that_need_half_precision_say_so(method):
     assert line == (f"--dtype float32 is not supported with {method} weights: use --dtype bfloat16")
     check(method=method)
     check("--dtype", "half", method=method)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"format": "pack-quantized"},
+        {"format": "mixed-precision", "config_groups": {"group_0": {"format": "pack-quantized"}}},
+    ],
+)
+def test_packed_weights_of_compressed_tensors_need_half_precision(details):
+    line = refusal("--dtype", "float32", method="compressed-tensors", **details)
+    assert line.endswith("with compressed-tensors weights: use --dtype bfloat16")
+    check(method="compressed-tensors", **details)
+    check("--dtype=float32", method="compressed-tensors", format="int-quantized")
 
 
 def test_other_quantised_weights_are_left_to_vllm():
