@@ -25,7 +25,7 @@ def read_checkpoint_pixels(model: str | None) -> tuple[VisionGeometry, PixelLimi
     from saccade.server.checkpoint_lookup import find_checkpoint
 
     if model != "demo":
-        find_checkpoint(model)
+        find_checkpoint(model, weights=False)
     config = _read(model, "config.json")
     if ARCHITECTURE not in config.get("architectures", ()):
         raise ValueError(f"{model!r} is not a Qwen2.5-VL model")

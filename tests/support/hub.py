@@ -16,6 +16,7 @@ ANSWERS = {
     "old": (404, "RevisionNotFound"),
     "empty": (404, "EntryNotFound"),
     "nothub": (404, None),
+    "busy": (429, None),
     "broken": (503, None),
 }
 COMMIT = "0" * 40
