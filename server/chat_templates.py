@@ -78,6 +78,9 @@ class Template:
 
     Attributes:
         options: what it is always rendered with.
+        takes_parts: whether it writes the text of a message's parts.
+        separator: what is between parts of text where it takes text alone: vLLM's, which leaves
+            empty parts out, unless it is changed.
     """
 
     def __init__(
@@ -85,45 +88,47 @@ class Template:
     ) -> None:
         self.source, self.text = source, text
         self.options: dict[str, Any] = {}
+        self.separator = "\n"
         self._render, self._placeholders = render, placeholders
         first, second = "probeword0x", "probeword1x"
         self._takes_text = first in self._render_user(first)
         parts = [{"type": "text", "text": word} for word in (first, second)]
         between, _, after = self._render_user(parts).partition(first)[2].partition(second)
         # A template for text alone may print parts as Python writes them.
-        self._takes_parts = bool(after) and "type" not in between
+        self.takes_parts = bool(after) and "type" not in between
         self.can_render = lru_cache(maxsize=256)(self._can_render)
 
     @property
     def is_usable(self) -> bool:
         """Whether it renders a word of a user at all."""
-        return self._takes_text or self._takes_parts
+        return self._takes_text or self.takes_parts
 
     def _render_user(self, content: object) -> str:
-        return self._try([{"role": "user", "content": content}], {}) or ""
+        # A template may write text in capitals.
+        return (self._try([{"role": "user", "content": content}], {}) or "").lower()
 
     def _can_render(self, shape: Shape) -> bool:
         trial = probe(shape)
         conversation, options = self.adapted(trial.messages), {"tools": trial.tools}
         prompt = self._try(conversation, options)
-        if prompt is None or any(word not in prompt for word in trial.anywhere):
+        if prompt is None:
             return False
-        place = 0
-        for word in trial.expected:
-            word = self._placeholders.get(word, word)
-            place = prompt.find(word, place)
-            if place < 0:
-                return False
-            place += len(word)
         for modality, placeholder in self._placeholders.items():
             if prompt.count(placeholder) != trial.expected.count(modality):
                 return False
-        if (
-            shape.media_ids
-            and self._try(conversation, {**options, "add_vision_id": True}) == prompt
+        words = [self._placeholders.get(word, word) for word in trial.expected]
+        if shape.uses_tools:
+            if any(word not in prompt for word in trial.anywhere) or not _in_order(words, prompt):
+                return False
+        # How text is written, and where media are beside it, is the template's own choice, and so
+        # is whether it heeds the system.
+        elif not all(
+            word.lower() in prompt.lower() for word in words if word not in trial.instructions
         ):
             return False
-        return self._try(conversation, {**options, "add_generation_prompt": True}) != prompt
+        return not shape.media_ids or (
+            self._try(conversation, {**options, "add_vision_id": True}) != prompt
+        )
 
     def _try(self, conversation: Sequence[Message], options: Mapping[str, Any]) -> str | None:
         try:
@@ -145,10 +150,21 @@ class Template:
             not isinstance(content, list)
             or not self._takes_text
             or any(part.get("type") != "text" for part in content)
-            or (self._takes_parts and len(content) > 1)
+            or (self.takes_parts and len(content) > 1)
         ):
             return {}
-        return {"content": "".join(part["text"] for part in content)}
+        texts = (part["text"] for part in content)
+        return {"content": self.separator.join(filter(None, texts))}
+
+
+def _in_order(words: Iterable[str], prompt: str) -> bool:
+    place = 0
+    for word in words:
+        place = prompt.find(word, place)
+        if place < 0:
+            return False
+        place += len(word)
+    return True
 
 
 class ChatTemplates:
@@ -170,7 +186,7 @@ class ChatTemplates:
 
     def choose(self, shape: Shape) -> Template:
         """The template for conversations of this shape."""
-        if shape.is_plain and self.own:
+        if self.own and (shape.is_plain or self._whole is None):
             return self.own[0]
         return self._able(shape) or self._whole or self.own[0]
 

@@ -34,6 +34,10 @@ _NOWHERE = f"which is neither a folder nor in the cache {constants.HF_HUB_CACHE}
 _logger = logging.getLogger(__name__)
 
 
+class HubFailed(ValueError):
+    """The hub does not say what has to be known of a checkpoint; one line."""
+
+
 def find_checkpoint(
     model: str,
     revision: str | None = None,

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from saccade.server.chat_templates import TEMPLATE, ChatTemplates, Template
+from saccade.server.checkpoint_lookup import HubFailed
 from saccade.server.conversation_shape import MODALITIES, Message
 
 _SYSTEM = re.compile(r"<\|im_start\|>system\n(.*?)<\|im_end\|>\n<\|im_start\|>user\n", re.DOTALL)
@@ -59,6 +61,10 @@ class TemplateReader:
         own = self._templates([*default_processor, *tokenizer], templates)
         for_tools = self._templates([*tools, *tokenizer, *default_processor], templates)
         whole = self._template("Saccade's", TEMPLATE.read_text(encoding="utf-8"))
+        if any(template.takes_parts for template in own):
+            # It writes parts of text one after the other, and the others have to agree with it.
+            for template in templates.values():
+                template.separator = ""
         if usable := [template for template in own if template.is_usable]:
             whole.options["default_system_prompt"] = self._default_system_prompt(usable[0])
         return ChatTemplates(own, for_tools, whole)
@@ -107,15 +113,30 @@ class TemplateReader:
             raise ValueError(f"{path} is not a JSON object") from None
 
     def _path(self, name: str) -> Path | None:
-        found = cached_file(
-            self._tokenizer.name_or_path,
-            name,
-            revision=self._revision,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
+        """Where a file of the checkpoint is; None: it has none.
+
+        transformers' ``cached_file`` takes a hub that fails for one without the file.
+
+        Raises:
+            HubFailed: it does not say whether there is one.
+        """
+        model = str(self._tokenizer.name_or_path)
+        if (folder := Path(model)).is_dir():
+            return path if (path := folder / name).is_file() else None
+        try:
+            return Path(hf_hub_download(model, name, revision=self._revision))
+        except Exception as error:  # of many kinds, by what stands between us and the hub
+            local = isinstance(error, LocalEntryNotFoundError)  # it fails, or nobody is asked
+            if (isinstance(error, EntryNotFoundError) and not local) or constants.is_offline_mode():
+                return None
+            if try_to_load_from_cache(model, name, revision=self._revision) is not None:
+                return None  # known not to exist
+            cause = error.__cause__ or error if local else error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise HubFailed(
+            f"cannot find out from {constants.ENDPOINT} whether the model {model!r} has a {name}, "
+            f"on which its prompts depend: {reason} (HF_HUB_OFFLINE=1 takes what the cache holds)"
         )
-        return Path(found) if found else None
 
 
 def read_model_templates(model: str) -> ChatTemplates:

@@ -5,7 +5,7 @@ Conversations are vLLM's: the content of a message is text, or a list of parts
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -52,10 +52,8 @@ class Shape:
                 turns.add((role, "text"))
             if message.get("tool_calls"):
                 turns.add((role, "tool_calls"))
-        media_ids = bool(options.get("add_vision_id")) and any(
-            what in MODALITIES for _, what in turns
-        )
-        return cls(frozenset(turns), bool(options.get("tools")), media_ids)
+        shape = cls(frozenset(turns), bool(options.get("tools")))
+        return replace(shape, media_ids=bool(options.get("add_vision_id")) and shape.has_media)
 
     @property
     def is_plain(self) -> bool:
@@ -72,6 +70,11 @@ class Shape:
             "tool" in role or what == "tool_calls" for role, what in self.turns
         )
 
+    @property
+    def has_media(self) -> bool:
+        """Whether there are images or videos."""
+        return any(what in MODALITIES for _, what in self.turns)
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -80,18 +83,21 @@ class Probe:
     Attributes:
         expected: words, and modalities for the placeholders of media, in the order of the prompt.
         anywhere: words whose place is the template's choice.
+        instructions: those of the expected words that are in system messages.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     expected: list[str]
     anywhere: tuple[str, ...]
+    instructions: frozenset[str]
 
 
 def probe(shape: Shape) -> Probe:
     """A small conversation that has every feature of ``shape``."""
     messages: list[dict[str, Any]] = []
     expected: list[str] = []
+    instructions: set[str] = set()
     roles = {role for role, _ in shape.turns}
     words = (f"probeword{number}x" for number in count())
 
@@ -99,6 +105,8 @@ def probe(shape: Shape) -> Probe:
         wanted = set(features)
         parts = list(_parts(wanted, words))
         expected.extend(part.get("text", part["type"]) for part in parts)
+        if role in ("system", "late system"):
+            instructions.update(part["text"] for part in parts if "text" in part)
         plain = len(parts) == 1 and parts[0]["type"] == "text"
         message: dict[str, Any] = {
             "role": "system" if role == "late system" else role,
@@ -127,7 +135,8 @@ def probe(shape: Shape) -> Probe:
     if messages[-1]["role"] != "user":
         say("user", {"text"})  # some templates refuse two turns of one role
     anywhere = ("probe_function", "probedescription", "probeproperty") if shape.tools else ()
-    return Probe(messages, [_TOOL] if shape.tools else None, expected, anywhere)
+    tools = [_TOOL] if shape.tools else None
+    return Probe(messages, tools, expected, anywhere, frozenset(instructions))
 
 
 def _parts(features: set[str], words: Iterator[str]) -> Iterator[dict[str, str]]:

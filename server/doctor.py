@@ -6,6 +6,7 @@ Exits with 1 when something would keep the server from starting, and says how to
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from saccade.kernels import compiled, cpu_extension, self_test
 from saccade.kernels.dispatch import OPERATIONS, choose, prove_triton_forms
 from saccade.kernels.processor import processor
 from saccade.model.vllm_versions import unchecked_warning
+from saccade.server.checkpoint_lookup import find_checkpoint
 from saccade.server.cpu_dtype import describe_auto
 from saccade.server.memory import available_memory
 from saccade.server.settings import SettingError, load_settings
@@ -26,7 +28,7 @@ _EPILOG = """examples:
   saccade doctor --model Qwen/Qwen2.5-VL-7B-Instruct
   SACCADE_KERNELS=reference saccade doctor
 
-exit codes: 0 all is well, 1 something must be mended, 2 wrong use
+exit codes: 0 all is well, 1 something must be mended, 2 wrong use, or no such model
 """
 
 
@@ -46,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print everything; returns the exit code."""
+    if args.model not in (None, "demo"):
+        try:
+            find_checkpoint(args.model, weights=False)
+        except ValueError as error:
+            print(f"saccade doctor: error: --model: {error}", file=sys.stderr)
+            return 2
     ailments = []
     examinations = [*_EXAMINATIONS]
     if args.model:

@@ -17,6 +17,7 @@ from saccade.media.loader import MediaLoader
 from saccade.server import vllm_adapter, vllm_arguments
 from saccade.server.admission import Admission
 from saccade.server.app import build_app
+from saccade.server.checkpoint_lookup import HubFailed
 from saccade.server.cpu_dtype import choose_dtype
 from saccade.server.cpu_engine import check_cpu_engine
 from saccade.server.handles import MediaHandles
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     except EngineFailed as error:
         return _fail(str(error), 1)
-    except WarmUpFailed as error:
+    except (WarmUpFailed, HubFailed) as error:
         return _fail(f"the server did not start: {error}", 1)
     except OSError as error:
         reason = error.strerror or error
@@ -122,7 +123,7 @@ def _work(
         sys.exit(uvloop.run(_serve(args, settings, sock, shared, engines)))
     except KeyboardInterrupt:
         sys.exit(0)  # the first process knows
-    except WarmUpFailed as error:
+    except (WarmUpFailed, HubFailed) as error:
         sys.exit(_fail(f"the server did not start: {error}", 1))
 
 

@@ -1,10 +1,16 @@
 """Which template renders what, and that prompts are the checkpoint's own; without an engine."""
 
+import copy
 import json
 import shutil
+import time
+from types import SimpleNamespace
 
 import pytest
 import transformers
+from hub import hub
+from huggingface_hub import constants
+from huggingface_hub.utils import _http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from published import MEDIA_TEMPLATE, TOOLS_TEMPLATE, published_checkpoint, saved_again
@@ -14,6 +20,7 @@ from saccade.benchmarks.host_path_process import make_renderer
 from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.server import renderer as renderer_module
 from saccade.server.chat_templates import FEATURES, TEMPLATE
+from saccade.server.checkpoint_lookup import HubFailed
 from saccade.server.checkpoint_templates import TemplateReader, read_model_templates
 from saccade.server.conversation_shape import Shape
 from saccade.server.renderer import use_plain_text_renderer
@@ -86,12 +93,14 @@ def render(template: str, conversation, **options) -> str:
     )
 
 
+@settings(deadline=None)  # the first compiles the template
 @given(media_turns, st.booleans(), st.booleans())
 def test_the_whole_template_writes_media_as_published_checkpoints_do(turns, ids, prompt):
     options = {"add_vision_id": ids, "add_generation_prompt": prompt}
     assert render(WHOLE, turns, **options) == render(MEDIA_TEMPLATE, turns, **options)
 
 
+@settings(deadline=None)
 @given(tool_turns, st.sampled_from([None, [TOOL], [TOOL, TOOL]]), st.booleans())
 def test_the_whole_template_writes_tools_as_published_checkpoints_do(turns, tools, prompt):
     options = {"tools": tools, "add_generation_prompt": prompt}
@@ -188,8 +197,77 @@ def test_a_template_that_prints_parts_has_no_media(tmp_path):
     own = templates.choose(PLAIN)
     assert own.text == printing
     several = [{"role": "user", "content": [{"type": "text", "text": text} for text in "ab"]}]
-    assert own.adapted(several) == [{"role": "user", "content": "ab"}]
+    assert own.adapted(several) == [{"role": "user", "content": "a\nb"}]
     assert "images" in templates.lacking()
+
+
+# Templates that write media as published ones do, but not all else.
+MEDIA_SHAPES = {name: FEATURES[name] for name in ("images", "videos")}
+INSTRUCTED = Shape(
+    frozenset({("system", "text"), ("user", "text"), ("user", "image"), ("assistant", "text")})
+)
+LOOP = (
+    "{% for m in messages %}BEFORE<|im_start|>{{ m.role }}\n{% if m.content is string %}"
+    "{{ m.content FILTER }}{% else %}FIRST{% for p in m.content %}{% if p.type == 'text' %}"
+    "{{ p.text FILTER }}REST{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}PROMPT"
+)
+MEDIUM = "<|vision_start|><|{{ p.type }}_pad|><|vision_end|>"
+IN_PLACE = "{% else %}" + MEDIUM
+MEDIA_FIRST = (
+    "{% for p in m.content %}{% if p.type != 'text' %}" + MEDIUM + "{% endif %}{% endfor %}"
+)
+PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+def looping(before="", mapped="", first="", rest=IN_PLACE, prompt=PROMPT) -> str:
+    parts = {"BEFORE": before, "FILTER": mapped, "FIRST": first, "REST": rest, "PROMPT": prompt}
+    template = LOOP
+    for name, part in parts.items():
+        template = template.replace(name, part)
+    return template
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        looping(),
+        looping(prompt="<|im_start|>assistant\n"),  # whether it is asked for or not
+        looping(first=MEDIA_FIRST, rest=""),
+        looping(mapped="| upper"),
+        "{% set messages = messages | rejectattr('role', 'eq', 'system') | list %}" + looping(),
+    ],
+    ids=["as usual", "always a prompt", "media before text", "capitals", "no system"],
+)
+def test_a_template_that_writes_all_media_renders_them(tmp_path, template):
+    templates = read_model_templates(str(checkpoint_with(tmp_path / "m", tokenizer=template)))
+    for shape in (*MEDIA_SHAPES.values(), INSTRUCTED, PLAIN):
+        assert templates.choose(shape).text == template
+    # Nothing of tools is in it.
+    assert templates.choose(FEATURES["tools beside media"]).text == WHOLE
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        looping(rest="{% elif m.role == 'user' %}" + MEDIUM),
+        "{% set messages = messages | rejectattr('role', 'eq', 'system') | list %}" + looping(),
+        looping(before="{% if loop.first and m.role == 'system' %}<|image_pad|>{% endif %}"),
+    ],
+    ids=["users' alone", "no system", "one too many"],
+)
+def test_a_template_that_writes_other_media_does_not_render_them(tmp_path, template):
+    templates = read_model_templates(str(checkpoint_with(tmp_path / "m", tokenizer=template)))
+    assert templates.choose(FEATURES["images"]).text == template
+    assert templates.choose(FEATURES["media in system messages"]).text == WHOLE
+
+
+def test_the_order_of_tool_calls_and_their_results_counts(tmp_path):
+    backwards = TOOLS_TEMPLATE.replace("for turn in messages", "for turn in messages | reverse")
+    assert backwards != TOOLS_TEMPLATE
+    for template, expected in ((TOOLS_TEMPLATE, TOOLS_TEMPLATE), (backwards, WHOLE)):
+        folder = checkpoint_with(tmp_path / str(len(template)), tokenizer=template)
+        chosen = read_model_templates(str(folder)).choose
+        assert chosen(FEATURES["tool calls and their results"]).text == expected
 
 
 def test_a_template_that_takes_parts_only_gets_parts(tmp_path):
@@ -234,12 +312,83 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         read_model_templates(str(folder))
 
 
-def test_a_given_template_is_the_only_one():
+FAILING = {
+    "broken/model": "503",
+    "busy/model": "429",
+    "gated/model": "403",
+    "forbidden/model": "403",
+    "silent/model": "timed out",
+}
+
+
+@pytest.fixture
+def hub_reader(monkeypatch, tmp_path):
+    """Makes readers of a model of the stand-in hub's, with an empty cache and no retries."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
+    without_sleep = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    monkeypatch.setattr(_http, "time", without_sleep)
+
+    def make(model: str) -> TemplateReader:
+        tokenizer = copy.copy(TOKENIZER)
+        tokenizer.name_or_path = model
+        return TemplateReader(tokenizer, PLACEHOLDERS)
+
+    with hub() as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        files = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + files)
+        yield make
+
+
+@pytest.mark.parametrize("model", FAILING)
+def test_a_hub_that_fails_is_not_one_without_the_file(hub_reader, model, monkeypatch):
+    with pytest.raises(HubFailed) as raised:
+        hub_reader(model).checkpoint()
+    line = str(raised.value)
+    assert "\n" not in line
+    assert f"the model {model!r} has a chat_template.jinja" in line
+    assert FAILING[model] in line
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # nobody is asked
+    assert hub_reader(model).checkpoint().own[0].source == "the tokenizer"
+
+
+def test_a_file_that_the_hub_does_not_have_is_absent(hub_reader, monkeypatch):
+    assert hub_reader("empty/model").checkpoint().own[0].source == "the tokenizer"
+    # Which the cache remembers when the hub fails.
+    nobody = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody)
+    assert hub_reader("empty/model").checkpoint().own[0].source == "the tokenizer"
+
+
+def test_a_given_template_is_the_only_one(monkeypatch):
     templates = TemplateReader(TOKENIZER, PLACEHOLDERS).given(TOOLS_TEMPLATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(templates.own[0], "can_render", None)  # requests do not wait for trials
+        assert templates.choose(FEATURES["images"]) is templates.own[0]
     assert {templates.choose(shape).text for shape in (PLAIN, *FEATURES.values())} == {
         TOOLS_TEMPLATE
     }
     assert templates.report().startswith("--chat-template: lacks images, videos, ")
+
+
+def test_parts_of_text_are_joined_as_by_the_checkpoint(tmp_path):
+    several = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("a", "", "b")]}]
+
+    def prompt(shape: Shape, **files) -> str:
+        folder = checkpoint_with(tmp_path / str(len(files)), tokenizer=TOOLS_TEMPLATE, **files)
+        template = read_model_templates(str(folder)).choose(shape)
+        assert template.text in (TOOLS_TEMPLATE, MEDIA_TEMPLATE)
+        return render(template.text, template.adapted(several))
+
+    # As vLLM does it for templates of text alone.
+    assert "<|im_start|>user\na\nb<|im_end|>" in prompt(PLAIN)
+    shutil.rmtree(tmp_path / "0")
+    assert "<|im_start|>user\na\nb<|im_end|>" in prompt(FEATURES["tools"])
+    media = {"chat_template_jinja": MEDIA_TEMPLATE}
+    assert "<|im_start|>user\nab<|im_end|>" in prompt(PLAIN, **media)
+    shutil.rmtree(tmp_path / "1")
+    assert "<|im_start|>user\nab<|im_end|>" in prompt(FEATURES["tools"], **media)
 
 
 @pytest.fixture

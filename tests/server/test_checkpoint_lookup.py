@@ -241,11 +241,13 @@ def test_what_may_be_a_folder_or_an_id_is_both(tmp_path):
     assert f"cannot reach {NOBODY}" in said["owner/nosuch"]
 
 
-@pytest.mark.parametrize("command", ["serve", "plan"])
+@pytest.mark.parametrize("command", ["serve", "plan", "doctor"])
 def test_commands_end_with_one_line_that_says_why(command, tmp_path):
-    files = [str(Path(__file__).parents[2] / "demo" / "media" / "temple.jpg"), "--model"]
-    arguments = [command, *(files if command == "plan" else ()), "nosuchmodel"]
-    done = run(["-m", "saccade.server.cli", *arguments], tmp_path, HF_ENDPOINT=NOBODY)
+    image = str(Path(__file__).parents[2] / "demo" / "media" / "temple.jpg")
+    named = {"serve": [], "plan": [image, "--model"], "doctor": ["--model"]}[command]
+    done = run(
+        ["-m", "saccade.server.cli", command, *named, "nosuchmodel"], tmp_path, HF_ENDPOINT=NOBODY
+    )
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if "Triton" not in line]
     assert len(lines) == 1, lines

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
@@ -51,6 +52,16 @@ def server(request, tmp_path_factory, media_root) -> Iterator:
     if request.param == "with torchvision":
         folders = [ROOT / ".oracle", ROOT / "tests" / "oracle"]
         variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
+    imported = subprocess.run(
+        [sys.executable, "-c", "import torchvision"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+    )
+    if variables:
+        assert imported.returncode == 0, imported.stderr
+    else:
+        assert "No module named 'torchvision'" in imported.stderr
     folder = tmp_path_factory.mktemp("published")
     running = conftest.start(
         folder / "log",
