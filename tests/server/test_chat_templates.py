@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import transformers
 from hub import hub
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -326,6 +326,7 @@ def hub_reader(monkeypatch, tmp_path):
     """Makes readers of a model of the stand-in hub's, with an empty cache and no retries."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
+    monkeypatch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", 0.3)
     without_sleep = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
     monkeypatch.setattr(_http, "time", without_sleep)
 
