@@ -1,16 +1,10 @@
 """Which template renders what, and that prompts are the checkpoint's own; without an engine."""
 
-import copy
 import json
 import shutil
-import time
-from types import SimpleNamespace
 
 import pytest
 import transformers
-from hub import hub
-from huggingface_hub import constants, file_download
-from huggingface_hub.utils import _http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from published import MEDIA_TEMPLATE, TOOLS_TEMPLATE, published_checkpoint, saved_again
@@ -20,7 +14,6 @@ from saccade.benchmarks.host_path_process import make_renderer
 from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.server import renderer as renderer_module
 from saccade.server.chat_templates import FEATURES, TEMPLATE
-from saccade.server.checkpoint_lookup import HubFailed
 from saccade.server.checkpoint_templates import TemplateReader, read_model_templates
 from saccade.server.conversation_shape import Shape
 from saccade.server.renderer import use_plain_text_renderer
@@ -310,56 +303,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (folder / "chat_template.json").write_text("[]")
     with pytest.raises(ValueError, match=r"chat_template\.json is not a JSON object"):
         read_model_templates(str(folder))
-
-
-FAILING = {
-    "broken/model": "503",
-    "busy/model": "429",
-    "gated/model": "403",
-    "forbidden/model": "403",
-    "silent/model": "timed out",
-}
-
-
-@pytest.fixture
-def hub_reader(monkeypatch, tmp_path):
-    """Makes readers of a model of the stand-in hub's, with an empty cache and no retries."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-    monkeypatch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", 0.3)
-    without_sleep = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
-    monkeypatch.setattr(_http, "time", without_sleep)
-
-    def make(model: str) -> TemplateReader:
-        tokenizer = copy.copy(TOKENIZER)
-        tokenizer.name_or_path = model
-        return TemplateReader(tokenizer, PLACEHOLDERS)
-
-    with hub() as url:
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        files = "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + files)
-        yield make
-
-
-@pytest.mark.parametrize("model", FAILING)
-def test_a_hub_that_fails_is_not_one_without_the_file(hub_reader, model, monkeypatch):
-    with pytest.raises(HubFailed) as raised:
-        hub_reader(model).checkpoint()
-    line = str(raised.value)
-    assert "\n" not in line
-    assert f"the model {model!r} has a chat_template.jinja" in line
-    assert FAILING[model] in line
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # nobody is asked
-    assert hub_reader(model).checkpoint().own[0].source == "the tokenizer"
-
-
-def test_a_file_that_the_hub_does_not_have_is_absent(hub_reader, monkeypatch):
-    assert hub_reader("empty/model").checkpoint().own[0].source == "the tokenizer"
-    # Which the cache remembers when the hub fails.
-    nobody = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody)
-    assert hub_reader("empty/model").checkpoint().own[0].source == "the tokenizer"
 
 
 def test_a_given_template_is_the_only_one(monkeypatch):
