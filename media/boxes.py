@@ -1,7 +1,8 @@
-"""MP4 and MOV headers that are small in the file and huge in memory.
+"""The samples that the headers of an MP4 or MOV announce, counted before FFmpeg reads them.
 
 FFmpeg makes an entry of dozens of bytes for every sample that a header announces, before it reads
-one. A size that is the same for all samples needs no table, so 20 bytes can announce billions.
+one. Seen: libavformat 62.12 (FFmpeg 8.1, PyAV 18.1) took 3.4 GiB and eight seconds for a file of
+three kilobytes.
 """
 
 from collections.abc import Iterator

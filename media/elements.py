@@ -1,7 +1,7 @@
-"""Matroska and WebM headers that are small in the file and large in memory.
+"""The elements of a Matroska or WebM file, counted before FFmpeg reads them.
 
 FFmpeg makes an entry of up to a hundred bytes for every element of a list (tracks, cues, chapters,
-tags, attachments, additions to a block), and an empty element takes two bytes of the file.
+tags, attachments, additions to a block), however few bytes of the file the element takes.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from saccade.media.errors import LimitError
 
 _EBML = b"\x1a\x45\xdf\xa3"
-# Below the segment. After an error FFmpeg goes on wherever it finds one of these, at any depth.
+# Below the segment. FFmpeg may take one up wherever it stands, so each counts at any depth.
 _TOP = {
     0x114D9B74: "SeekHead",
     0x1654AE6B: "Tracks",

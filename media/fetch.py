@@ -114,7 +114,7 @@ class MediaFetcher:
         try:
             parsed = httpx.URL(url)
             host = parsed.host.lower().rstrip(".")
-        except (httpx.InvalidURL, UnicodeError):  # the latter from names in Punycode
+        except (httpx.InvalidURL, UnicodeError):  # the latter from a name that IDNA cannot read
             raise FetchError("the URL is malformed") from None
         if parsed.scheme not in ("http", "https"):
             raise FetchError("a redirect leads to something other than http or https")

@@ -21,11 +21,14 @@ from PIL import (
 )
 
 from saccade.media.errors import DecodeError, LimitError, MediaError
-from saccade.media.markers import CountedReader, has_many_scans, png_chunks
+from saccade.media.markers import (
+    MAX_IMAGE_PIXELS,
+    CountedReader,
+    ImageLimits,
+    has_many_scans,
+    png_chunks,
+)
 from saccade.media.resize import Pixels
-
-# PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
-MAX_IMAGE_PIXELS = 178_956_970
 
 _FORMATS = (
     JpegImagePlugin.JpegImageFile.format,
@@ -34,6 +37,8 @@ _FORMATS = (
     GifImagePlugin.GifImageFile.format,
     BmpImagePlugin.BmpImageFile.format,
 )
+
+_DEFAULT_LIMITS = ImageLimits()
 
 _JPEGS = ("JPEG", "MPO")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -56,17 +61,18 @@ class ImageHeader:
         return self.orientation in _SIDEWAYS
 
 
-def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
+def read_header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageHeader:
     """Size and cost of an image, from its header alone.
 
     Raises:
-        DecodeError: not an image of a supported format, or a damaged header.
-        LimitError: more than ``max_pixels``.
+        DecodeError: not an image of a supported format, a damaged header, or of more parts than
+            ``limits`` grant.
+        LimitError: more pixels than they grant.
     """
-    with _open(data, max_pixels) as image:
+    with _open(data, limits) as image:
         width, height = image.size
-        cost = width * height * _bytes_per_pixel(image, data)
-        orientation = _orientation(image, data)
+        cost = width * height * _bytes_per_pixel(image, data, limits)
+        orientation = _orientation(image, data, limits)
         if orientation in _SIDEWAYS:
             width, height = height, width
         return ImageHeader(width, height, orientation, cost, _is_plain_jpeg(image))
@@ -74,7 +80,7 @@ def read_header(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
 
 def decode_image(
     data: bytes,
-    max_pixels: int = MAX_IMAGE_PIXELS,
+    limits: ImageLimits = _DEFAULT_LIMITS,
     at_least: tuple[int, int] | None = None,
     buffer: Pixels | None = None,
     header: ImageHeader | None = None,
@@ -89,22 +95,22 @@ def decode_image(
         header: of these bytes, where it has been read; else it is read here.
 
     Raises:
-        DecodeError: not an image of a supported format, damaged or cut short.
-        LimitError: more than ``max_pixels``.
+        DecodeError, LimitError: as read_header; also DecodeError for one that is damaged or cut
+            short.
     """
-    header = header or read_header(data, max_pixels)
+    header = header or read_header(data, limits)
     if at_least is not None and header.sideways:
         at_least = at_least[1], at_least[0]
     try:
         pixels = _decode_jpeg(data, at_least, buffer) if header.plain_jpeg else None
         if pixels is None:
-            with _open(data, max_pixels) as image:
+            with _open(data, limits) as image:
                 image.load()
                 pixels = to_rgb(image)
         return _upright(pixels, header.orientation)
     except MediaError:
         raise
-    except Exception as error:  # whatever a decoder meets in hostile bytes, the bytes are bad
+    except Exception as error:  # whatever a decoder stumbles over, it is the file's fault
         raise DecodeError("the image is damaged or incomplete") from error
 
 
@@ -134,14 +140,14 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
     return image.format in _JPEGS and image.mode in ("L", "RGB")
 
 
-def _bytes_per_pixel(image: Image.Image, data: bytes) -> int:
+def _bytes_per_pixel(image: Image.Image, data: bytes, limits: ImageLimits) -> int:
     """How much memory decoding takes at most.
 
     Raises:
         DecodeError: a JPEG of too many scans.
     """
     # Coefficients have 16 bits, and every channel its own.
-    several = image.format in _JPEGS and has_many_scans(data)
+    several = image.format in _JPEGS and has_many_scans(data, limits.max_jpeg_scans)
     coefficients = 2 * len(image.getbands()) if several else 0
     if _is_plain_jpeg(image):
         # 3, or 6 where it has to be turned; but 13 where it is damaged and PIL has to try.
@@ -184,15 +190,15 @@ def to_rgb(image: Image.Image) -> Pixels:
     return np.array(image)  # a copy: torch wants memory it may write to
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     if not data:
         raise DecodeError("the image is empty")
     # PIL would go through all of them first.
     if data.startswith(_PNG_SIGNATURE):
-        for _ in png_chunks(data):
+        for _ in png_chunks(data, limits.max_png_chunks):
             pass
     try:
-        image = Image.open(CountedReader(data), formats=_FORMATS)
+        image = Image.open(CountedReader(data, limits.max_reads), formats=_FORMATS)
     except UnidentifiedImageError:
         # PIL's text holds the repr of the buffer, so nothing of it is passed on.
         raise DecodeError("not a JPEG, PNG, WebP, GIF or BMP image, or a damaged one") from None
@@ -203,19 +209,21 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception as error:
         raise DecodeError("the header of the image is damaged") from error
     width, height = image.size
-    if width * height > max_pixels:
+    if width * height > limits.max_pixels:
         image.close()
-        raise LimitError(f"the image has {width} x {height} pixels; the limit is {max_pixels}")
+        raise LimitError(
+            f"the image has {width} x {height} pixels; the limit is {limits.max_pixels}"
+        )
     if width < 1 or height < 1:
         image.close()
         raise DecodeError("the image has no pixels")
     return image
 
 
-def _orientation(image: Image.Image, data: bytes) -> int:
+def _orientation(image: Image.Image, data: bytes, limits: ImageLimits) -> int:
     """EXIF orientation, 1 where there is none or it cannot be read. Decodes no pixels."""
     if image.format == "PNG" and "exif" not in image.info:
-        exif = _png_exif(data)
+        exif = _png_exif(data, limits)
         if exif is not None:
             image.info["exif"] = exif
     try:
@@ -226,9 +234,9 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _png_exif(data: bytes) -> bytes | None:
+def _png_exif(data: bytes, limits: ImageLimits) -> bytes | None:
     """The eXIf chunk wherever it stands: PNG allows it behind the pixels."""
-    for kind, start, stop in png_chunks(data):
+    for kind, start, stop in png_chunks(data, limits.max_png_chunks):
         if kind == b"eXIf":
             return b"Exif\0\0" + data[start:stop]
     return None

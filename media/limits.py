@@ -1,9 +1,9 @@
 """How large media may be before and after planning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saccade.media.errors import LimitError
-from saccade.media.image import MAX_IMAGE_PIXELS
+from saccade.media.markers import ImageLimits
 from saccade.media.plan import ImagePlan, PixelLimits, VideoPlan, VideoSource
 
 
@@ -15,7 +15,7 @@ class MediaLimits:
     ``max_pixels`` or ``max_frames`` from asking for more than the server means to compute.
     """
 
-    max_image_pixels: int = MAX_IMAGE_PIXELS
+    image: ImageLimits = field(default_factory=ImageLimits)
     max_frame_pixels: int = 8192 * 4320
     max_video_seconds: float = 7200.0
     max_source_frames: int = 1_000_000

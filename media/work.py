@@ -75,7 +75,7 @@ class MediaWork:
     ) -> PreparedImage:
         """Plans an image from its header."""
         with timed(self._observe, "plan"):
-            header = read_header(data, self._media_limits.max_image_pixels)
+            header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check_image(plan, self._limits)
             digest = self._digest((data,), controls, plan)
@@ -95,7 +95,7 @@ class MediaWork:
             else:
                 pixels = decode_image(
                     prepared.data,
-                    self._media_limits.max_image_pixels,
+                    self._media_limits.image,
                     size if draft else None,
                     self._buffer(prepared, raster),
                     prepared.header,
@@ -154,9 +154,7 @@ class MediaWork:
     ) -> PreparedVideo:
         """Plans a clip that is a list of images."""
         with timed(self._observe, "plan"):
-            headers = tuple(
-                read_header(data, self._media_limits.max_image_pixels) for data in listed
-            )
+            headers = tuple(read_header(data, self._media_limits.image) for data in listed)
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
             self._media_limits.check_video(plan, self._limits)
@@ -173,7 +171,7 @@ class MediaWork:
         with timed(self._observe, "decode"):
             pixels = decode_image(
                 prepared.data[index],
-                self._media_limits.max_image_pixels,
+                self._media_limits.image,
                 header=prepared.headers[index],
             )
         # The reference resizes listed frames twice, first with PIL, and so do we: one resize would

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from saccade.media.fetch import FetchPolicy
 from saccade.media.limits import MediaLimits
+from saccade.media.markers import ImageLimits
 from saccade.server.limits import RequestLimits
 
 ENV_PREFIX = "SACCADE_"
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
         None, description="threads that decode and resize (default: one a core)"
     )
     max_image_pixels: _Count = Field(
-        _LIMITS.max_image_pixels, description="of an image as sent, before it is resized"
+        _LIMITS.image.max_pixels, description="of an image as sent, before it is resized"
     )
     max_video_seconds: _Seconds = Field(_LIMITS.max_video_seconds, description="of a video as sent")
     max_video_frames: _Count = Field(
@@ -161,7 +162,7 @@ class Settings(BaseSettings):
     def media_limits(self) -> MediaLimits:
         """How large media may be."""
         return MediaLimits(
-            max_image_pixels=self.max_image_pixels,
+            image=ImageLimits(max_pixels=self.max_image_pixels),
             max_video_seconds=self.max_video_seconds,
             max_planned_frames=self.max_video_frames,
             max_video_tokens=self.max_video_tokens,

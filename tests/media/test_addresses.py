@@ -4,24 +4,115 @@ import asyncio
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import httpcore
+import httpx
 import pytest
 from fetching import BODY, OPEN, refusal
 from media_server import Handler
 
 from saccade.media import addresses
+from saccade.media.errors import FetchError
 from saccade.media.fetch import FetchPolicy, MediaFetcher
+
+Resolve = Callable[..., None]
+PRIVATE = ["127.0.0.1", "10.0.0.1", "169.254.1.1", "0.0.0.0", "::1", "fe80::1", "fd00::1"]
+
+
+@pytest.fixture
+async def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Sets what every name resolves to: ``resolve(addresses, addresses at the next look-up ...)``.
+
+    A look-up for which nothing is left fails.
+    """
+
+    def answer(*answers: list[str]) -> None:
+        left = list(answers)
+
+        async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+            return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in left.pop(0)]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+    return answer
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every address that a socket was opened to; none of them answers."""
+    addresses: list[str] = []
+
+    async def connect(_: object, host: str, *__: object) -> None:
+        addresses.append(host)
+        raise httpcore.ConnectError
+
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect)
+    return addresses
 
 
 async def test_private_addresses_are_refused_by_default(servers: tuple[str, str]) -> None:
     port = urlsplit(servers[0]).port
     Handler.seen.clear()
-    hosts = ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]")
-    for host in (*hosts, "0.0.0.0", "[::1]", "169.254.169.254", "10.0.0.1", "[fd00:ec2::254]"):
+    for host in ("127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.1.1", "[fd00::1]"):
         assert "not public" in await refusal(FetchPolicy(), f"http://{host}:{port}/body"), host
     assert Handler.seen == []
+
+
+@pytest.mark.parametrize("private", PRIVATE)
+async def test_addresses_are_judged_not_their_spelling(
+    private: str, resolve: Resolve, dialled: list[str]
+) -> None:
+    """Whatever a name is and however it is written: what it resolves to counts."""
+    for answer in ([private], ["93.184.216.34", private], [private, "93.184.216.34"]):
+        resolve(answer)
+        assert "not public" in await refusal(FetchPolicy(), "http://media.example/a.png")
+    assert dialled == []
+    resolve([private])
+    await refusal(FetchPolicy(allow_private_addresses=True), "http://media.example/a.png")
+    assert dialled == [private]
+
+
+async def test_the_addresses_that_were_judged_are_dialled(
+    resolve: Resolve, dialled: list[str]
+) -> None:
+    """None is looked up again, when the answer might be another."""
+    resolve(["93.184.216.34", "2606:2800:220:1::1"], ["127.0.0.1"])
+    assert "failed" in await refusal(FetchPolicy(), "http://media.example/a.png")
+    assert dialled == ["93.184.216.34", "2606:2800:220:1::1"]
+
+
+async def test_the_host_that_was_judged_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is read once; nothing of its text is read again."""
+    judged = httpx.URL("http://judged.example/")
+    monkeypatch.setattr(MediaFetcher, "_checked_url", lambda *_: judged)
+    asked: list[str] = []
+
+    async def getaddrinfo(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise OSError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    await refusal(FetchPolicy(), "http://media.example/a.png")
+    assert asked == ["judged.example"]
+
+
+@pytest.mark.parametrize("error", [OSError, UnicodeError])
+async def test_names_that_do_not_resolve(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    assert "does not resolve" in await refusal(FetchPolicy(), "http://media.example/a.png")
+
+
+async def test_local_sockets_are_not_dialled() -> None:
+    with pytest.raises(FetchError):
+        await addresses.CheckedBackend(True).connect_unix_socket("/run/socket")
 
 
 def only_second_server_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,32 +137,10 @@ async def test_a_redirect_to_a_private_address_is_refused(
     ]
 
 
-async def test_one_private_address_among_public_ones_is_refused(
-    servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    only_second_server_is_public(monkeypatch)
-
-    async def both(host: str, port: int, **_: object) -> list[object]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.0.2", "127.0.0.1")
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
-    port = urlsplit(servers[1]).port
-    assert "not public" in await refusal(FetchPolicy(), f"http://both.example:{port}/body")
-
-
 async def test_a_dead_address_is_followed_by_the_next(
-    servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    servers: tuple[str, str], resolve: Resolve
 ) -> None:
-    async def two(host: str, port: int, **_: object) -> list[object]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("127.0.0.9", "127.0.0.1")
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two)
+    resolve(["127.0.0.9", "127.0.0.1"])
     fetcher = MediaFetcher(OPEN)
     port = urlsplit(servers[0]).port
     assert await fetcher.fetch(f"http://two.example:{port}/body") == BODY
@@ -123,20 +192,17 @@ async def test_proxies_of_the_environment_are_not_used(
     assert Handler.seen == [f"{urlsplit(servers[0]).netloc}/body"]
 
 
-async def test_allowed_domains(servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    async def local(host: str, port: int, **_: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", local)
+async def test_allowed_domains(servers: tuple[str, str], resolve: Resolve) -> None:
+    resolve(*[["127.0.0.1"]] * 4)
     port = urlsplit(servers[0]).port
     policy = FetchPolicy(allow_private_addresses=True, allowed_domains=("Pictures.example",))
     fetcher = MediaFetcher(policy)
     for host in ("pictures.example", "a.b.pictures.example", "PICTURES.EXAMPLE."):
         assert await fetcher.fetch(f"http://{host}:{port}/body") == BODY
     await fetcher.close()
-    for host in ("evilpictures.example", "pictures.example.evil.example", "127.0.0.1"):
+    for host in ("otherpictures.example", "pictures.example.other.example", "127.0.0.1"):
         assert "allowed domains" in await refusal(policy, f"http://{host}:{port}/body")
-    elsewhere = quote(f"http://evil.example:{port}/body", safe="")
+    elsewhere = quote(f"http://other.example:{port}/body", safe="")
     hop = f"http://pictures.example:{port}/redirect?to={elsewhere}"
     assert "allowed domains" in await refusal(policy, hop)
 

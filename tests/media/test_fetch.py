@@ -54,10 +54,14 @@ async def test_redirects_are_limited(servers: tuple[str, str]) -> None:
     assert "redirect" in await refusal(OPEN, nested)
 
 
-@pytest.mark.parametrize("to", ["file:///etc/passwd", "data:,x", "ftp://example.com/x"])
-async def test_redirects_stay_on_http(to: str, servers: tuple[str, str]) -> None:
-    policy = FetchPolicy(allow_private_addresses=True, media_root=Path("/"))
-    assert "redirect" in await refusal(policy, f"{servers[0]}/redirect?to={quote(to, safe='')}")
+@pytest.mark.parametrize("to", ["FILE", "data:,x", "ftp://example.com/x"])
+async def test_redirects_stay_on_http(to: str, servers: tuple[str, str], tmp_path: Path) -> None:
+    """Though the caller's own URL might name the file."""
+    file = tmp_path / "a.png"
+    file.write_bytes(BODY)
+    policy = FetchPolicy(allow_private_addresses=True, media_root=tmp_path)
+    target = quote(to.replace("FILE", file.as_uri()), safe="")
+    assert "redirect" in await refusal(policy, f"{servers[0]}/redirect?to={target}")
 
 
 async def test_slow_servers_time_out(servers: tuple[str, str]) -> None:
@@ -89,10 +93,21 @@ async def test_connecting_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_too_much_is_refused(servers: tuple[str, str]) -> None:
     small = FetchPolicy(allow_private_addresses=True, max_bytes=4095)
     exact = FetchPolicy(allow_private_addresses=True, max_bytes=4096)
-    for path in ("body", "endless", "boasting"):
+    for path in ("body", "chunked", "declaring"):
         assert "4095" in await refusal(small, f"{servers[0]}/{path}", LimitError)
     fetcher = MediaFetcher(exact)
-    assert await fetcher.fetch(f"{servers[0]}/body") == BODY
+    for path in ("body", "chunked"):
+        assert await fetcher.fetch(f"{servers[0]}/{path}") == BODY
+    await fetcher.close()
+
+
+async def test_no_more_is_read_than_the_limit(servers: tuple[str, str]) -> None:
+    """A piece beyond it is the last, and is not kept."""
+    counts: list[int] = []
+    fetcher = MediaFetcher(FetchPolicy(allow_private_addresses=True, max_bytes=2047))
+    with pytest.raises(LimitError):
+        await fetcher.fetch(f"{servers[0]}/chunked", counts.append)
+    assert sum(counts) <= 2047
     await fetcher.close()
 
 

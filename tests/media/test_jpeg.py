@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 from hostile_samples import encoded
 from media_samples import noise
-from mutations import mutate
+from mutations import damaged
 from PIL import Image
 
 from saccade.kernels import cpu_extension
@@ -131,10 +131,10 @@ def test_damage_is_never_taken_for_a_picture() -> None:
         encoded(picture(120, 200, "L"), "JPEG", restart_marker_rows=1),
     ]
     whole = refused = 0
-    for _ in range(600):
-        data = mutate(chance.choice(sound), chance)
+    for _ in range(300):
+        data = damaged(chance.choice(sound), chance)
         try:
-            header = read_header(data, 10**6)
+            header = read_header(data)
         except DecodeError:
             continue
         ours = np.empty((112, 196, 3), np.uint8)

@@ -166,6 +166,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
         # A fetch that nobody answers must not end by itself while a test watches it.
         "--media-read-timeout=900",
         "--media-total-timeout=900",
+        # What ordinary media exceed; no other test comes near.
+        "--max-image-pixels=8000000",
+        "--max-video-seconds=60",
         # Few enough that a test fills them; no other test comes near.
         "--max-inflight-tokens=40000",
         "--max-queued-requests=64",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.server.admission import Admission, Overloaded
+from saccade.server.admission_middleware import AdmissionMiddleware
 from saccade.server.errors import ApiError
 from saccade.server.pricing import Cost, Kind, Price, price_request, text_tokens
 
@@ -181,3 +182,16 @@ def test_price():
     assert price_request({}, 7, param="prompt", prompts=4).answers == 4
     assert text_tokens([{"role": "user", "content": "x" * 9}]) == 1 + 3
     assert text_tokens([5, 6, 7]) == 3
+
+
+async def test_a_clients_priority_reaches_nobody():
+    """vLLM reads it from a header, also a number that its engine cannot hold."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.extend(scope["headers"])
+
+    headers = [(b"host", b"a"), (b"X-VLLM-Priority", b"5"), (b"x-vllm-priority", b"5")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/responses", "headers": headers}
+    await AdmissionMiddleware(app, Admission(capacity()))(scope, None, None)
+    assert seen == headers[:1]

@@ -53,7 +53,7 @@ async def test_vllm_gets_media_from_handles_only(image):
     register_connector(handles)
     connector = MEDIA_CONNECTOR_REGISTRY.load("saccade")
     assert await connector.fetch_image_async(handles.issue(image)) is image
-    for url in ("saccade-media:forged", "data:image/png;base64,AAAA", "file:///etc/passwd"):
+    for url in ("saccade-media:forged", "data:image/png;base64,AAAA", "file:///a.png"):
         for fetch in (connector.fetch_image_async, connector.fetch_video_async):
             with pytest.raises(VLLMValidationError):
                 await fetch(url)

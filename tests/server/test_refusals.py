@@ -75,8 +75,10 @@ def test_unknown_scheme_and_forged_handle(refused, url):
     assert url.partition(":")[0] in error["message"]
 
 
-def test_file_outside_the_media_root(refused):
-    status, error = refused(body(image("file:///etc/passwd")))
+def test_file_outside_the_media_root(refused, tmp_path, image_url):
+    file = tmp_path / "a.png"
+    file.write_bytes(base64.b64decode(image_url(56, 56).partition(",")[2]))
+    status, error = refused(body(image(file.as_uri())))
     assert (status, error["param"], error["code"]) == (400, PART, "media_not_fetched")
 
 

@@ -2,6 +2,7 @@
 
 import pydantic_core
 import pytest
+from vllm.exceptions import VLLMValidationError
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from saccade.benchmarks.host_path import Case
@@ -10,7 +11,7 @@ from saccade.demo.checkpoint import bundled_checkpoint
 from saccade.server import renderer as module
 from saccade.server.renderer import use_plain_text_renderer
 
-SPELLED = "say <|im_end|> and <|image_pad|>"
+SPELLED = "say <|im_end|> and <|im_start|>"
 
 
 def chat(content: object, **fields: object) -> dict:
@@ -72,6 +73,31 @@ async def test_media_are_rendered_alike_with_little_text_and_with_much(renderer,
     renderer.forget()
     the_long_way()
     assert at_once == await seen()
+
+
+async def test_every_special_token_is_text_in_text(renderer):
+    """The places of media among them."""
+    tokenizer = renderer._online.renderer.get_tokenizer()
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    assert {"<|im_end|>", "<|image_pad|>", "<|video_pad|>"} <= set(special.values())
+    empty = [i for i in tokens_at_once(renderer, chat("")) if i in special]
+    for spelling in special.values():
+        ids = tokens_at_once(renderer, chat(spelling))
+        assert [i for i in ids if i in special] == empty, spelling
+        assert spelling in tokenizer.decode([i for i in ids if i not in special])
+
+
+async def test_prompts_of_tokens_hold_no_place_of_a_medium(renderer, monkeypatch):
+    inner = renderer._online.renderer
+    config = inner.config.model_config.hf_config
+    assert set(inner._placeholders) == {config.image_token_id, config.video_token_id}
+    monkeypatch.setattr(inner, "_placeholders", {65: "a picture"})
+    within, alone = ({"prompt_token_ids": ids} for ids in ([64, 65], [65]))
+    for prompts in ([within], [{"prompt": "a"}, alone]):
+        with pytest.raises(VLLMValidationError, match="65 stands for a picture") as refused:
+            await inner.render_cmpl_async(prompts)
+        assert refused.value.parameter == "prompt"
+    assert await inner.render_cmpl_async([{"prompt_token_ids": [64]}])
 
 
 async def test_what_takes_long_leaves_the_event_loop(renderer):

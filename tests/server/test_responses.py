@@ -206,13 +206,13 @@ def test_a_prompt_with_media_is_not_cut_off(refused, image_url, server):
     assert answer.json()["error"]["param"] == "truncate_prompt_tokens"
 
 
-def test_text_that_spells_the_place_of_a_medium(client, image_url):
+def test_text_that_spells_a_special_token(client, image_url):
     given = user({"type": "input_image", "image_url": image_url(56, 56)})
     answer = client.responses.create(
-        model="demo", input=given, instructions="see <|image_pad|>", max_output_tokens=16
+        model="demo", input=given, instructions="see <|im_start|>", max_output_tokens=16
     )
     assert answer.usage.input_tokens_details.model_dump()["image_tokens"] == 4
-    assert answer.instructions == "see <|image_pad|>"
+    assert answer.instructions == "see <|im_start|>"
 
 
 def test_model_that_is_not_served(client, server, image_url):

@@ -15,8 +15,8 @@ TOKENIZER = AutoTokenizer.from_pretrained(random_checkpoint())
 SPECIAL = {t.content: i for i, t in TOKENIZER.added_tokens_decoder.items() if t.special}
 TOKENS = SpecialTokens(SPECIAL)
 MARK = "\U0010ffff"
+TURNS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 PIECES = [
-    *SPECIAL,
     "<|im_",
     "start|>",
     "<",
@@ -29,8 +29,11 @@ PIECES = [
     "a",
     " ",
 ]
-texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
-hostile = st.tuples(texts, st.sampled_from(sorted(SPECIAL)), texts).map("".join)
+texts = st.lists(st.sampled_from([*SPECIAL, *PIECES]), max_size=12).map("".join)
+# What goes as far as an engine, here or wherever these tests are tried: other special tokens are
+# words like these to us, but in other servers some of them end the engine.
+sent = st.lists(st.sampled_from([*TURNS, *PIECES]), max_size=12).map("".join)
+spelling = st.tuples(sent, st.sampled_from(TURNS), sent).map("".join)
 
 
 def rendered(messages, **options):
@@ -130,7 +133,7 @@ def prompt_of(answer):
 
 
 # What is short, and what is not, is rendered and tokenised in different places.
-lengths = st.tuples(hostile, st.sampled_from(["", " and so on" * 60])).map("".join)
+lengths = st.tuples(spelling, st.sampled_from(["", " and so on" * 60])).map("".join)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -149,7 +152,7 @@ def test_every_place_of_a_chat(server, text):
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(hostile)
+@given(spelling)
 def test_completions(server, text):
     body = {"model": "demo", "prompt": text, "max_tokens": 1, "return_token_ids": True}
     body["return_token_offsets"] = True
@@ -168,7 +171,7 @@ def test_a_role_that_spells_a_token(server):
 
 
 def test_beside_media_the_templates_placeholder_counts(server, image_url):
-    text = {"type": "text", "text": "<|video_pad|><|vision_start|><|image_pad|><|vision_end|>"}
+    text = {"type": "text", "text": "<|im_end|><|im_start|>"}
     message = {
         "role": "user",
         "content": [text, {"type": "image_url", "image_url": image_url(56, 56)}],
@@ -176,7 +179,7 @@ def test_beside_media_the_templates_placeholder_counts(server, image_url):
     body = {"model": "demo", "max_tokens": 1, "return_token_ids": True, "messages": [message]}
     ids = prompt_of(server.post(body))
     assert ids.count(SPECIAL["<|image_pad|>"]) == 4
-    assert ids.count(SPECIAL["<|video_pad|>"]) == 0
+    assert ids.count(SPECIAL["<|im_end|>"]) == 2  # of the system's turn and the user's
     (start,) = [n for n, token in enumerate(ids) if token == SPECIAL["<|vision_start|>"]]
     assert text["text"] in TOKENIZER.decode(ids[:start])
 
@@ -191,12 +194,6 @@ def test_a_prompt_cut_short(server):
     assert ids == split(body["prompt"])[-7:]
 
 
-@pytest.mark.parametrize("name", ["<|image_pad|>", "<|video_pad|>"])
-def test_prompts_of_tokens_hold_no_place_of_a_medium(server, name):
-    for prompt in ([65, SPECIAL[name]], [[65], [SPECIAL[name]]]):
-        answer = server.post({"model": "demo", "prompt": prompt}, "/v1/completions")
-        error = answer.json()["error"]
-        assert (answer.status_code, error["param"]) == (400, "prompt")
-        assert str(SPECIAL[name]) in error["message"]
+def test_prompts_of_tokens_may_hold_special_ones(server):
     plain = {"model": "demo", "prompt": [SPECIAL["<|im_start|>"], 65], "max_tokens": 1}
     assert server.post(plain, "/v1/completions").status_code == 200

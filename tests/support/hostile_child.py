@@ -1,7 +1,6 @@
-"""The process that takes hostile media: one loader, one case after the other, one line each.
+"""The process that takes bad media: one loader, one case after the other, one line each.
 
-    python hostile_child.py files FOLDER        every NAME.image and NAME.video in the folder
-    python hostile_child.py mutations SEED FIRST STOP
+    python hostile_child.py FOLDER        every NAME.image and NAME.video in the folder
 
 Every case is announced before it is loaded, so that the parent can name the one that killed us.
 Peak memory is the kernel's high-water mark of this process (VmHWM), set back before every case:
@@ -12,7 +11,6 @@ import asyncio
 import base64
 import json
 import os
-import random
 import sys
 import threading
 import time
@@ -22,18 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hostile_samples import real_clips, real_images
-from mutations import mutate
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import MediaError
 from saccade.media.fetch import FetchPolicy
 from saccade.media.limits import MediaLimits
 from saccade.media.loader import MediaLoader
+from saccade.media.markers import ImageLimits
 from saccade.media.plan import PixelLimits, VisionGeometry
 
 PIXELS = PixelLimits(max_pixels=784 * 1024)
 LIMITS = MediaLimits(
-    max_image_pixels=4_000_000,
+    image=ImageLimits(max_pixels=4_000_000),
     max_frame_pixels=4_000_000,
     max_source_frames=20_000,
     max_planned_frames=32,
@@ -47,16 +45,6 @@ Case = tuple[str, str, bytes]  # name, "image" or "video", the file
 def files(folder: Path) -> Iterator[Case]:
     for path in sorted(folder.iterdir()):
         yield path.stem, path.suffix.lstrip("."), path.read_bytes()
-
-
-def mutations(seed: str, first: int, stop: int) -> Iterator[Case]:
-    images, clips = real_images(), real_clips()
-    for number in range(first, stop):
-        chance = random.Random(f"{seed}/{number}")
-        kind = "video" if chance.random() < 0.3 else "image"
-        originals = clips if kind == "video" else images
-        name = chance.choice(sorted(originals))
-        yield f"{name} {seed}/{number}", kind, mutate(originals[name], chance)
 
 
 def peak(reset: bool = False) -> int:
@@ -95,11 +83,6 @@ def say(**record: object) -> None:
 
 
 async def main() -> None:
-    how, *arguments = sys.argv[1:]
-    if how == "files":
-        cases = files(Path(arguments[0]))
-    else:
-        cases = mutations(arguments[0], int(arguments[1]), int(arguments[2]))
     loader = MediaLoader(VisionGeometry(), PIXELS, FetchPolicy(), workers=2, media_limits=LIMITS)
     good = (("image", real_images()["png"]), ("video", real_clips()["mp4"]))
     await asyncio.gather(*(load(loader, *medium, {}) for medium in good * 4))
@@ -107,7 +90,7 @@ async def main() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     await asyncio.to_thread(int)
     before = resources()
-    for name, kind, data in cases:
+    for name, kind, data in files(Path(sys.argv[1])):
         say(begin=name)
         record: dict[str, object]
         record = {"name": name, "size": len(data), "outcome": "served", "room": 0}

@@ -1,5 +1,6 @@
-"""Loads hostile media in a process of its own and tells what became of each."""
+"""Loads bad media in a process of its own and tells what became of each."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 from hostile_child import LIMITS
 
 CHILD = Path(__file__).with_name("hostile_child.py")
+# Percent of a file that are left of it.
+SHARES = (*range(0, 100, 5), 99, 100)
 # What the libraries load and keep on their first use.
 SLACK = 8 * 2**20
 # Bytes a pixel, of a frame and what its decoder keeps beside it (measured: 6, in MPEG-4).
@@ -43,60 +46,33 @@ def most_memory(case: Outcome) -> int:
 
 
 def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Outcome]:
-    """Outcomes of image or video files, by name."""
-    (folder / "cases").mkdir()
+    """Outcomes of image or video files, by name; what holds for every bad input is asserted here.
+
+    For images the child's malloc gives every large buffer pages of its own, which go when it is
+    freed: what is measured is what a case holds, not what glibc had kept or could not use again.
+    """
+    folder = folder / kind
+    for inner in ("cases", "temporary"):
+        (folder / inner).mkdir(parents=True)
     for name, data in cases.items():
         (folder / "cases" / f"{name}.{kind}").write_bytes(data)
-    child = start(folder, "files", str(folder / "cases"), own_pages=kind == "image")
-    outcomes = finish(child, folder)
+    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+    if kind == "image":
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(256 * 2**10)
+    with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
+        command = [sys.executable, "-X", "faulthandler", str(CHILD), str(folder / "cases")]
+        status: object = "stuck"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = subprocess.run(
+                command, stdout=log, stderr=errors, env=environment, timeout=300
+            ).returncode
+    outcomes = _read(folder, status)
     assert outcomes.keys() == cases.keys()
+    assert list((folder / "temporary").iterdir()) == []
     return outcomes
 
 
-def served_cuts(whole: dict[str, bytes], kind: str, folder: Path) -> dict[str, set[int]]:
-    """At how many percent of each file it is served, of all from 0 to 100."""
-    cuts = {
-        f"{name}@{share}": data[: len(data) * share // 100]
-        for name, data in whole.items()
-        for share in range(101)
-    }
-    outcomes = run_files(cuts, kind, folder)
-    assert {case.outcome for case in outcomes.values()} == {"served", "DecodeError"}
-    return {
-        name: {share for share in range(101) if outcomes[f"{name}@{share}"].outcome == "served"}
-        for name in whole
-    }
-
-
-def start(folder: Path, *arguments: str, own_pages: bool = False) -> subprocess.Popen[bytes]:
-    """Starts the child; its temporary files would lie in ``folder/temporary``.
-
-    Args:
-        own_pages: its malloc gives every large buffer pages of its own, which go when it is freed:
-            what is measured is what a case holds, not what glibc had kept or could not use again.
-            It takes time for every page.
-    """
-    (folder / "temporary").mkdir()
-    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
-    if own_pages:
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(256 * 2**10)
-    with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(CHILD), *arguments],
-            stdout=log,
-            stderr=errors,
-            env=environment,
-        )
-
-
-def finish(child: subprocess.Popen[bytes], folder: Path) -> dict[str, Outcome]:
-    """Waits for the child; everything that holds for every hostile input is asserted here."""
-    try:
-        status: object = child.wait(timeout=300)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        status = "stuck"
+def _read(folder: Path, status: object) -> dict[str, Outcome]:
     records: list[dict[str, Any]] = [
         json.loads(line) for line in (folder / "log").read_text().splitlines()
     ]
@@ -115,5 +91,19 @@ def finish(child: subprocess.Popen[bytes], folder: Path) -> dict[str, Outcome]:
         assert case.grown <= most_memory(case), f"{told} took {case.grown} bytes"
     last = records[-1]
     assert last["after"] == last["before"], f"{last} after {begun[-1:]}"
-    assert list((folder / "temporary").iterdir()) == []
     return outcomes
+
+
+def served_cuts(whole: dict[str, bytes], kind: str, folder: Path) -> dict[str, set[int]]:
+    """At which of ``SHARES`` each file is served, cut after so many percent."""
+    cuts = {
+        f"{name}@{share}": data[: len(data) * share // 100]
+        for name, data in whole.items()
+        for share in SHARES
+    }
+    outcomes = run_files(cuts, kind, folder)
+    assert {case.outcome for case in outcomes.values()} == {"served", "DecodeError"}
+    return {
+        name: {share for share in SHARES if outcomes[f"{name}@{share}"].outcome == "served"}
+        for name in whole
+    }

@@ -1,14 +1,17 @@
-"""Small real files of every format that is served: what hostile ones are made from."""
+"""Small real files of every format that is served."""
 
 import io
 import tempfile
 from typing import Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 from media_samples import raster
 from PIL import Image
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 8
+PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p"}  # of a codec; yuv420p of all others
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -19,25 +22,32 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def encode_clip(
-    container: str, codec: str = "libx264", frames: int = FRAMES, **options: str
+    container: str,
+    codec: str = "libx264",
+    frames: int = FRAMES,
+    shown: npt.NDArray[np.uint8] | None = None,
+    rate: int = 25,
+    **options: str,
 ) -> bytes:
-    """A video file of ``frames`` frames with structure and noise; the same bytes every time."""
+    """A video file; the same bytes every time.
+
+    Args:
+        shown: ``[frames, height, width, 3]``; else ``frames`` frames with structure and noise.
+    """
+    if shown is None:
+        shown = raster(3, frames, HEIGHT, WIDTH)
+    options = {"fflags": "+bitexact", **options}
     with tempfile.NamedTemporaryFile() as file:  # "faststart" reads what it wrote, by name
-        _write_clip(file.name, container, codec, frames, {"fflags": "+bitexact", **options})
+        with av.open(file.name, "w", format=container, options=options) as writer:
+            stream = writer.add_stream(codec, rate=rate)
+            stream.height, stream.width = shown.shape[1:3]
+            stream.thread_count = 1
+            stream.pix_fmt = PIXEL_FORMATS.get(codec, "yuv420p")
+            writer.start_encoding()  # a header even where no frame follows
+            for pixels in shown:
+                writer.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            writer.mux(stream.encode())
         return file.read()
-
-
-def _write_clip(
-    path: str, container: str, codec: str, frames: int, options: dict[str, str]
-) -> None:
-    with av.open(path, "w", format=container, options=options) as writer:
-        stream = writer.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.thread_count = WIDTH, HEIGHT, 1
-        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
-        writer.start_encoding()  # a header even where no frame follows
-        for pixels in raster(3, frames, HEIGHT, WIDTH):
-            writer.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        writer.mux(stream.encode())
 
 
 def real_images() -> dict[str, bytes]:

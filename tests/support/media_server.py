@@ -62,20 +62,19 @@ class Handler(BaseHTTPRequestHandler):
             except OSError:
                 return
 
-    def endless(self, _: dict[str, str]) -> None:
+    def chunked(self, _: dict[str, str]) -> None:
+        """The body in four pieces, and its length not before."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        try:
-            while not self.ended.is_set():
-                self.wfile.write(b"400\r\n" + b"." * 1024 + b"\r\n")
-        except OSError:
-            self.close_connection = True
+        for start in range(0, len(BODY), 1024):
+            self.wfile.write(b"400\r\n" + BODY[start : start + 1024] + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
 
-    def boasting(self, _: dict[str, str]) -> None:
-        """Declares more than it may send, and then sends nothing."""
+    def declaring(self, _: dict[str, str]) -> None:
+        """Declares the body, and then sends nothing."""
         self.send_response(200)
-        self.send_header("Content-Length", str(10**12))
+        self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
         self.ended.wait(30)
 
