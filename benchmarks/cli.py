@@ -3,25 +3,20 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import (
-    clip_path,
-    host_path,
-    kernels,
-    liveliness,
-    overload,
-    planning,
-    serve,
-    tower,
-)
+from saccade.benchmarks import kernels
+from saccade.benchmarks.preprocessing import images as host_path
+from saccade.benchmarks.preprocessing import positions, videos
+from saccade.benchmarks.serving import overload, responsiveness, serve
+from saccade.benchmarks.tower import command as tower
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
     ("host-path", host_path, "CPU and memory of a picture before the engine, beside stock vLLM"),
-    ("clip-path", clip_path, "CPU and memory of a long clip before the engine, beside stock vLLM"),
+    ("clip-path", videos, "CPU and memory of a long clip before the engine, beside stock vLLM"),
     ("tower", tower, "the vision tower alone, beside stock vLLM's, with equal weights"),
-    ("planning", planning, "positions and window plans on the host, beside transformers'"),
+    ("planning", positions, "positions and window plans on the host, beside transformers'"),
     ("kernels", kernels, "each kernel on a GPU, beside what vLLM does itself"),
-    ("liveliness", liveliness, "/health while 12-megapixel pictures decode"),
+    ("liveliness", responsiveness, "/health while 12-megapixel pictures decode"),
     ("overload", overload, "twice what a server can do: refusals, order, right answers, leaks"),
 )
 _EPILOG = """examples:

@@ -16,11 +16,11 @@ import openai
 import torch
 from tqdm import tqdm
 
-from saccade.demo.checkpoint import bundled_checkpoint
-from saccade.demo.evaluation_answers import Answer, TransformersModel, server_answers
-from saccade.demo.evaluation_cases import TARGETS, Case, make_cases
-from saccade.demo.evaluation_sheet import draw_sheet
-from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+from saccade.demo.evaluation.answers import Answer, TransformersModel, server_answers
+from saccade.demo.evaluation.cases import TARGETS, Case, make_cases
+from saccade.demo.evaluation.sheet import draw_sheet
+from saccade.server.checkpoint.bundled import bundled_checkpoint
+from saccade.server.commands.child import LIGHT_FLAGS, ServerError, ServerProcess
 
 FIGURES = (
     *("colour_kind", "counting", "reading", "boxes", "event_time", "order"),

@@ -14,8 +14,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from saccade.demo.world import Pixels, Scene, draw, make_scene
-from saccade.demo.world_clips import Clip, make_clip
+from saccade.demo.world.clips import Clip, make_clip
+from saccade.demo.world.scenes import Pixels, Scene, draw, make_scene
 
 MEDIA = Path(__file__).with_name("media")
 _FILM_SIZE = (480, 270)

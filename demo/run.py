@@ -14,8 +14,8 @@ import openai
 from openai.types import CompletionUsage
 from PIL import Image, ImageDraw
 
-from saccade.demo.answers import boxes_of
-from saccade.demo.server_process import LIGHT_FLAGS, ServerError, ServerProcess
+from saccade.demo.world.answers import boxes_of
+from saccade.server.commands.child import LIGHT_FLAGS, ServerError, ServerProcess
 
 _MEDIA = Path(__file__).with_name("media")
 _MAX_TOKENS = 64

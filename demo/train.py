@@ -13,18 +13,18 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from saccade.demo import training_runtime  # isort: skip
+from saccade.demo.training import runtime  # isort: skip
 
 import torch
 from torch import Tensor
 
-from saccade.demo.tokenizer import build_tokenizer
-from saccade.demo.training_batch import Batch, Batcher, TowerBatch
-from saccade.demo.training_data import held_out_examples, stream
-from saccade.demo.training_heads import WEIGHTS
-from saccade.demo.training_schedule import Schedule
-from saccade.demo.training_scores import mean_loss, scale_loss, scores
-from saccade.demo.training_state import Run, default_folder
+from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.training.batch import Batch, Batcher, TowerBatch
+from saccade.demo.training.data import held_out_examples, stream
+from saccade.demo.training.model.heads import WEIGHTS
+from saccade.demo.training.schedule import Schedule
+from saccade.demo.training.scores import mean_loss, scale_loss, scores
+from saccade.demo.training.state import Run, default_folder
 
 SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
 _CLIP = 1.0  # gradient norm
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of the run")
     args = parser.parse_args(arguments)
-    training_runtime.keep_freed_memory()
+    runtime.keep_freed_memory()
     torch.set_num_threads(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
     run = Run(args.folder, args.seed, fast=not args.plain)

@@ -62,7 +62,7 @@ install_oracle() {
 
 PYTHON=${PYTHON:-$(choose_python 2>/dev/null)}
 if nvidia-smi -L >/dev/null 2>&1; then extra=cuda; else extra=cpu; fi
-stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt kernels/*.cpp kernels/*.h | sha256sum | cut -c1-16)-$extra
+stamp=$(cat pyproject.toml deploy/setup.sh tests/oracle/requirements.txt kernels/cpu/csrc/* | sha256sum | cut -c1-16)-$extra
 if [ "$(cat .venv/saccade-stamp 2>/dev/null)" = "$stamp" ]; then exit 0; fi
 
 echo "setting up .venv ($extra); this takes a few minutes the first time" >&2
@@ -78,6 +78,6 @@ drop_broken_extensions
 install_oracle
 install_jpeg_headers || true
 # Without a compiler, PyTorch attends and resizes on the CPU: slower, and said by saccade doctor.
-.venv/bin/python -m saccade.kernels.cpu_extension >/dev/null || true
+.venv/bin/python -m saccade.kernels.cpu.extension >/dev/null || true
 .venv/bin/saccade --version >/dev/null
 echo "$stamp" >.venv/saccade-stamp

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from . import faults, self_test, self_test_cases
+from .self_test import cases, faults, proof
 
 logger = logging.getLogger("saccade.kernels")
 
@@ -27,18 +27,18 @@ _PYTORCH = "pytorch"
 _PLACES = {
     "window_attention": {
         "triton": "window_attention:launch_window_attention",
-        "cpu": "cpu:window_attention",
-        _PYTORCH: "cpu:window_attention_in_pieces",
+        "cpu": "cpu.operations:window_attention",
+        _PYTORCH: "cpu.operations:window_attention_in_pieces",
     },
     "full_attention": {
         "triton": "full_attention:launch_full_attention",
-        "cpu": "cpu:full_attention",
-        _PYTORCH: "cpu:full_attention_in_pieces",
+        "cpu": "cpu.operations:full_attention",
+        _PYTORCH: "cpu.operations:full_attention_in_pieces",
     },
-    "mrope": {"triton": "mrope:launch_mrope", "cpu": "cpu:mrope"},
+    "mrope": {"triton": "mrope:launch_mrope", "cpu": "cpu.operations:mrope"},
     "patch_input": {
         "triton": "patch_embed:launch_patch_input",
-        "cpu": "cpu_patch_input:patch_input",
+        "cpu": "cpu.patch_input:patch_input",
     },
     "merge_input": {"triton": "merger:launch_merge_input"},
 }
@@ -59,7 +59,7 @@ def choose(operation: str, device_type: str) -> Choice:
         ValueError: the switch names no form, or one that this device cannot run.
     """
     asked = _asked(operation, device_type)
-    failure = self_test.out_of_use("triton", operation) if asked.form == "triton" else None
+    failure = proof.out_of_use("triton", operation) if asked.form == "triton" else None
     if failure is None:
         return asked
     next_form = "cpu" if device_type == "cpu" else _PYTORCH
@@ -99,7 +99,7 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
 
 
 def prove_triton_forms(
-    device_type: str, dtype: torch.dtype, shapes: self_test_cases.Shapes = self_test_cases.EDGES
+    device_type: str, dtype: torch.dtype, shapes: cases.Shapes = cases.EDGES
 ) -> None:
     """Have Triton's forms prove themselves, where they would run: when a model is built.
 
@@ -112,10 +112,8 @@ def prove_triton_forms(
     for operation in OPERATIONS:
         if choose(operation, device_type).form == "triton":
             run = implementation(operation, device_type)
-            test = functools.partial(
-                self_test_cases.check, operation, run, dtype, device_type, shapes
-            )
-            if not self_test.passes("triton", operation, dtype, test):
+            test = functools.partial(cases.check, operation, run, dtype, device_type, shapes)
+            if not proof.passes("triton", operation, dtype, test):
                 _check_device(operation, device_type)
                 form, reason = choose(operation, device_type)
                 logger.error("%s runs in its form %s: %s", operation, form, reason)

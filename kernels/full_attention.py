@@ -27,15 +27,9 @@ import triton
 import triton.language as tl
 
 from . import dispatch, rotate_packed
-from .attention_arguments import check_attention, check_borders, check_packed
-from .tiles import load_tile, split, store_tile
-from .tuning import (
-    TYPE_NAMES,
-    Launch,
-    Specialisation,
-    architecture,
-    full_attention_launch,
-)
+from .launch.attention_arguments import check_attention, check_borders, check_packed
+from .launch.tiles import load_tile, split, store_tile
+from .launch.tuning import TYPE_NAMES, Launch, Specialisation, architecture, full_attention_launch
 
 
 @triton.jit(do_not_specialize=["query_blocks"])

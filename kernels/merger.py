@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .arguments import (
+from .launch.arguments import (
     check_beside,
     check_contiguous,
     check_dtype,
@@ -22,7 +22,7 @@ from .arguments import (
     check_rows,
     check_shape,
 )
-from .tuning import MERGE_INPUT, TYPE_NAMES, Specialisation
+from .launch.tuning import MERGE_INPUT, TYPE_NAMES, Specialisation
 
 LARGEST = 8192  # values of a patch; beyond, a program's registers do not hold it
 

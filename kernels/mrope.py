@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .arguments import (
+from .launch.arguments import (
     check_beside,
     check_contiguous,
     check_dtype,
@@ -28,7 +28,7 @@ from .arguments import (
     check_rows,
     check_shape,
 )
-from .tuning import TYPE_NAMES, Specialisation, mrope_launch
+from .launch.tuning import TYPE_NAMES, Specialisation, mrope_launch
 
 VECTOR = 8  # elements that a lane reads at once: 16 bytes of a 16-bit format
 LANES = 32

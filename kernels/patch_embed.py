@@ -24,14 +24,9 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .arguments import (
-    check_beside,
-    check_contiguous,
-    check_dtype,
-    check_shape,
-)
+from .launch.arguments import check_beside, check_contiguous, check_dtype, check_shape
+from .launch.tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 from .reference import CENTRE
-from .tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 
 CHANNELS = 3
 

@@ -13,8 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .attention_arguments import check_angles, check_packed
-from .tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
+from .launch.attention_arguments import check_angles, check_packed
+from .launch.tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
 
 
 @triton.jit

@@ -30,9 +30,9 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .attention_arguments import check_attention
-from .tiles import load_tile, split, split_half, store_tile, within
-from .tuning import (
+from .launch.attention_arguments import check_attention
+from .launch.tiles import load_tile, split, split_half, store_tile, within
+from .launch.tuning import (
     LONGEST_WINDOW,
     TYPE_NAMES,
     Launch,

@@ -1,7 +1,8 @@
 """The controls a request may put on one picture or clip: checked, typed, never silently ignored.
 
-The fields and their meaning are those of qwen-vl-utils 0.0.14; :mod:`saccade.media.plan` applies
-them. A field that the other fields would make meaningless is refused here rather than dropped.
+The fields and their meaning are those of qwen-vl-utils 0.0.14; :mod:`saccade.media.planning.plan`
+applies them. A field that the other fields would make meaningless is refused here rather than
+dropped.
 """
 
 from collections.abc import Mapping

@@ -3,8 +3,24 @@
 from dataclasses import dataclass, field
 
 from saccade.media.errors import LimitError
-from saccade.media.markers import ImageLimits
-from saccade.media.plan import ImagePlan, PixelLimits, VideoPlan, VideoSource
+from saccade.media.planning.plan import ImagePlan, PixelLimits, VideoPlan, VideoSource
+
+# PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
+MAX_IMAGE_PIXELS = 178_956_970
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Bounds on one image file."""
+
+    max_pixels: int = MAX_IMAGE_PIXELS
+    # Usual are 10 scans in a progressive JPEG; each costs a pass over the whole image.
+    max_jpeg_scans: int = 100
+    # 256 MiB in the 8 KiB pieces that libpng writes are half as many.
+    max_png_chunks: int = 65_536
+    # PIL takes four for a chunk of a PNG or a comment of a JPEG, three for one of a GIF; about a
+    # microsecond each, whatever they hold, while no other Python runs.
+    max_reads: int = 400_000
 
 
 @dataclass(frozen=True)

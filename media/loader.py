@@ -15,16 +15,16 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 
-from saccade.media.budget import Budget
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.cores import usable_cores, yield_processor
 from saccade.media.errors import LimitError, MediaError
-from saccade.media.fetch import FetchPolicy, MediaFetcher, Received, anything
+from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, Received, anything
+from saccade.media.items import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
 from saccade.media.limits import MediaLimits
-from saccade.media.plan import PixelLimits, VisionGeometry
-from saccade.media.prepared import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
-from saccade.media.stages import Observer, ignore, timed
-from saccade.media.work import CHANNELS, MOST_DECODER_THREADS, MediaWork
+from saccade.media.memory.budget import Budget
+from saccade.media.memory.cpu import usable_cores, yield_processor
+from saccade.media.planning.plan import PixelLimits, VisionGeometry
+from saccade.media.timing import Observer, ignore, timed
+from saccade.media.worker import CHANNELS, MOST_DECODER_THREADS, MediaWork
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")

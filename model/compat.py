@@ -20,8 +20,7 @@ from vllm.v1.worker.encoder_cudagraph_defs import (
 )
 
 from saccade.kernels.dispatch import OPERATIONS, SWITCH, choose
-
-from .cache_dtype import refuse_cache_dtype
+from saccade.model.cpu.cache_dtype import refuse_cache_dtype
 
 __all__ = [
     "ENCODER_CUDAGRAPH_AXIS_KEYS_KWARG",

@@ -28,18 +28,18 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
 from vllm.sequence import IntermediateTensors
 
-from .compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
-from .cpu_generators import guard_generators
-from .graph_protocol import TowerGraphs, join_pixels
-from .kernel_shapes import prove_kernels
-from .pieces import GRIDS_BEFORE
-from .positions import MediumPosition, mrope_positions
-from .processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
-from .replaced_layers import replaced_layers
-from .settings import read_normalisation
-from .vision import VisionTower
-from .waiting import block_instead_of_spin
-from .weights import CheckpointNames
+from saccade.model.checkpoint_config import read_normalisation
+from saccade.model.compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
+from saccade.model.cpu.generators import guard_generators
+from saccade.model.cpu.idle_wait import block_instead_of_spin
+from saccade.model.cpu.replaced_layers import replaced_layers
+from saccade.model.cpu.video_chunks import GRIDS_BEFORE
+from saccade.model.inputs.processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
+from saccade.model.positions import MediumPosition, mrope_positions
+from saccade.model.tower.graph_protocol import TowerGraphs, join_pixels
+from saccade.model.tower.kernel_shapes import prove_kernels
+from saccade.model.tower.vision import VisionTower
+from saccade.model.weights import CheckpointNames
 
 _PLACEHOLDERS = {
     "image": "<|vision_start|><|image_pad|><|vision_end|>",

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
-from saccade.kernels import self_test
 from saccade.kernels.dispatch import SWITCH
 from saccade.kernels.mrope import mrope
-from saccade.model.cpu_layers import compiled_operation
+from saccade.kernels.self_test import proof
+from saccade.model.cpu.layers import compiled_operation
 
 
 class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
@@ -64,7 +64,7 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         return (
             device_type != "cpu"
             and not self.asked_for
-            and self_test.out_of_use("triton", "mrope") is not None
+            and proof.out_of_use("triton", "mrope") is not None
         )
 
     def _fits(self, positions: torch.Tensor) -> bool:

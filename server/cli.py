@@ -5,15 +5,19 @@ import importlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+
+from saccade.server.core.command_line import OneLineErrors
 
 # command -> (module, one line of help). A module has add_arguments(parser), run(args) -> exit
 # code, and, if it needs a parser of its own kind, make_parser().
 COMMANDS = {
-    "serve": ("saccade.server.serve", "serve a Qwen2.5-VL model over HTTP"),
+    "serve": ("saccade.server.commands.serve", "serve a Qwen2.5-VL model over HTTP"),
     "demo": ("saccade.demo.run", "see the server answer about a picture and a clip, no download"),
-    "plan": ("saccade.server.plan_command", "tell what pictures and clips will cost"),
-    "doctor": ("saccade.server.doctor", "tell what this installation will do, and what is wrong"),
+    "plan": ("saccade.server.commands.plan", "tell what pictures and clips will cost"),
+    "doctor": (
+        "saccade.server.commands.doctor",
+        "tell what this installation will do, and what is wrong",
+    ),
     "bench": ("saccade.benchmarks.cli", "load one or two servers and measure them"),
 }
 
@@ -24,14 +28,6 @@ _EPILOG = """examples:
 
 exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted
 """
-
-
-class OneLineErrors(argparse.ArgumentParser):
-    """Says what is wrong with a flag in one line; vLLM's usage alone would take four hundred."""
-
-    def error(self, message: str) -> NoReturn:
-        line = " ".join(message.split())
-        self.exit(2, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@
 # downloads some 340 MB, once.
 #
 #   tests/next_vllm.sh                                     the demo and tests/server
-#   tests/next_vllm.sh pytest tests/model/test_lora.py     a command of one's own
+#   tests/next_vllm.sh pytest tests/model/engine/test_lora.py     a command of one's own
 #
 # VLLM names another version. What is downloaded is kept in `.cache`, and stays there.
 set -euo pipefail

@@ -19,8 +19,8 @@ launch, that counts. With --graph, calls are replayed from a CUDA graph: no wait
 caches, so that small cases move fewer bytes than the formula says. When --minutes are over, what is
 left is cut, and listed. Each operation's most telling size comes first.
 
-roofline    the least time for the bytes that the operation must move (kernels/traffic.py), or for
-            full attention's products if that is longer, in per cent of the time taken
+roofline    the least time for the bytes that the operation must move (kernels/check/traffic.py),
+            or for full attention's products if that is longer, in per cent of the time taken
 PyTorch     rotations and pointwise operations by torch.compile; attention by each back end of SDPA
             and by varlen_attn, and by flash-attn where that is installed
 vLLM        where it is installed: its own layers in eager mode. Where Inductor compiles the model,

@@ -10,11 +10,12 @@ import time
 import torch
 
 from .. import dispatch
-from . import report, suite, vllm_baseline
-from .cases import Place
+from . import report, suite
+from .cases.case import Place
+from .contenders import vllm_baseline
+from .contenders.times import DATA_SHEETS, Roof, measure_roof
 from .environment import device_name, git_revision, hardware, is_interpreted, versions
 from .findings import Examiner, Findings
-from .times import DATA_SHEETS, Roof, measure_roof
 
 
 def run(args: argparse.Namespace) -> int:

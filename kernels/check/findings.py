@@ -10,10 +10,10 @@ from functools import partial
 
 import torch
 
-from .cases import Case, Contender, TimedCase
-from .times import Times, measure
-from .torch_contenders import forgotten
-from .truth import relative_error
+from .cases.case import Case, Contender, TimedCase
+from .cases.truth import relative_error
+from .contenders.pytorch import forgotten
+from .contenders.times import Times, measure
 from .verdict import RIGHT
 
 

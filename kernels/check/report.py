@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .contenders.times import Roof
 from .findings import Entry, Findings, Row
-from .times import Roof
 
 _MAX_SHOWN = 20
 

@@ -7,16 +7,16 @@ from functools import partial
 import torch
 
 from .. import dispatch
-from .attention_cases import (
+from .cases.attention import (
     TRITON_ATTENTION,
     AttentionCase,
     RotationCase,
     Runs,
     uses_flash_attention,
 )
-from .cases import Case, Place, TimedCase
-from .layouts import Grid, lay_out
-from .pointwise_cases import BLOCKS, INTERLEAVED, MergeInputCase, MRopeCase, PatchInputCase
+from .cases.case import Case, Place, TimedCase
+from .cases.layouts import Grid, lay_out
+from .cases.pointwise import BLOCKS, INTERLEAVED, MergeInputCase, MRopeCase, PatchInputCase
 
 # Language models: heads of queries and of keys, and width.
 LANGUAGES = {"3B": (16, 2, 2048), "7B": (28, 4, 3584), "72B": (64, 8, 8192)}

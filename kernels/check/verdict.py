@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .cases.truth import half_steps, relative_error
 from .guards import UNTOUCHED, Guarded
-from .truth import half_steps, relative_error
 
 WORSE = 1.25  # than the error of PyTorch code in the same format
 RIGHT = 0.05  # relative error above which a result in 16 bits is another result

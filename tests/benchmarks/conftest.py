@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from PIL import Image
 
 from saccade.media.controls import ImageControls
-from saccade.media.plan import PixelLimits, VisionGeometry, plan_image
+from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_image
 
 TEXT_TOKENS = 21
 PIECES = ("A ", "red ", "car")

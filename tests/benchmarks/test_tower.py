@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.benchmarks import cli, tower
-from saccade.benchmarks.tower_gate import judge
-from saccade.benchmarks.tower_process import Findings
-from saccade.kernels import cpu_extension, reference
-from saccade.kernels.check.truth import exact_attention, relative_error
+from saccade.benchmarks import cli
+from saccade.benchmarks.tower import command
+from saccade.benchmarks.tower.correctness import judge
+from saccade.benchmarks.tower.process import Findings
+from saccade.kernels import reference
+from saccade.kernels.check.cases.truth import exact_attention, relative_error
+from saccade.kernels.cpu import extension
 
 SMALL = ("--layers=2", "--patches=64", "--rounds=1")
 
@@ -28,7 +30,7 @@ def test_a_run_ends_with_figures(dtype: str, error: float, tmp_path: Path, capsy
     assert bench(*SMALL, f"--dtype={dtype}", f"--json={report}") == 0
     output = capsys.readouterr().out
     assert "window_attention  cpu: the fastest on cpu" in output
-    assert f"cpu forms         {cpu_extension.load().reason}\n" in output
+    assert f"cpu forms         {extension.load().reason}\n" in output
     name, *values = output.splitlines()[-1].split()
     figures = {key: float(value) for key, value in (one.split("=") for one in values)}
     assert name == "RESULT"
@@ -48,18 +50,18 @@ def test_a_run_ends_with_figures(dtype: str, error: float, tmp_path: Path, capsy
 
 OTHER_NORMS = """
 import sys
-from saccade.benchmarks import tower_process
-from saccade.model import vision
+from saccade.benchmarks.tower import process
+from saccade.model.tower import vision
 
 vision.NORM_EPS = 1e-3
-tower_process.main(sys.argv[1])
+process.main(sys.argv[1])
 """
 
 
 def test_no_figures_while_our_tower_computes_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr(tower, "_PROCESS", ("-c", OTHER_NORMS))
+    monkeypatch.setattr(command, "_PROCESS", ("-c", OTHER_NORMS))
     report = tmp_path / "report.json"
     assert bench(*SMALL, "--dtype=float32", f"--json={report}") == 1
     first, *problems, last = capsys.readouterr().out.splitlines()
@@ -72,7 +74,7 @@ def test_no_figures_while_our_tower_computes_something_else(
 
 
 def test_no_figures_without_the_process(monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr(tower, "_PROCESS", ("-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(command, "_PROCESS", ("-c", "raise SystemExit(3)"))
     assert bench(*SMALL) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -138,7 +140,7 @@ def test_ratios_are_vllms_time_over_ours():
         "tower": {**part, "floor": 1.6},
     }
     findings = Findings("cpu", 2, {}, "", seconds={"1024": seconds, "4096": seconds})
-    assert tower.result_of(findings) == {
+    assert command.result_of(findings) == {
         "attention_ratio_1024": (28 * 2 + 4 * 10) / (28 * 1 + 4 * 5),
         "attention_ratio_4096": 2.0,
         "tower_ratio_1024": 1.5,

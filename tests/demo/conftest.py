@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from saccade.demo.server_process import LIGHT_FLAGS, ServerProcess
+from saccade.server.commands.child import LIGHT_FLAGS, ServerProcess
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.demo.checkpoint import random_checkpoint
+from saccade.demo.checkpoints.checkpoint import random_checkpoint
 from saccade.demo.evaluate import FIGURES, main
-from saccade.demo.evaluation_answers import Answer, TransformersModel, message
-from saccade.demo.evaluation_cases import CLIP_FIGURES, PICTURE_FIGURES, make_cases
-from saccade.demo.evaluation_sheet import draw_sheet
-from saccade.demo.world_examples import UNIT, UNSEEN_SIZES
+from saccade.demo.evaluation.answers import Answer, TransformersModel, message
+from saccade.demo.evaluation.cases import CLIP_FIGURES, PICTURE_FIGURES, make_cases
+from saccade.demo.evaluation.sheet import draw_sheet
+from saccade.demo.world.examples import UNIT, UNSEEN_SIZES
 
 
 @pytest.fixture(scope="module")

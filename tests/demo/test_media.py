@@ -9,8 +9,8 @@ from PIL import Image
 
 from saccade.demo import run
 from saccade.demo.make_media import MEDIA, events_clip, make_media, shapes_scene, sign_scene
-from saccade.demo.world_clips import Clip
-from saccade.demo.world_questions import clip_turns, picture_turns, see, see_text
+from saccade.demo.world.clips import Clip
+from saccade.demo.world.questions import clip_turns, picture_turns, see, see_text
 
 
 def test_the_photograph_is_a_jpeg():

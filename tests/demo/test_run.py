@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.demo.answers import boxes_agree, boxes_of
 from saccade.demo.run import GROUNDING, QUESTIONS, DemoError, draw_boxes, printable
-from saccade.demo.server_process import ServerError, ServerProcess, free_port, saccade_command
+from saccade.demo.world.answers import boxes_agree, boxes_of
+from saccade.server.commands.child import ServerError, ServerProcess, free_port, saccade_command
 
 
 def demo(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def stuck_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tmp_path / "stuck.py"
     script.write_text(STUCK)
     monkeypatch.setattr(
-        "saccade.demo.server_process.saccade_command", lambda: [sys.executable, str(script)]
+        "saccade.server.commands.child.saccade_command", lambda: [sys.executable, str(script)]
     )
     return script
 

@@ -11,16 +11,16 @@ from reference import Medium, Reference
 from transformers import AutoTokenizer
 
 from saccade.demo import train
-from saccade.demo.answers import boxes_agree, iou, seconds_of
-from saccade.demo.tokenizer import build_tokenizer
+from saccade.demo.checkpoints.tokenizer import build_tokenizer
 from saccade.demo.train import train_step
-from saccade.demo.training_batch import BEFORE_MEDIUM, Batch, Batcher
-from saccade.demo.training_data import held_out_examples, training_examples
-from saccade.demo.training_model import TrainingModel
-from saccade.demo.training_schedule import Schedule
-from saccade.demo.training_scores import scores
-from saccade.demo.training_state import SPEC, Run, export_checkpoint
-from saccade.demo.world_questions import TASKS, Seen, SeenText, picture_turns
+from saccade.demo.training.batch import BEFORE_MEDIUM, Batch, Batcher
+from saccade.demo.training.data import held_out_examples, training_examples
+from saccade.demo.training.model.language import TrainingModel
+from saccade.demo.training.schedule import Schedule
+from saccade.demo.training.scores import scores
+from saccade.demo.training.state import SPEC, Run, export_checkpoint
+from saccade.demo.world.answers import boxes_agree, iou, seconds_of
+from saccade.demo.world.questions import TASKS, Seen, SeenText, picture_turns
 
 
 @pytest.fixture(scope="module")

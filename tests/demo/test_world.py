@@ -6,10 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from saccade.demo.evaluation_cases import encode_lossless
-from saccade.demo.world import COLOURS, KINDS, Thing, draw, make_scene
-from saccade.demo.world_clips import Clip, Event
-from saccade.demo.world_examples import (
+from saccade.demo.evaluation.cases import encode_lossless
+from saccade.demo.world.clips import Clip, Event
+from saccade.demo.world.examples import (
     GEOMETRY,
     MOST_CELLS,
     TRAINING_RATES,
@@ -23,10 +22,11 @@ from saccade.demo.world_examples import (
     picture_sizes,
     random_clip,
 )
-from saccade.demo.world_questions import TASKS, Seen, SeenText, clip_turns, picture_turns
+from saccade.demo.world.questions import TASKS, Seen, SeenText, clip_turns, picture_turns
+from saccade.demo.world.scenes import COLOURS, KINDS, Thing, draw, make_scene
+from saccade.media.decode.video import load_video
 from saccade.media.limits import MediaLimits
-from saccade.media.plan import plan_video
-from saccade.media.video import load_video
+from saccade.media.planning.plan import plan_video
 
 EVERY_TASK = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 THINGS = [

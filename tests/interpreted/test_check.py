@@ -4,15 +4,19 @@ import pytest
 import torch
 
 from saccade.kernels import dispatch
-from saccade.kernels.check.attention_cases import (
+from saccade.kernels.check.cases.attention import (
     TRITON_ATTENTION,
     AttentionCase,
     RotationCase,
     Runs,
 )
-from saccade.kernels.check.cases import Place
-from saccade.kernels.check.pointwise_cases import INTERLEAVED, MergeInputCase, MRopeCase
-from saccade.kernels.check.pointwise_cases import PatchInputCase as PatchCase
+from saccade.kernels.check.cases.case import Place
+from saccade.kernels.check.cases.pointwise import (
+    INTERLEAVED,
+    MergeInputCase,
+    MRopeCase,
+    PatchInputCase,
+)
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 RUNS = Runs([5, 0, 20], heads=2, before=2, after=3)
@@ -30,7 +34,7 @@ def make(operation: str, dtype: torch.dtype = torch.float16):
         "full_attention": lambda: AttentionCase(TRITON_ATTENTION, RUNS, place),
         "rotate_packed": lambda: RotationCase(3, 2, 80, place),
         "mrope": lambda: MRopeCase(3, 5, 3, place, INTERLEAVED),
-        "patch_input": lambda: PatchCase([(1, 2, 4), (1, 4, 2)], place),
+        "patch_input": lambda: PatchInputCase([(1, 2, 4), (1, 4, 2)], place),
         "merge_input": lambda: MergeInputCase([(1, 2, 4)], place, gap=8),
     }
     return cases[operation]()

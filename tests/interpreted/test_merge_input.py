@@ -4,7 +4,7 @@ import pytest
 import torch
 from interpreter import traced
 
-from saccade.kernels.check.truth import half_steps
+from saccade.kernels.check.cases.truth import half_steps
 from saccade.kernels.merger import launch_merge_input, merge_input_kernel
 
 EPS = 1e-6

@@ -4,7 +4,7 @@ import pytest
 import torch
 from interpreter import traced
 
-from saccade.kernels.check.truth import exact_mrope, half_steps
+from saccade.kernels.check.cases.truth import exact_mrope, half_steps
 from saccade.kernels.mrope import launch_mrope
 
 BLOCKS, INTERLEAVED = ((16, 24, 24), False), ((24, 20, 20), True)

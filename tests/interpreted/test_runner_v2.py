@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import runner_answers
 import torch
+from child_path import SUPPORT_PATH
 from runner_requests import (
     BY_GRAPH,
     GROUPS,
@@ -44,7 +45,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     def run(runner: str) -> dict[str, Any]:
         # Side by side, a core each.
-        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO", "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "VLLM_LOGGING_LEVEL": "INFO",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": SUPPORT_PATH,
+        }
         environment.pop("VLLM_USE_V2_MODEL_RUNNER", None)
         if runner == "v1":
             del environment["TRITON_INTERPRET"]

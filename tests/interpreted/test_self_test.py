@@ -5,9 +5,10 @@ import logging
 import pytest
 import torch
 
-from saccade.kernels import dispatch, faults, reference, self_test, self_test_cases
+from saccade.kernels import dispatch, reference
 from saccade.kernels.merger import merge_input
-from saccade.kernels.self_test_cases import FLOATS, Shapes
+from saccade.kernels.self_test import cases, faults, proof
+from saccade.kernels.self_test.cases import FLOATS, Shapes
 
 # Small: the interpreter takes milliseconds for each program.
 SHAPES = Shapes(
@@ -18,7 +19,7 @@ NEXT = {"patch_input": "cpu", "merge_input": "reference"}
 
 @pytest.fixture(autouse=True)
 def untested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "_REASONS", {})
+    monkeypatch.setattr(proof, "_REASONS", {})
     monkeypatch.setenv(dispatch.SWITCH, "triton")
 
 
@@ -29,8 +30,8 @@ def forms() -> dict[str, str]:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_all_are_right(dtype: torch.dtype) -> None:
     dispatch.prove_triton_forms("cpu", dtype, SHAPES)
-    assert self_test.failures() == []
-    assert len(self_test._REASONS) == len(dispatch.OPERATIONS)
+    assert proof.failures() == []
+    assert len(proof._REASONS) == len(dispatch.OPERATIONS)
     assert set(forms().values()) == {"triton"}
 
 
@@ -41,7 +42,7 @@ def test_one_at_fault_gives_way(
 ) -> None:
     monkeypatch.setenv(faults.VARIABLE, f"{operation}:{kind}")
     dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
-    (failure,) = self_test.failures()
+    (failure,) = proof.failures()
     assert (failure.operation, failure.form) == (operation, "triton")
     following = NEXT.get(operation, "cpu")
     assert forms() == dict.fromkeys(dispatch.OPERATIONS, "triton") | {operation: following}
@@ -61,12 +62,12 @@ def test_attention_on_a_gpu_gives_way_to_pytorchs(
 ) -> None:
     """The reference would hold the scores of the largest image all at once."""
     monkeypatch.delenv(dispatch.SWITCH)
-    error = self_test.Wrong("off by 1")
-    self_test.put_out_of_use("triton", operation, torch.bfloat16, error)
+    error = proof.Wrong("off by 1")
+    proof.put_out_of_use("triton", operation, torch.bfloat16, error)
     assert dispatch.choose(operation, "cuda").form == "pytorch"
     run = dispatch.implementation(operation, "cuda")
     for dtype in FLOATS:
-        self_test_cases.check(operation, run, dtype)  # and it is right
+        cases.check(operation, run, dtype)  # and it is right
 
 
 def test_a_gpu_that_computes_no_more_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +77,7 @@ def test_a_gpu_that_computes_no_more_ends_the_start(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv(dispatch.SWITCH)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     monkeypatch.setattr(dispatch, "implementation", lambda *_: None)
-    monkeypatch.setattr(self_test, "passes", lambda *_: False)
+    monkeypatch.setattr(proof, "passes", lambda *_: False)
     with pytest.raises(RuntimeError, match=r"window_attention .*SACCADE_KERNELS=reference"):
         dispatch.prove_triton_forms("cuda", torch.bfloat16, SHAPES)
 

@@ -1,5 +1,7 @@
-"""Bytes that the kernels move, counted, are those of the formulas in `saccade.kernels.traffic`, and
-fewer than those of vLLM's path. No access is out of bounds: counting refuses it."""
+"""Bytes that the kernels move, counted, are those of the formulas in
+`saccade.kernels.check.traffic`, and fewer than those of vLLM's path. No access is out of bounds:
+counting refuses it.
+"""
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from attention_samples import draw, prepared_output
 from interpreter import traced
 from rasters import MERGE, PATCH, draw_rasters
 
-from saccade.kernels import traffic
+from saccade.kernels.check import traffic
 from saccade.kernels.merger import merge_input_kernel
 from saccade.kernels.mrope import launch_mrope
 from saccade.kernels.patch_embed import patch_input_kernel

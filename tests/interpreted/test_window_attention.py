@@ -13,7 +13,7 @@ from attention_samples import (
 )
 from interpreter import traced
 
-from saccade.kernels.tuning import LONGEST_WINDOW
+from saccade.kernels.launch.tuning import LONGEST_WINDOW
 from saccade.kernels.window_attention import launch_window_attention
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

@@ -17,7 +17,7 @@ import pytest_asyncio
 from fetching import OPEN
 from media_server import serving
 
-from saccade.media.fetch import MediaFetcher
+from saccade.media.fetch.fetcher import MediaFetcher
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "oracle" / "reference.py"

@@ -17,14 +17,14 @@ import pytest_asyncio
 from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.decode.image import decode_image
+from saccade.media.decode.resize import resize
 from saccade.media.errors import ControlError, DecodeError, FetchError, LimitError
-from saccade.media.fetch import FetchPolicy
-from saccade.media.image import decode_image
+from saccade.media.fetch.fetcher import FetchPolicy
+from saccade.media.items import PlannedImage
 from saccade.media.limits import MediaLimits
 from saccade.media.loader import MediaLoader
-from saccade.media.plan import PixelLimits, VisionGeometry, listed_frame_size, plan_image
-from saccade.media.prepared import PlannedImage
-from saccade.media.resize import resize
+from saccade.media.planning.plan import PixelLimits, VisionGeometry, listed_frame_size, plan_image
 
 GEOMETRY = VisionGeometry()
 PARAM = "messages[0].content[1]"

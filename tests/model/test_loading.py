@@ -1,5 +1,6 @@
 """Both layouts of weight names, tied and untied, three dtypes; wrong checkpoints by name."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,11 +10,17 @@ from typing import Any
 import pytest
 import torch
 import tower_outputs
+from child_path import SUPPORT_PATH
 from media_samples import raster
 from reference import Medium, Reference
 from safetensors.torch import load_file, save_file
 
-from saccade.demo.checkpoint import CheckpointSpec, LanguageSpec, TowerSpec, write_checkpoint
+from saccade.demo.checkpoints.checkpoint import (
+    CheckpointSpec,
+    LanguageSpec,
+    TowerSpec,
+    write_checkpoint,
+)
 
 SPEC = CheckpointSpec(
     tower=TowerSpec(depth=2, fullatt_block_indexes=(1,)),
@@ -37,7 +44,7 @@ def edited(folder: Path, remove: list[str] | None = None, add: list[str] | None 
 
 def outcomes(folders: list[Path], dtype: str, out: Path) -> dict[str, Any]:
     command = [sys.executable, tower_outputs.__file__, str(out), dtype, *map(str, folders)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": SUPPORT_PATH})
     return torch.load(out)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import layer_names
 import pytest
 
-from saccade.benchmarks.stock import stock_environment
-from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
+from saccade.benchmarks.common.stock import stock_environment
+from saccade.demo.checkpoints.checkpoint import CheckpointSpec, write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,18 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.cache import LruKeyReplicatedSenderCache
 from vllm.multimodal.processing import BaseMultiModalProcessor, ProcessorInputs, TimingContext
 
-from saccade.demo.checkpoint import CheckpointSpec, write_checkpoint
+from saccade.demo.checkpoints.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.plan import PixelLimits, VideoSource, VisionGeometry, plan_image, plan_video
-from saccade.media.prepared import PlannedImage, PlannedVideo
-from saccade.model.planned_input import planned_input
-from saccade.model.profiling import largest_image, largest_video
+from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.planning.plan import (
+    PixelLimits,
+    VideoSource,
+    VisionGeometry,
+    plan_image,
+    plan_video,
+)
+from saccade.model.inputs.engine_input import planned_input
+from saccade.model.inputs.profiling import largest_image, largest_video
 
 GEOMETRY = VisionGeometry()
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"

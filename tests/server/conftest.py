@@ -19,8 +19,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from saccade.demo.checkpoint import random_checkpoint
-from saccade.demo.server_process import free_port, saccade_command
+from saccade.demo.checkpoints.checkpoint import random_checkpoint
+from saccade.server.commands.child import free_port, saccade_command
 
 KEY = "test-key-1"
 OTHER_KEY = "test-key-2"

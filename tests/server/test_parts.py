@@ -9,16 +9,17 @@ import sys
 import numpy as np
 import pytest
 
-from saccade.media.plan import ImagePlan
-from saccade.media.prepared import PlannedImage
-from saccade.server import settings, vllm_arguments
-from saccade.server.answers import UsageTokens, finish_events, response_failure
-from saccade.server.handles import MediaHandles, UnknownHandle
-from saccade.server.lifecycle import Lifecycle
-from saccade.server.preparation import VisionTokens
-from saccade.server.report import ReportMedia
-from saccade.server.vllm_connector import register_connector
-from saccade.server.vllm_errors import checked_events
+from saccade.media.items import PlannedImage
+from saccade.media.planning.plan import ImagePlan
+from saccade.server.core import settings
+from saccade.server.core.lifecycle import Lifecycle
+from saccade.server.engine import flags as vllm_arguments
+from saccade.server.engine.errors import checked_events
+from saccade.server.engine.handles import MediaHandles, UnknownHandle
+from saccade.server.engine.media_connector import register_connector
+from saccade.server.request.media import VisionTokens
+from saccade.server.response.edits import UsageTokens, finish_events, response_failure
+from saccade.server.response.vision_report import ReportMedia
 
 
 @pytest.fixture

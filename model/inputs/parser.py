@@ -1,0 +1,162 @@
+"""vLLM's ordinary media inputs, brought into planned rasters.
+
+Pictures and frames that reach the engine without Saccade's front end (``LLM.generate``, plain
+``vllm serve``) are already decoded. They are resized as the checkpoint's preprocessor
+configuration says, frames are sampled as `saccade.media.planning.plan` samples them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from vllm.multimodal.parse import (
+    ImageProcessorItems,
+    ModalityDataItems,
+    MultiModalDataParser,
+    VideoProcessorItems,
+)
+
+from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.decode.image import to_rgb
+from saccade.media.decode.resize import resize
+from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.planning.plan import PixelLimits, VideoPlan, VisionGeometry, plan_image
+from saccade.media.planning.resize_rules import smart_resize
+from saccade.media.planning.sampling import frame_count, frame_indices
+
+DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
+
+
+class PlannedMediaParser(MultiModalDataParser):
+    """vLLM's parser, which also lets planned media through and hashes them by their digest."""
+
+    def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
+        items = data if isinstance(data, list) else [data]
+        if items and all(isinstance(item, PlannedImage) for item in items):
+            return PlannedImages(items)
+        return super()._parse_image_data(data)
+
+    def _parse_video_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
+        items = data if isinstance(data, list) else [data]
+        if items and all(isinstance(item, PlannedVideo) for item in items):
+            return PlannedVideos(items)
+        return super()._parse_video_data(data)
+
+
+class PlannedImages(ImageProcessorItems):
+    """Pictures that are planned already, all of them."""
+
+    def get_item_for_hash(self, index: int) -> object:
+        return self.data[index].digest
+
+
+class PlannedVideos(VideoProcessorItems):
+    """Clips that are planned already, all of them."""
+
+    def get_item_for_hash(self, index: int) -> object:
+        return self.data[index].digest
+
+
+def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> PlannedImage:
+    """A picture or array at the size that the limits give it.
+
+    Args:
+        item: A PIL image, or uint8 ``[height, width, 3]`` or ``[3, height, width]``.
+
+    Raises:
+        ValueError: the array is of another type or shape.
+    """
+    pixels = to_rgb(item) if isinstance(item, Image.Image) else _rasters(item, "image")
+    plan = plan_image(pixels.shape[1], pixels.shape[0], ImageControls(), geometry, limits)
+    return PlannedImage(resize(pixels, plan.height, plan.width), plan, digest="")
+
+
+def plan_frames(
+    frames: Any,
+    metadata: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    geometry: VisionGeometry,
+    limits: PixelLimits,
+) -> PlannedVideo:
+    """Decoded frames with metadata, sampled if asked, at the size that the limits give them.
+
+    Args:
+        frames: uint8 ``[frames, height, width, 3]`` or ``[frames, 3, height, width]``.
+        metadata: As vLLM's video loaders give it: ``fps`` of the source, ``total_num_frames``,
+            ``frames_indices`` of ``frames`` in the source, ``do_sample_frames`` when ``frames``
+            are still to be sampled.
+        sampling: ``fps`` or ``num_frames``, ``min_frames``, ``max_frames``, ``do_sample_frames``
+            (which overrides the metadata's).
+
+    Raises:
+        ValueError: no frames, another type or shape, or sampling that cannot be met.
+    """
+    pixels = _rasters(frames, "video")
+    if not len(pixels):
+        raise ValueError("the video has no frames")
+    source_frames = int(metadata.get("total_num_frames") or len(pixels))
+    source_fps = float(metadata.get("fps") or DEFAULT_FPS)
+    indices = metadata.get("frames_indices")
+    indices = np.arange(len(pixels)) if indices is None else np.asarray(indices)
+    if len(indices) != len(pixels):
+        raise ValueError(f"{len(pixels)} frames with {len(indices)} frames_indices")
+
+    if sampling.get("do_sample_frames", metadata.get("do_sample_frames", False)):
+        controls = VideoControls(
+            fps=sampling.get("fps"),
+            nframes=sampling.get("num_frames"),
+            min_frames=sampling.get("min_frames"),
+            max_frames=sampling.get("max_frames"),
+        )
+        fps = len(pixels) / source_frames * source_fps
+        count = frame_count(controls, len(pixels), fps, geometry.temporal_patch_size)
+        chosen = np.array(frame_indices(0, len(pixels) - 1, count))
+        pixels, indices = pixels[chosen], indices[chosen]
+    sampled_fps = len(pixels) / source_frames * source_fps
+
+    height, width = pixels.shape[1:3]
+    new_height, new_width = smart_resize(
+        height, width, geometry.factor, limits.min_pixels, limits.max_pixels
+    )
+    if spare := -len(pixels) % geometry.temporal_patch_size:
+        pixels = np.concatenate([pixels, pixels[-1:].repeat(spare, axis=0)])
+    grid = (
+        len(pixels) // geometry.temporal_patch_size,
+        new_height // geometry.patch_size,
+        new_width // geometry.patch_size,
+    )
+    plan = VideoPlan(
+        source_width=width,
+        source_height=height,
+        width=new_width,
+        height=new_height,
+        grid=grid,
+        tokens=grid[0] * grid[1] * grid[2] // geometry.merge_size**2,
+        source_fps=source_fps,
+        source_frames=source_frames,
+        frame_indices=tuple(int(index) for index in indices),
+        frame_times=tuple(float(index) / source_fps for index in indices),
+        sampled_fps=sampled_fps,
+        seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
+    )
+    return PlannedVideo(resize(pixels, new_height, new_width), plan, digest="")
+
+
+def _rasters(data: Any, name: str) -> npt.NDArray[np.uint8]:
+    """uint8 ``[..., height, width, 3]`` of an array, a tensor, or a sequence of pictures."""
+    if isinstance(data, torch.Tensor):
+        data = data.cpu().numpy()
+    elif isinstance(data, Sequence):
+        data = np.stack([to_rgb(frame) for frame in data])
+    dimensions = 4 if name == "video" else 3
+    if not isinstance(data, np.ndarray) or data.ndim != dimensions or 3 not in data.shape[-3::2]:
+        shape = getattr(data, "shape", type(data).__name__)
+        raise ValueError(f"the {name} must be an array of pixels with 3 channels, not {shape}")
+    if data.dtype != np.uint8:
+        raise ValueError(f"the {name} must hold uint8 pixels, not {data.dtype}")
+    if data.shape[-1] != 3:
+        data = np.moveaxis(data, -3, -1)
+    return np.ascontiguousarray(data)

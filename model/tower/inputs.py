@@ -1,0 +1,118 @@
+"""What the tower computes with: the media of a call as one sequence, in tensors on the device.
+
+`prepare_inputs` does all that needs the host: it plans the sequence and sends the plan. What
+comes after looks at no value of a tensor, so it never waits for the device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from saccade.model.compat import async_tensor_h2d
+from saccade.model.tower.windows import IntArray, plan_pixels, plan_windows
+
+
+@dataclass(frozen=True)
+class TowerGeometry:
+    """How the tower cuts media.
+
+    Attributes:
+        patch_size: Side of a patch in pixels.
+        temporal_patch_size: Frames of a patch of a clip; those of still images have one.
+        merge_size: Side of a unit in patches.
+        window: Side of a window in units.
+        slot_bytes: Bytes of one frame of a patch.
+    """
+
+    patch_size: int
+    temporal_patch_size: int
+    merge_size: int
+    window: int
+    slot_bytes: int
+
+    @property
+    def unit(self) -> int:
+        """Patches of a unit."""
+        return self.merge_size**2
+
+    @property
+    def window_units(self) -> int:
+        """Units of a whole window."""
+        return self.window**2
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of the sequence within which patches attend to each other.
+
+    Attributes:
+        borders: int32 ``[runs + 1]``, cumulative patches, where runs begin and end.
+        longest: Patches of the longest run, or more.
+        outside: bool ``[patches, 1]``, the patches that are in no run; None if all are in one.
+    """
+
+    borders: torch.Tensor
+    longest: int
+    outside: torch.Tensor | None = None
+
+    @classmethod
+    def between(cls, borders: IntArray, device: torch.device) -> "Runs":
+        """From borders on the host."""
+        return cls(async_tensor_h2d(borders.astype(np.int32), device), int(np.diff(borders).max()))
+
+
+@dataclass(frozen=True)
+class TowerInputs:
+    """The media of one call, on the device.
+
+    Attributes:
+        pixels: uint8 ``[patches, K]``, rasters in memory order (see `patch_input`).
+        corners: int64 ``[units]``, with ``row_bytes`` and ``frame_bytes`` as in `PixelPlan`.
+        order: int64 ``[units]``, the unit in raster order at each place of the sequence.
+        positions: int64 ``[2, units]``, row and column in its frame of each unit.
+        windows: Of the layers that attend within windows.
+        frames: Of the layers that attend within whole frames.
+    """
+
+    pixels: torch.Tensor
+    corners: torch.Tensor
+    row_bytes: torch.Tensor
+    frame_bytes: torch.Tensor
+    order: torch.Tensor
+    positions: torch.Tensor
+    windows: Runs
+    frames: Runs
+
+
+def prepare_inputs(
+    pixels: torch.Tensor,
+    grids: Sequence[Sequence[int]],
+    geometry: TowerGeometry,
+    device: torch.device,
+) -> TowerInputs:
+    """Plan the sequence of media of one kind, and bring it to the device.
+
+    Args:
+        pixels: uint8 ``[patches, K]``, rasters in memory order, on any device.
+        grids: ``(t, h, w)`` of each medium in patches.
+    """
+    plan = plan_windows(grids, geometry.merge_size, geometry.window)
+    where = plan_pixels(
+        grids,
+        plan.order,
+        geometry.merge_size,
+        geometry.patch_size,
+        frames=pixels.shape[1] // geometry.slot_bytes,
+    )
+    return TowerInputs(
+        pixels=pixels.to(device, non_blocking=True),
+        corners=async_tensor_h2d(where.corners, device),
+        row_bytes=async_tensor_h2d(where.row_bytes, device),
+        frame_bytes=async_tensor_h2d(where.frame_bytes, device),
+        order=async_tensor_h2d(plan.order, device),
+        positions=async_tensor_h2d(plan.positions, device),
+        windows=Runs.between(plan.window_borders, device),
+        frames=Runs.between(plan.frame_borders, device),
+    )

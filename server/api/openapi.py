@@ -1,0 +1,254 @@
+"""The OpenAPI document: what the routes take and give, with examples, so that /docs teaches it.
+
+The routes read their bodies themselves, so FastAPI knows nothing of them; they are described here.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from saccade.media.controls import ImageFields, VideoFields
+from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
+from saccade.server.api.vision_plan import VisionPlan
+from saccade.server.engine.schemas import schemas
+from saccade.server.request.vision_options import VisionOptions
+from saccade.server.response.vision_report import VisionReport
+
+_REFERENCE = "#/components/schemas/{model}"
+
+_ERROR_STATUSES = {
+    400: "the request is malformed, or asks for what is not served; `param` names the field",
+    401: "the API key is missing or wrong",
+    404: "the model is not served",
+    408: "the body has come too slowly",
+    413: "the request or a medium is larger than the server's limits",
+    415: "the body is not declared as JSON",
+    429: "too much is under way; `Retry-After` says when to come again",
+    431: "the request has too many headers",
+    500: "the server failed",
+    503: "the server is shutting down, or its engine has died",
+}
+_POST = tuple(_ERROR_STATUSES)
+_GET = (401, 431, 500, 503)
+# (method, path) -> statuses of errors.
+_ERRORS = {
+    ("post", "/v1/chat/completions"): _POST,
+    ("post", "/v1/completions"): _POST,
+    ("post", "/v1/responses"): _POST,
+    ("post", "/v1/vision/plan"): _POST,
+    ("post", "/tokenize"): _POST,
+    ("post", "/detokenize"): _POST,
+    ("get", "/v1/models"): _GET,
+    ("get", "/health"): (431, 503),
+    ("get", "/ready"): (431, 503),
+}
+_WITH_MEDIA = ("/v1/chat/completions", "/v1/responses")
+_STREAMS = (*_WITH_MEDIA, "/v1/completions")
+# vLLM's names of what is posted.
+_REQUESTS = (
+    "ChatCompletionRequest",
+    "CompletionRequest",
+    "ResponsesRequest",
+    "TokenizeChatRequest",
+)
+# Fields of vLLM's that this server refuses.
+_REFUSED = (
+    *("mm_processor_kwargs", "media_io_kwargs", "prompt_embeds", "chat_template"),
+    *("kv_transfer_params", "ec_transfer_params"),
+    *("background", "previous_response_id", "previous_input_messages", "priority"),
+)
+_EXAMPLES = {
+    "/v1/chat/completions": CHAT_EXAMPLES,
+    "/v1/vision/plan": CHAT_EXAMPLES,
+    "/v1/responses": RESPONSE_EXAMPLES,
+}
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "one line"},
+                "type": {
+                    "enum": [
+                        "invalid_request_error",
+                        "authentication_error",
+                        "rate_limit_error",
+                        "server_error",
+                    ]
+                },
+                "param": {
+                    "type": ["string", "null"],
+                    "description": "the field at fault",
+                    "examples": ["messages[0].content[1].max_pixels"],
+                },
+                "code": {"type": ["string", "null"], "examples": ["invalid_control"]},
+            },
+        }
+    },
+}
+
+
+def describe(app: FastAPI) -> None:
+    """Makes ``app`` describe its bodies, errors and answers."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(plain())
+        return app.openapi_schema
+
+    # FastAPI's documented way to extend the document is to replace the method.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    requests, answers, definitions = schemas()
+    for name in _REQUESTS:
+        definitions[name] = _served(definitions[name])
+    document.setdefault("components", {})["schemas"] = {
+        **definitions,
+        **_models(VisionOptions, VisionReport, VisionPlan),
+        **_parts(),
+        "Error": _ERROR,
+    }
+    for path, schema in requests.items():
+        body: dict[str, Any] = {"schema": schema}
+        if path in _EXAMPLES:
+            body["examples"] = _EXAMPLES[path]
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": body},
+        }
+    for (method, path), statuses in _ERRORS.items():
+        described = document["paths"][path][method]["responses"]
+        for status in statuses:
+            described[str(status)] = {
+                "description": _ERROR_STATUSES[status],
+                "content": {"application/json": {"schema": _reference("Error")}},
+            }
+    whole: dict[str, Any] = {**answers, "/v1/vision/plan": _reference("VisionPlan")}
+    for path, schema in whole.items():
+        (operation,) = document["paths"][path].values()
+        content = operation["responses"]["200"]["content"]
+        if path in _WITH_MEDIA:
+            vision = {"properties": {"vision": _reference("VisionReport")}}
+            schema = {"allOf": [schema, vision]}
+        content["application/json"]["schema"] = schema
+        if path in _STREAMS:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+    return document
+
+
+def _served(schema: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's schema of a request, as this server takes it."""
+    properties = schema.get("properties", {})
+    for name in _REFUSED:
+        properties.pop(name, None)
+    if "messages" in properties:
+        message = _reference("MediaMessage")
+        properties["messages"] = {"type": "array", "items": message, "minItems": 1}
+    elif "input" not in properties and "prompt" in properties:
+        schema["required"] = sorted({*schema.get("required", ()), "prompt"})
+    if "input" in properties:
+        items = {"type": "array", "items": {"type": "object"}}
+        properties["input"] = {
+            "anyOf": [{"type": "string"}, items],
+            "description": "text, or items; messages are those of `MediaMessage`",
+        }
+    if "stream" in properties and not properties.keys().isdisjoint({"messages", "input"}):
+        properties["vision"] = _reference("VisionOptions")
+    return schema
+
+
+def _parts() -> dict[str, Any]:
+    """Messages and their parts, with the controls of pictures and clips."""
+    detail = {"enum": ["auto", "low", "high"], "default": "auto"}
+    detail["description"] = "`low`: at most 512 x 512 pixels; the others keep full detail"
+    image = {**_controls(ImageFields), "detail": detail}
+    video = _controls(VideoFields)
+    url = {"type": "string", "description": "data:, https:, http: or file: below --media-root"}
+    frames = {"type": "array", "items": url, "minItems": 1, "description": "frames of a clip"}
+    clip = {"anyOf": [url, frames]}
+    return {
+        "MediaMessage": {
+            "type": "object",
+            "required": ["role"],
+            "properties": {
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                "content": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "null"},
+                        {
+                            "type": "array",
+                            "items": {
+                                "anyOf": [
+                                    _reference(name)
+                                    for name in ("TextPart", "ImagePart", "VideoPart")
+                                ]
+                            },
+                        },
+                    ]
+                },
+            },
+        },
+        "TextPart": {
+            "type": "object",
+            "required": ["type", "text"],
+            "properties": {
+                "type": {"enum": ["text", "input_text", "output_text"]},
+                "text": {"type": "string"},
+            },
+        },
+        "ImagePart": _part(("image_url", "image", "input_image"), "image", url, image),
+        "VideoPart": _part(("video_url", "video", "input_video"), "video", clip, video),
+    }
+
+
+def _part(
+    types: tuple[str, ...], bare: str, source: dict[str, Any], controls: dict[str, Any]
+) -> dict[str, Any]:
+    held = {
+        "type": "object",
+        "required": ["url"],
+        "additionalProperties": False,
+        "properties": {"url": source, **controls},
+    }
+    return {
+        "type": "object",
+        "description": "Controls stand beside the type or inside the object that holds the URL.",
+        "required": ["type"],
+        "anyOf": [{"required": [f"{bare}_url"]}, {"required": [bare]}],
+        "additionalProperties": False,
+        "properties": {
+            "type": {"enum": list(types)},
+            f"{bare}_url": {"anyOf": [source, held]},
+            bare: {**source, "description": f"Qwen's spelling, with type {bare}"},
+            **controls,
+        },
+    }
+
+
+def _controls(model: type[BaseModel]) -> dict[str, Any]:
+    properties: dict[str, Any] = model.model_json_schema()["properties"]
+    for schema in properties.values():
+        schema.pop("title", None)
+    return properties
+
+
+def _models(*models: type[BaseModel]) -> dict[str, Any]:
+    _, document = models_json_schema(
+        [(model, "serialization") for model in models], ref_template=_REFERENCE
+    )
+    definitions: dict[str, Any] = document["$defs"]
+    return definitions
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=name)}

@@ -1,0 +1,41 @@
+"""The HTTP routes that run no model. What is mounted nowhere here is not there at all."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+
+from saccade.server.core.errors import EngineDied
+from saccade.server.engine.client import VLLM_VERSION
+from saccade.server.flow.services import services_of
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> JSONResponse:
+    """The served model and its adapters."""
+    return JSONResponse(await services_of(request).engine.models())
+
+
+@router.get("/health")
+async def health(request: Request) -> JSONResponse:
+    """Whether process and engine are alive; red means: restart."""
+    if services_of(request).lifecycle.engine_death.done():
+        raise EngineDied
+    return JSONResponse({"status": "alive"})
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """Whether to send requests here; red while the server drains. (The model is loaded before
+    the port answers at all.)"""
+    if (refusal := services_of(request).lifecycle.refusal()) is not None:
+        raise refusal
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/version")
+async def versions() -> JSONResponse:
+    """Versions of Saccade and of the vLLM below it."""
+    return JSONResponse({"version": version("saccade"), "vllm": VLLM_VERSION})

@@ -1,0 +1,59 @@
+"""The routes of the server: the one table that middleware and the OpenAPI document read."""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+_API_PREFIXES = ("/v1", "/tokenize", "/detokenize")
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path.
+
+    Attributes:
+        method: ``get`` or ``post``.
+        admitted: passes admission control: it runs the model, or fetches media.
+        media: its prompt may hold images and videos, and its answer a vision report.
+        streams: its answer may be server-sent events.
+        probed: asked every few seconds by machines; logged at level DEBUG unless it fails.
+    """
+
+    path: str
+    method: str
+    admitted: bool = False
+    media: bool = False
+    streams: bool = False
+    probed: bool = False
+
+
+CHAT = Route("/v1/chat/completions", "post", admitted=True, media=True, streams=True)
+COMPLETIONS = Route("/v1/completions", "post", admitted=True, streams=True)
+RESPONSES = Route("/v1/responses", "post", admitted=True, media=True, streams=True)
+VISION_PLAN = Route("/v1/vision/plan", "post", admitted=True)
+TOKENIZE = Route("/tokenize", "post", admitted=True)
+DETOKENIZE = Route("/detokenize", "post")
+MODELS = Route("/v1/models", "get")
+HEALTH = Route("/health", "get", probed=True)
+READY = Route("/ready", "get", probed=True)
+VERSION = Route("/version", "get")
+METRICS = Route("/metrics", "get", probed=True)
+
+ROUTES = (
+    *(CHAT, COMPLETIONS, RESPONSES, VISION_PLAN, TOKENIZE, DETOKENIZE),
+    *(MODELS, HEALTH, READY, VERSION, METRICS),
+)
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request, without the prefix that a proxy has left on."""
+    path: str = scope.get("path", "")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def is_api(path: str) -> bool:
+    """Whether the path is the API's, known or not, rather than health, metrics or documentation.
+
+    The API takes a key, is refused while the server drains, and is not to be cached.
+    """
+    return path.startswith(_API_PREFIXES)

@@ -1,0 +1,297 @@
+"""vLLM's engine and serving classes.
+
+vLLM's serving classes do everything that is OpenAI's: sampling, streaming, tools, structured
+output, logprobs. This file starts them and feeds them.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.launchers.utils.server_utils import lifespan as vllm_lifespan
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.api_router import _convert_stream_to_sse_events
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.serve import instrumentator
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
+from vllm.entrypoints.serve.tokenize.protocol import (
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+)
+from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
+from vllm.renderers.chat_utils import load_chat_template
+from vllm.version import __version__ as VLLM_VERSION
+
+from saccade.media.planning.plan import PixelLimits, VisionGeometry
+from saccade.model.inputs.processor import QwenVLProcessingInfo
+from saccade.server.admission.pricing import EngineLimits
+from saccade.server.engine.errors import checked_events, response_error, translated
+from saccade.server.engine.prompt.renderer import use_plain_text_renderer
+from saccade.server.engine.warm_up import warm_up
+from saccade.server.engine.watchdog import computing_processes, end_processes, watched
+from saccade.server.http.protocol import PatientProtocol
+from saccade.server.request.response_items import PART_KEYS
+
+__all__ = [
+    "SWAGGER_FILES",
+    "VLLM_VERSION",
+    "Engine",
+    "attach_metrics",
+    "vllm_lifespan",
+]
+
+logger = logging.getLogger("saccade.server")
+
+# Fields of responses, by what vLLM's errors call them.
+_OF_RESPONSES = {"messages": "input", "max_tokens": "max_output_tokens"}
+# Swagger UI, which comes with vLLM for machines without a network.
+SWAGGER_FILES = Path(instrumentator.__file__).parent / "static"
+
+
+class Engine:
+    """vLLM's engine and serving classes behind four questions."""
+
+    def __init__(
+        self, client: EngineClient, arguments: Namespace, engines: Sequence[int] | None
+    ) -> None:
+        self._client = client
+        if engines is None:
+            manager = client.engine_core.resources.engine_manager
+            engines = [process.pid for process in getattr(manager, "processes", ())]
+        self.processes = computing_processes(engines)
+        self._arguments = arguments
+        self._state: Any = None
+        self.dead = False
+        info = client.renderer.get_mm_processor().info
+        if not isinstance(info, QwenVLProcessingInfo):
+            raise ValueError("Saccade's model is not in use: unset SACCADE_PLUGIN and VLLM_PLUGINS")
+        self.geometry: VisionGeometry = info.geometry
+        self.pixel_limits: PixelLimits = info.pixel_limits("image")
+        config = client.vllm_config
+        cache, scheduler = config.cache_config, config.scheduler_config
+        # vLLM counts the blocks of all data-parallel engines together.
+        self.limits = EngineLimits(
+            (cache.num_gpu_blocks or 0) * cache.block_size,
+            scheduler.max_num_seqs * config.parallel_config.data_parallel_size,
+            config.model_config.max_model_len,
+        )
+        self.orders_by_priority = scheduler.policy == "priority"
+        self.takes_transfers = bool(config.kv_transfer_config or config.ec_transfer_config)
+
+    async def attach(self, app: FastAPI) -> None:
+        """Builds vLLM's serving classes on ``app.state``."""
+        given = load_chat_template(self._arguments.chat_template)
+        templates = self._client.renderer.chat_templates(given)
+        logger.info("chat template: %s", templates.report())
+        tasks = await self._client.get_supported_tasks()
+        await init_app_state(self._client, app.state, self._arguments, tasks)
+        self._state = app.state
+
+    async def chat(self, body: dict[str, Any], request: Request) -> Any:
+        """A chat completion: the answer as a dict, or server-sent events as an async generator.
+
+        Raises:
+            ApiError: whatever is wrong with the request or the engine.
+        """
+        serving = self._state.openai_serving_chat
+        with translated():
+            chat = ChatCompletionRequest.model_validate(body)
+            return self._answer(await serving.create_chat_completion(chat, request))
+
+    async def complete(self, body: dict[str, Any], request: Request) -> Any:
+        """A text completion; as `chat`."""
+        serving = self._state.openai_serving_completion
+        with translated():
+            completion = CompletionRequest.model_validate(body)
+            return self._answer(await serving.create_completion(completion, request))
+
+    async def respond(self, body: dict[str, Any], request: Request) -> Any:
+        """A response of OpenAI's Responses API; as `chat`.
+
+        Its input may hold parts as chat has them. vLLM's request model knows no clips: contents
+        are kept from it and put in after its validation.
+        """
+        serving = self._state.openai_serving_responses
+        with translated(_OF_RESPONSES):
+            contents, body = _without_contents(body)
+            response = ResponsesRequest.model_validate(body)
+            for (number, key), content in contents.items():
+                response.input[number][key] = content
+            answer = await serving.create_responses(response, request)
+            if isinstance(answer, AsyncGenerator):
+                answer = _convert_stream_to_sse_events(answer)
+            return self._answer(answer)
+
+    async def tokenize(self, body: dict[str, Any], request: Request) -> Any:
+        """The tokens of a prompt, or of chat messages."""
+        kind = TokenizeChatRequest if "messages" in body else TokenizeCompletionRequest
+        serving = self._state.serving_tokenization
+        with translated():
+            return self._answer(await serving.create_tokenize(kind.model_validate(body), request))
+
+    async def count_chat(self, body: dict[str, Any], request: Request) -> Any:
+        """The tokens of the prompt that `chat` would make of this body, as `tokenize` tells them.
+
+        What `chat` would refuse is refused, but for a prompt that is too long.
+        """
+        with translated():
+            chat = ChatCompletionRequest.model_validate(body)
+            chat.build_tok_params(self._client.model_config)
+        prompt = {name: body[name] for name in TokenizeChatRequest.model_fields if name in body}
+        return await self.tokenize(prompt, request)
+
+    async def detokenize(self, body: dict[str, Any], request: Request) -> Any:
+        """The text of tokens."""
+        serving = self._state.serving_tokenization
+        with translated():
+            tokens = DetokenizeRequest.model_validate(body)
+            return self._answer(await serving.create_detokenize(tokens, request))
+
+    async def models(self) -> dict[str, Any]:
+        """The answer of ``GET /v1/models``."""
+        listed = await self._state.openai_serving_models.show_available_models()
+        models: dict[str, Any] = listed.model_dump()
+        for model in models["data"]:
+            model["root"] = model["id"]  # where it lies on this machine is nobody's business
+        return models
+
+    @contextmanager
+    def watched(self, died: Callable[[], None]) -> Iterator[None]:
+        """Calls ``died``, once, as soon as the engine fails or one of its processes ends.
+
+        What waits for the engine then fails, too.
+        """
+        resources, outputs = self._client.engine_core.resources, self._client.output_handler
+
+        def declare(*_: object) -> None:
+            if not self.dead:
+                self.dead = resources.engine_dead = True
+                # vLLM itself finds out later, and never where others have started the engine.
+                resources.output_queue_task.cancel()
+                # Nothing is left to be finished in what still runs of it.
+                self._client.vllm_config.shutdown_timeout = 1
+                died()
+
+        outputs.add_done_callback(declare)
+        try:
+            with watched([process.pid for process in self.processes], declare):
+                yield
+        finally:
+            outputs.remove_done_callback(declare)
+
+    def end_at_once(self) -> None:
+        """Lets the engine's processes have no time of their own when they are ended."""
+        self._client.vllm_config.shutdown_timeout = 0
+
+    async def warm_up(self) -> None:
+        """Runs an image, a video and a token with logprobs, as requests do.
+
+        Raises:
+            WarmUpFailed: the engine could not, or died.
+        """
+        with self.watched(lambda: None):
+            await warm_up(self._client, self.geometry)
+
+    def _answer(self, answer: Any) -> Any:
+        """An answer of vLLM's as this server passes it on."""
+        if isinstance(answer, ErrorResponse):
+            raise response_error(answer)
+        if not isinstance(answer, AsyncGenerator):
+            return answer.model_dump(mode="json", by_alias=True)
+        kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
+        return checked_events(kept, lambda: self._client.errored)
+
+
+@asynccontextmanager
+async def running_engine(
+    arguments: Namespace,
+    shared: dict[str, Any] | None = None,
+    engines: Sequence[int] | None = None,
+) -> AsyncIterator[Engine]:
+    """Starts the engine's processes and ends them on leaving; or joins one that others share.
+
+    Args:
+        shared: vLLM's ``client_config`` of this process (see `processes`).
+        engines: ids of the engine's processes where they are not this process's own.
+    """
+    use_plain_text_renderer()
+    async with build_async_engine_client(arguments, client_config=shared) as client:
+        engine = Engine(client, arguments, engines)
+        yield engine
+    if shared is None:
+        end_processes(engine.processes)
+
+
+@contextmanager
+def bound_socket(arguments: Namespace) -> Iterator[Any]:
+    """The listening socket, taken before the model loads so that a taken port is told at once."""
+    _, sock = setup_server(arguments, reuse_port=False)
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+async def serve_until_stopped(
+    app: FastAPI, arguments: Namespace, sock: Any, loads: Any = None
+) -> None:
+    """Serves HTTP until ``app.state.server`` is told to exit or the engine dies.
+
+    Args:
+        loads: connections of each process on the socket, and which of them is this one.
+    """
+    # With the parser that obeys the limits of headers; uvicorn's faster one has none.
+    extra: dict[str, Any] = {"http": PatientProtocol}
+    if (log_config := get_uvicorn_log_config(arguments)) is not None:
+        extra["log_config"] = log_config
+    finish = await serve_http(
+        app,
+        sock=sock,
+        enable_ssl_refresh=arguments.enable_ssl_refresh,
+        peer_loads=loads,
+        host=arguments.host,
+        port=arguments.port,
+        log_level=arguments.uvicorn_log_level,
+        access_log=False,  # our own says more (see `observation`)
+        ssl_keyfile=arguments.ssl_keyfile,
+        ssl_certfile=arguments.ssl_certfile,
+        ssl_ca_certs=arguments.ssl_ca_certs,
+        ssl_cert_reqs=arguments.ssl_cert_reqs,
+        ssl_ciphers=arguments.ssl_ciphers,
+        h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
+        h11_max_header_count=arguments.h11_max_header_count,
+        # By then the requests have had their drain timeout; what is left is cut off.
+        timeout_graceful_shutdown=2,
+        **extra,
+    )
+    await finish
+
+
+def _without_contents(
+    body: dict[str, Any],
+) -> tuple[dict[tuple[int, str], list[Any]], dict[str, Any]]:
+    """Lists of parts in a response's input, by item and key, and the body with text for them."""
+    contents: dict[tuple[int, str], list[Any]] = {}
+    items = body.get("input")
+    if not isinstance(items, list):
+        return contents, body
+    rewritten = []
+    for number, item in enumerate(items):
+        key = PART_KEYS.get(item["type"])
+        if key and isinstance(item[key], list) and item.get("role") != "assistant":
+            contents[number, key] = item[key]
+            item = {**item, key: ""}
+        rewritten.append(item)
+    return contents, {**body, "input": rewritten}

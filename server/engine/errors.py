@@ -1,0 +1,104 @@
+"""What vLLM says of errors, in its request models, serving classes and streams, as ours."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from traceback import clear_frames
+
+from pydantic import ValidationError
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.entrypoints.serve.exception_handling.utils import sanitize_message
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from saccade.server.core.errors import (
+    CONTEXT_LENGTH_EXCEEDED,
+    INTERNAL_MESSAGE,
+    ApiError,
+    EngineDied,
+    validation_error,
+)
+
+logger = logging.getLogger("saccade.server")
+
+_ERROR_EVENT = 'data: {"error":'
+
+
+async def checked_events(
+    events: AsyncGenerator[str], engine_died: Callable[[], bool]
+) -> AsyncGenerator[str]:
+    """The events of a vLLM stream up to the first that tells of an error, which is raised."""
+    async with aclosing(events):
+        async for event in events:
+            if event.startswith(_ERROR_EVENT):
+                if engine_died():
+                    raise EngineDied
+                told = ErrorResponse.model_validate_json(event.removeprefix("data: "))
+                raise response_error(told)
+            yield event
+
+
+@contextmanager
+def translated(names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turns what vLLM's request models and serving classes raise into ApiError.
+
+    Args:
+        names: fields of this request, by what vLLM's errors call them.
+    """
+    try:
+        with _as_api_error():
+            yield
+    except ApiError as error:
+        if names and error.param:
+            error.param = names.get(error.param, error.param)
+        raise
+
+
+@contextmanager
+def _as_api_error() -> Iterator[None]:
+    try:
+        yield
+    except ApiError:
+        raise
+    except ValidationError as error:
+        raise _validation_error(error) from None
+    except EngineDeadError:
+        raise EngineDied from None
+    except Exception as error:
+        raise _any_error(error) from None
+
+
+def _any_error(error: Exception) -> ApiError:
+    # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
+    # knows which exceptions those are.
+    told = response_error(create_error_response(error), error)
+    if told.status >= 500:
+        logger.error("vLLM failed", exc_info=error)
+    # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
+    clear_frames(error.__traceback__)
+    return told
+
+
+def _validation_error(error: ValidationError) -> ApiError:
+    errors = error.errors(include_url=False, include_input=False)
+    cause = errors[0].get("ctx", {}).get("error")
+    if isinstance(cause, VLLMValidationError):
+        return ApiError(str(cause.args[0]), cause.parameter, status=400)
+    return validation_error(errors)
+
+
+def response_error(response: ErrorResponse, cause: Exception | None = None) -> ApiError:
+    info = response.error
+    status, message, param, code = int(info.code), info.message, info.param, None
+    if isinstance(cause, VLLMValidationError):
+        # Its text repeats the parameter and the value, which may be the whole prompt.
+        message = sanitize_message(str(cause.args[0]))
+    if status == 500:
+        message, code = INTERNAL_MESSAGE, "internal_error"
+    elif status == 404 and param == "model":
+        code = "model_not_found"
+    elif "maximum context length" in message or "exceeds the max_model_len" in message:
+        # Said in several places of vLLM, with different parameters or none.
+        param, code = "messages", CONTEXT_LENGTH_EXCEEDED
+    return ApiError(message, param, code, status)

@@ -1,0 +1,68 @@
+"""The ``input`` of a response -> items as vLLM takes them, and the media in them. Pure.
+
+A response's input is a list of items: messages, calls of functions and what they gave. Media stand
+in messages and in outputs of functions, with the controls and spellings of chat.
+"""
+
+from typing import Any
+
+from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.message_parts import MediaSlot, read_parts
+
+# type of an item -> the key of what may hold parts.
+PART_KEYS = {
+    "message": "content",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+}
+_OTHERS = ("function_call", "custom_tool_call", "reasoning")
+_ROLES = ("user", "assistant", "system", "developer")
+
+
+def read_input(items: object) -> tuple[object, list[MediaSlot]]:
+    """A copy of ``items`` whose parts are those of chat, and the slots that are still to be filled.
+
+    Text alone, and what is no list at all, are left to vLLM's validation.
+
+    Raises:
+        InvalidRequest: an item or a part of unknown type or shape.
+        ControlError: a control that is unknown, contradictory or out of range.
+    """
+    if not isinstance(items, list):
+        return items, []
+    slots: list[MediaSlot] = []
+    return [_read_item(item, f"input[{i}]", slots) for i, item in enumerate(items)], slots
+
+
+def _read_item(item: Any, path: str, slots: list[MediaSlot]) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        raise InvalidRequest("an item of the input must be an object", path)
+    kind = item.get("type", "message" if "role" in item else None)
+    if kind in _OTHERS:
+        return item
+    if not isinstance(kind, str) or kind not in PART_KEYS:
+        known = ", ".join((*PART_KEYS, *_OTHERS))
+        told = f"of type {kind[:64]!r}" if isinstance(kind, str) else "without a type"
+        raise InvalidRequest(f"an item {told} is not supported; use {known}", f"{path}.type")
+    if kind == "message" and item.get("role") not in _ROLES:
+        raise InvalidRequest(f"role must be one of {', '.join(_ROLES)}", f"{path}.role")
+    if kind != "message" and not isinstance(item.get("call_id"), str):
+        raise InvalidRequest("call_id must name the call", f"{path}.call_id")
+    key = PART_KEYS[kind]
+    content = item.get(key)
+    # vLLM takes an output with an id for another kind of item, whose parts it cannot read.
+    kept = item if kind == "message" else {"call_id": item["call_id"]}
+    if isinstance(content, str):
+        return {**kept, "type": kind, key: content}
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{key} must be text or a list of parts", f"{path}.{key}")
+    before = len(slots)
+    parts = read_parts(content, f"{path}.{key}", slots)
+    if item.get("role") != "assistant":
+        return {**kept, "type": kind, key: parts}
+    if len(slots) > before:
+        raise InvalidRequest("what the assistant said holds no media", slots[before].part.path)
+    # vLLM would read the first part and drop the others.
+    text = "".join(part["text"] if "text" in part else part["refusal"] for part in parts)
+    spoken = {"type": "output_text", "text": text, "annotations": []}
+    return {**item, "type": kind, key: [spoken]}

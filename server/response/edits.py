@@ -1,0 +1,132 @@
+"""What leaves the server: vLLM's answers with our additions, one kind of error."""
+
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from saccade.server.core.errors import ApiError, as_api_error, error_body, error_event
+from saccade.server.core.request_context import note
+from saccade.server.request.media import VisionTokens
+
+logger = logging.getLogger("saccade.server")
+
+_DONE = "data: [DONE]\n\n"
+_NAMED = "event: "
+# Text inside JSON strings has its quotes escaped, so these cannot be part of an answer's text.
+_USAGE = '"usage":{'
+_DATA = "data: "
+
+
+class Edit(Protocol):
+    """One change to an answer on its way out. An edit belongs to one answer and may keep state."""
+
+    def wants(self, event: str) -> bool:
+        """Whether this server-sent event, still text, has to be parsed for `event`."""
+
+    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is sent in place of one event of a stream; ``data`` may be changed."""
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Changes an answer that is not a stream."""
+
+
+class UsageTokens:
+    """Puts ``image_tokens`` and ``video_tokens`` into usage."""
+
+    def __init__(self, tokens: VisionTokens) -> None:
+        self._tokens = tokens
+
+    def wants(self, event: str) -> bool:
+        return _USAGE in event
+
+    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        self.answer(data.get("response", data))
+        return [data]
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        usage = answer.get("usage")
+        if isinstance(usage, dict):
+            # Chat and completions call it the prompt, responses the input.
+            name = "input_tokens_details" if "input_tokens" in usage else "prompt_tokens_details"
+            details = usage.get(name) or {}
+            details.update(image_tokens=self._tokens.image, video_tokens=self._tokens.video)
+            usage[name] = details
+            note(
+                prompt_tokens=usage.get("prompt_tokens", usage.get("input_tokens")) or 0,
+                completion_tokens=usage.get("completion_tokens", usage.get("output_tokens")) or 0,
+            )
+
+
+Failure = Callable[[ApiError, int], Sequence[str]]
+"""(error, events sent before) -> the events that end a stream."""
+
+
+def chat_failure(error: ApiError, _: int) -> Sequence[str]:
+    """How a stream of chat or of completions fails."""
+    return error_event(error), _DONE
+
+
+def response_failure(error: ApiError, sent: int) -> Sequence[str]:
+    """How a stream of a response fails: as OpenAI documents it, and as its clients look for it."""
+    body = error_body(error)
+    told = body["error"]
+    data = {
+        "type": "error",
+        "sequence_number": sent,
+        "code": told["code"],
+        "message": told["message"],
+        "param": told["param"],
+        **body,
+    }
+    return (f"{_NAMED}error\n{_DATA}{json.dumps(data)}\n\n",)
+
+
+async def finish_events(
+    events: AsyncGenerator[str], edits: Sequence[Edit] = (), failure: Failure = chat_failure
+) -> AsyncIterator[str]:
+    """vLLM's server-sent events with our additions and our errors.
+
+    Args:
+        events: as vLLM's serving classes give them, each ``data: ...`` and an empty line; those
+            of a response with a line ``event: TYPE`` before.
+        edits: applied in order; what one gives, the next one gets.
+        failure: how the stream tells an error that stops it.
+
+    Closes ``events`` when the reader leaves, which aborts the request in the engine.
+    """
+    sent = 0
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if any(edit.wants(event) for edit in edits) and (data := _payload(event)):
+                    for edited in _edited(json.loads(data), edits):
+                        yield _event(edited, event.startswith(_NAMED))
+                else:
+                    yield event
+                sent += 1
+        except Exception as error:
+            # The status line has gone out: the only place left for the error is the stream.
+            for event in failure(as_api_error(error), sent):
+                yield event
+
+
+def _payload(event: str) -> str | None:
+    """The JSON object that an event carries, if it carries one."""
+    if event.startswith(_NAMED):
+        event = event.partition("\n")[2]
+    return event.removeprefix(_DATA) if event.startswith(_DATA + "{") else None
+
+
+def _event(data: dict[str, Any], named: bool) -> str:
+    compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    name = f"{_NAMED}{data['type']}\n" if named else ""
+    return f"{name}{_DATA}{compact}\n\n"
+
+
+def _edited(data: dict[str, Any], edits: Sequence[Edit]) -> list[dict[str, Any]]:
+    sent = [data]
+    for edit in edits:
+        sent = [after for before in sent for after in edit.event(before)]
+    return sent

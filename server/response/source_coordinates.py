@@ -1,0 +1,202 @@
+"""Answers in the caller's coordinates: ``vision.coordinates`` and ``vision.times``.
+
+The text of an answer and the arguments of its tool calls are rewritten; reasoning and logprobs
+stay the model's. What has been found goes into the answer's ``vision``: ``detections``, and
+``warnings`` where numbers stayed as the model wrote them. In a stream it stands in the chunk that
+ends a choice, and in ``response.completed`` or ``response.incomplete``.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from saccade.media.grounding.coordinates import CoordinateRewriter
+from saccade.media.grounding.detections import DetectionReader
+from saccade.media.grounding.timestamps import TimeRewriter
+from saccade.media.planning.plan import ImagePlan, VideoPlan
+from saccade.server.request.vision_options import VisionOptions
+
+Plans = Sequence[ImagePlan | VideoPlan]
+# Of a text of an answer. Chat: choice, and which of its tool calls. Response: item, and part.
+_Key = tuple[int, int | None]
+
+_UNDECIDED_BOXES = (
+    "boxes or points stayed in pixels of the resized picture: it is open which picture they "
+    "belong to; have the answer's objects name it before the numbers, as in "
+    '{"image": 2, "bbox_2d": [...]}'
+)
+_UNREAD_BOXES = "boxes or points stayed as the model wrote them: they are not the numbers expected"
+_UNDECIDED_TIMES = (
+    "times stayed as the model wrote them: it is open which clip they belong to, as the clips "
+    "begin at different times"
+)
+
+
+class _Text:
+    """One text of an answer on its way out."""
+
+    def __init__(self, options: VisionOptions, plans: Plans) -> None:
+        self._boxes = CoordinateRewriter(plans) if options.coordinates == "source" else None
+        self._times = None
+        offsets = {plan.frame_times[0] for plan in plans if isinstance(plan, VideoPlan)}
+        if options.times == "source" and offsets != {0.0} and offsets:
+            self._times = TimeRewriter(offsets.pop() if len(offsets) == 1 else None)
+        self.sent = ""
+
+    def feed(self, piece: str) -> str:
+        if self._boxes:
+            piece = self._boxes.feed(piece)
+        if self._times:
+            piece = self._times.feed(piece)
+        self.sent += piece
+        return piece
+
+    def close(self) -> str:
+        rest = self._boxes.close() if self._boxes else ""
+        if self._times:
+            rest = self._times.feed(rest) + self._times.close()
+        self.sent += rest
+        return rest
+
+    def warnings(self) -> list[str]:
+        """Why numbers stayed."""
+        found = []
+        if self._boxes and self._boxes.undecided:
+            found.append(_UNDECIDED_BOXES)
+        if self._boxes and self._boxes.unread:
+            found.append(_UNREAD_BOXES)
+        if self._times and self._times.undecided:
+            found.append(_UNDECIDED_TIMES)
+        return found
+
+
+class SourceAnswers:
+    """Rewrites an answer of chat completions or of the Responses API."""
+
+    def __init__(self, options: VisionOptions, plans: Plans) -> None:
+        self._options = options
+        self._plans = plans
+        self._reader = DetectionReader(plans) if options.coordinates == "source" else None
+        self._open: dict[_Key, _Text] = {}
+        self._added_events = 0
+
+    def wants(self, event: str) -> bool:
+        return True
+
+    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        if "choices" in data:
+            for choice in data["choices"]:
+                self._chat_delta(data, choice)
+            return [data]
+        return self._response_event(data)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        for choice in answer.get("choices", ()):
+            message = choice["message"]
+            texts = []
+            if message.get("content"):
+                texts.append(self._rewrite(message, "content"))
+            texts += [
+                self._rewrite(call["function"], "arguments")
+                for call in message.get("tool_calls") or ()
+            ]
+            self._tell(answer, choice["index"], texts)
+        if "output" in answer:
+            self._response(answer)
+
+    def _rewrite(self, holder: dict[str, Any], name: str) -> _Text:
+        text = _Text(self._options, self._plans)
+        text.feed(holder[name])
+        text.close()
+        holder[name] = text.sent
+        return text
+
+    def _text(self, key: _Key) -> _Text:
+        if key not in self._open:
+            self._open[key] = _Text(self._options, self._plans)
+        return self._open[key]
+
+    def _tell(self, answer: dict[str, Any], choice: int, texts: Iterable[_Text]) -> None:
+        vision = answer.setdefault("vision", {})
+        if self._reader:
+            found = vision.setdefault("detections", [])
+            for text in texts:
+                for one in self._reader.read(text.sent):
+                    kind = "bbox_2d" if len(one.numbers) == 4 else "point_2d"
+                    place = {kind: list(one.numbers), "image": one.medium}
+                    found.append({"choice": choice, "label": one.label, **place})
+        warnings = vision.setdefault("warnings", [])
+        for warning in (warning for text in texts for warning in text.warnings()):
+            if warning not in warnings:
+                warnings.append(warning)
+
+    def _chat_delta(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
+        index, delta = choice["index"], choice["delta"]
+        if delta.get("content"):
+            delta["content"] = self._text((index, None)).feed(delta["content"])
+        for call in delta.get("tool_calls") or ():
+            function = call.get("function") or {}
+            if function.get("arguments"):
+                text = self._text((index, call["index"]))
+                function["arguments"] = text.feed(function["arguments"])
+        if choice.get("finish_reason"):
+            self._end_choice(chunk, index, delta)
+
+    def _end_choice(self, chunk: dict[str, Any], index: int, delta: dict[str, Any]) -> None:
+        texts = {key[1]: text for key, text in self._open.items() if key[0] == index}
+        for call, text in texts.items():
+            rest = text.close()
+            if not rest:
+                continue
+            if call is None:
+                delta["content"] = (delta.get("content") or "") + rest
+            else:
+                calls = delta.setdefault("tool_calls", [])
+                calls.append({"index": call, "function": {"arguments": rest}})
+        self._tell(chunk, index, texts.values())
+
+    def _response(self, response: dict[str, Any]) -> None:
+        texts = [text for item in response["output"] for text in self._item(item)]
+        self._tell(response, 0, texts)
+
+    def _item(self, item: dict[str, Any]) -> list[_Text]:
+        if item.get("type") == "message":
+            parts = item.get("content") or ()
+            return [self._rewrite(part, "text") for part in parts if part.get("text")]
+        if item.get("type") == "function_call" and item.get("arguments"):
+            return [self._rewrite(item, "arguments")]
+        return []
+
+    def _response_event(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        before = []
+        kind = event.get("type", "")
+        key = event.get("output_index", 0), event.get("content_index")
+        if kind in ("response.output_text.delta", "response.function_call_arguments.delta"):
+            event["delta"] = self._text(key).feed(event["delta"])
+        elif kind in ("response.output_text.done", "response.function_call_arguments.done"):
+            before = self._last_delta(event, self._text(key).close())
+            self._rewrite(event, "text" if "text" in event else "arguments")
+        elif kind == "response.content_part.done" and event["part"].get("text"):
+            self._rewrite(event["part"], "text")
+        elif kind == "response.output_item.done":
+            self._item(event["item"])
+        elif kind in ("response.completed", "response.incomplete"):
+            self._response(event["response"])
+        if "sequence_number" in event:
+            event["sequence_number"] += self._added_events
+        return [*before, event]
+
+    def _last_delta(self, done: dict[str, Any], rest: str) -> list[dict[str, Any]]:
+        """The event that sends what was held back; later ones count on from it."""
+        if not rest:
+            return []
+        places = ("output_index", "content_index", "item_id")
+        delta = {
+            "type": done["type"].removesuffix("done") + "delta",
+            **{name: done[name] for name in places if name in done},
+            "delta": rest,
+            "sequence_number": done["sequence_number"] + self._added_events,
+        }
+        if "logprobs" in done:
+            delta["logprobs"] = []
+        self._added_events += 1
+        return [delta]

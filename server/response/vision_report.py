@@ -1,0 +1,135 @@
+"""What the model was shown of each picture and clip, for ``vision.report`` and for plans. Pure."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from saccade.media.planning.plan import ImagePlan, VideoPlan
+from saccade.server.request.media import SeenMedium
+
+Size = Annotated[tuple[int, int], Field(description="width, height in pixels")]
+
+
+class ImageReport(BaseModel):
+    """What the model was shown of one image."""
+
+    path: str = Field(description="its part in the request", examples=["messages[0].content[1]"])
+    kind: Literal["image"] = "image"
+    source_size: Size = Field(description="width, height in pixels, as sent")
+    upright_size: Size = Field(
+        description="width, height in pixels, turned as its EXIF orientation or display matrix says"
+    )
+    resized_size: Size = Field(description="width, height in pixels, as the model was shown it")
+    scale: tuple[float, float] = Field(
+        description="x, y: upright pixels times this are pixels as the model was shown them"
+    )
+    grid: tuple[int, int, int] = Field(description="t, h, w: patches")
+    tokens: int = Field(description="prompt tokens that it takes")
+
+
+class VideoReport(ImageReport):
+    """What the model was shown of one clip. Sizes are those of a frame."""
+
+    # Reports are written once and read by kind: it may narrow the base's.
+    kind: Literal["video"] = "video"  # type: ignore[assignment]
+    source_fps: float = Field(description="frames a second of the clip, on average")
+    source_frames: int = Field(description="frames of the clip")
+    source_duration: float = Field(description="seconds")
+    frame_indices: list[int] = Field(description="frames of the clip that were sampled, from 0")
+    frame_times: list[float] = Field(description="seconds in the clip at which they are shown")
+    sampled_fps: float = Field(description="frames a second after sampling")
+    seconds_per_grid: float = Field(description="between two steps of the grid's t, on average")
+    time_deviation: float = Field(
+        description="seconds between a sampled frame and where an even rate puts it, at most"
+    )
+    uneven: bool = Field(description="whether that is more than half a frame of the clip")
+
+
+MediumReport = ImageReport | VideoReport
+
+
+class Detection(BaseModel):
+    """A box or a point that an answer names."""
+
+    choice: int = Field(description="of the answer that names it")
+    label: str | None
+    bbox_2d: tuple[float, float, float, float] | None = Field(
+        default=None, description="x1, y1, x2, y2: pixels of the picture as sent, upright"
+    )
+    point_2d: tuple[float, float] | None = Field(default=None, description="x, y, likewise")
+    image: int | None = Field(
+        description="the medium it lies in, from 0 in the order of the prompt; null: one of "
+        "several of the same scale"
+    )
+
+
+class VisionReport(BaseModel):
+    """The answer's ``vision``: what was asked for."""
+
+    media: list[MediumReport] = Field(default=[], description="in the order of the prompt")
+    detections: list[Detection] = Field(default=[], description="with `coordinates: source`")
+    warnings: list[str] = Field(default=[], description="why numbers stayed as they were")
+
+
+def report_media(seen: Iterable[SeenMedium]) -> list[MediumReport]:
+    """The reports of a request's media, in the order of the prompt."""
+    return [_report(medium) for medium in seen]
+
+
+def _report(medium: SeenMedium) -> MediumReport:
+    plan = medium.plan
+    upright = plan.source_width, plan.source_height
+    common: dict[str, Any] = {
+        "path": medium.path,
+        "source_size": upright[::-1] if medium.sideways else upright,
+        "upright_size": upright,
+        "resized_size": (plan.width, plan.height),
+        "scale": (plan.width / plan.source_width, plan.height / plan.source_height),
+        "grid": plan.grid,
+        "tokens": plan.tokens,
+    }
+    if isinstance(plan, ImagePlan):
+        return ImageReport(**common)
+    return VideoReport(**common, **_times(plan))
+
+
+def _times(plan: VideoPlan) -> dict[str, Any]:
+    return {
+        "source_fps": plan.source_fps,
+        "source_frames": plan.source_frames,
+        "source_duration": plan.source_frames / plan.source_fps,
+        "frame_indices": plan.frame_indices,
+        "frame_times": plan.frame_times,
+        "sampled_fps": plan.sampled_fps,
+        "seconds_per_grid": plan.seconds_per_grid,
+        "time_deviation": plan.time_deviation,
+        "uneven": plan.uneven,
+    }
+
+
+# A response that was cut off ends with the first in vLLM 0.32, with the second from 0.33 on.
+_RESPONSE_ENDS = ('"type":"response.completed"', '"type":"response.incomplete"')
+
+
+class ReportMedia:
+    """Puts the report into an answer: ``vision.media``.
+
+    In a stream it stands in the first chunk; of a response in its first event, which is
+    ``response.created``, and in its last, ``response.completed`` or ``response.incomplete``.
+    """
+
+    def __init__(self, seen: Iterable[SeenMedium]) -> None:
+        self._media = [medium.model_dump(mode="json") for medium in report_media(seen)]
+        self._begun = False
+
+    def wants(self, event: str) -> bool:
+        return not self._begun or any(end in event for end in _RESPONSE_ENDS)
+
+    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        self._begun = True
+        self.answer(data.get("response", data))
+        return [data]
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        answer.setdefault("vision", {})["media"] = self._media

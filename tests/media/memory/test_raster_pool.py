@@ -1,0 +1,84 @@
+"""Rasters: their memory comes back when the last that holds it is gone, and not before."""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saccade.media.memory import raster_pool
+from saccade.media.memory.raster_pool import Rasters
+from saccade.media.types import Pixels
+
+LARGE = (3000, 4000)
+
+
+def address(raster: Pixels) -> int:
+    return raster.ctypes.data
+
+
+HOLDERS: dict[str, Callable[[Pixels], Any]] = {
+    "itself": lambda raster: raster,
+    "slice": lambda raster: raster[5:-5, ::2],
+    "slice of a slice": lambda raster: raster[5:].reshape(-1)[7:],
+    "tensor": torch.from_numpy,
+    "view of a tensor": lambda raster: torch.from_numpy(raster).view(-1, 6)[3:].permute(1, 0),
+    "array of a tensor": lambda raster: torch.from_numpy(raster)[9:].numpy()[1:],
+    "buffer": memoryview,
+    "buffer of a tensor": lambda raster: memoryview(torch.from_numpy(raster).view(-1).numpy())[8:],
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+def test_memory_comes_back_when_the_last_holder_is_gone(hold: Callable[[Pixels], Any]) -> None:
+    source = Rasters()
+    raster = source.of(*LARGE)
+    assert raster.shape == (*LARGE, 3)
+    assert raster.dtype == np.uint8
+    assert raster.flags.c_contiguous
+    assert raster.flags.writeable
+    first, holder = address(raster), hold(raster)
+    del raster
+    gc.collect()
+    second = source.of(*LARGE)
+    assert address(second) != first
+    del holder
+    assert address(source.of(LARGE[0] - 28, LARGE[1])) == first
+
+
+def test_small_rasters_are_the_allocators() -> None:
+    source = Rasters()
+    raster = source.of(1092, 1932)
+    del raster
+    assert not source._free
+
+
+def test_a_small_raster_takes_no_memory_of_a_huge_one() -> None:
+    source = Rasters()
+    huge = source.of(6000, 8000)
+    first = address(huge)
+    del huge
+    assert address(source.of(2400, 2400)) != first
+    assert address(source.of(6000, 8000)) == first
+
+
+def test_no_more_is_kept_than_a_few() -> None:
+    source = Rasters()
+    held = [source.of(*LARGE) for _ in range(12)]
+    assert len({address(raster) for raster in held}) == 12
+    held.clear()
+    kept = sum(memory.size for memory in source._free.values())
+    assert 0 < kept <= raster_pool._MOST_KEPT
+    again = [source.of(*LARGE) for _ in range(12)]
+    assert len({address(raster) for raster in again}) == 12
+
+
+def test_what_is_kept_is_what_was_wanted_last() -> None:
+    source = Rasters()
+    for size in (LARGE, (2400, 2400)):
+        held = [source.of(*size) for _ in range(12)]
+        places = {address(raster) for raster in held}
+        held.clear()
+        assert address(source.of(*size)) in places
