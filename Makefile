@@ -3,7 +3,7 @@ MODEL ?= demo
 ARGS ?=
 VENV := .venv/bin
 
-.PHONY: setup demo serve test lint format bench train evaluate
+.PHONY: setup demo serve check test lint format bench train evaluate
 
 setup:
 	@deploy/setup.sh
@@ -13,6 +13,10 @@ demo: setup
 
 serve: setup
 	@$(VENV)/saccade serve $(MODEL) $(ARGS)
+
+# What needs no engine and is not slow, in at most two minutes on two cores: before every commit.
+check: lint
+	@OMP_NUM_THREADS=1 $(VENV)/pytest -m "not engine and not slow" -n 2 --dist=loadfile $(ARGS)
 
 test: setup
 	@$(VENV)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder)

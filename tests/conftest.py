@@ -1,10 +1,48 @@
-"""Which tests may run beside each other, and where."""
+"""Which tests may run beside each other, and where; which start engines, and which are slow."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parent
+
+# Modules, or tests and fixtures of modules, that take more than about 4 s of CPU time on a core
+# without an engine. `make check` leaves them to `make test`.
+SLOW = (
+    "test_check::test_a_dry_run_checks_every_operation_and_prints_no_figures",
+    "test_check_on_tritons",
+    "test_checkpoint_lookup::test_a_configuration_elsewhere_and_the_weights_are_both_looked_up",
+    "test_checkpoint_lookup::test_commands_end_with_one_line_that_says_why",
+    "test_cpu::test_it_compiles_for_a_processor_that_may_not_be_this_one",
+    "test_cpu_tuning::test_loading_the_plugin_changes_nothing_and_imports_nothing_of_ours",
+    "test_doctor",
+    "test_encoder_graph::many",
+    "test_encoder_graph::test_kernels_on_a_padded_batch",
+    "test_evaluation::test_the_command_reports_and_fails_for_a_random_model",
+    "test_evaluation::test_transformers_answers",
+    "test_execution_of_ptx",
+    "test_hostile_images::test_pictures_at_the_cap_stay_in_their_room",
+    "test_hostile_videos::outcomes",
+    "test_liveliness",
+    "test_loading",
+    "test_mutations",
+    "test_names",
+    "test_paths",
+    "test_processes::test_sigterm_while_a_process_starts",
+    "test_processors",
+    "test_readings",
+    "test_resize::test_whatever_vectors_the_processor_has",
+    "test_resolution",
+    "test_resources",
+    "test_run::test_a_server_that_cannot_start_shows_its_last_lines",
+    "test_tower",
+    "test_training",
+    "test_vllm_versions::test_doctor_names_it_and_goes_on",
+    "test_vllm_versions::test_serve_names_it_as_its_log_is_to_look_and_goes_on",
+)
 
 
 class _ByFolder(LoadScopeScheduling):
@@ -15,9 +53,9 @@ class _ByFolder(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
-    """What ``pytest -n 2`` asks."""
-    return _ByFolder(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder | None:
+    """What ``pytest -n 2`` asks, unless it is told how to share them out."""
+    return _ByFolder(config, log) if config.option.dist == "load" else None
 
 
 def pytest_configure() -> None:
@@ -26,3 +64,58 @@ def pytest_configure() -> None:
         cores = sorted(os.sched_getaffinity(0))
         core = cores[int(worker.removeprefix("gw")) % len(cores)]
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(core))
+    else:
+        _check_slow()
+
+
+@pytest.fixture(scope="session")
+def starts_engine() -> None:
+    """What starts an engine or a server, here or in a child process, uses this or a fixture that
+    does. In every other test an engine fails to start."""
+
+
+def _uses_engine(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "starts_engine" in item.fixturenames
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    names = {""}
+    if isinstance(item, pytest.Function):
+        names |= {item.originalname, *item.fixturenames}
+    return any(
+        module == item.path.stem and name in names
+        for module, _, name in (entry.partition("::") for entry in SLOW)
+    )
+
+
+def _check_slow() -> None:
+    """An entry that nothing is called by any more would let a slow test into `make check`."""
+    for entry in SLOW:
+        module, _, name = entry.partition("::")
+        found = ROOT.rglob(f"{module}.py")
+        if not any(f"def {name}" in path.read_text(encoding="utf-8") for path in found):
+            raise pytest.UsageError(f"{__file__}: SLOW names {entry}, which does not exist")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests ``engine`` by the fixtures they use, and ``slow`` by the list above."""
+    for item in items:
+        if _uses_engine(item):
+            item.add_marker("engine")
+        if _is_slow(item):
+            item.add_marker("slow")
+
+
+_PORT = "VLLM_PORT"  # whatever starts an engine reads it, and nothing else does
+_GIVEN_PORT = os.environ.get(_PORT)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keeps engines from starting in a test that is not marked, and in its child processes."""
+    if not _uses_engine(item):
+        os.environ[_PORT] = "this test does not use the fixture starts_engine"
+    elif _GIVEN_PORT is not None:
+        os.environ[_PORT] = _GIVEN_PORT
+    else:
+        os.environ.pop(_PORT, None)

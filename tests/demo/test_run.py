@@ -22,6 +22,7 @@ def demo(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("starts_engine")
 def test_the_demo_gives_the_right_answers(tmp_path: Path):
     drawing = tmp_path / "boxes.png"
     result = demo("--boxes", str(drawing), timeout=900)

@@ -39,7 +39,7 @@ GREEDY = ("small", "mixed", "first", "again", "cold", "crowded")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def runs(starts_engine: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `runner_answers` found, by runner, and its log under ``"log"``."""
     folder = tmp_path_factory.mktemp("runners")
 

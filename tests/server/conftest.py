@@ -156,7 +156,9 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterator[RunningServer]:
+def server(
+    starts_engine: None, tmp_path_factory: pytest.TempPathFactory, media_root: Path
+) -> Iterator[RunningServer]:
     running = start(
         tmp_path_factory.mktemp("server") / "log",
         "--allow-private-media",  # the tests' own media servers are on this machine
@@ -182,19 +184,20 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+def start_server(starts_engine: None, tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     """Starts servers that end with the test."""
     yield from starting(tmp_path / "log")
 
 
 @pytest.fixture
-def launch_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+def launch_server(starts_engine: None, tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     """Launches servers, which nobody waits for, that end with the test."""
     yield from starting(tmp_path / "log", launch)
 
 
 @pytest.fixture(scope="module")
 def start_shared_server(
+    starts_engine: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., RunningServer]]:
     """Starts servers that end with the test's module."""

@@ -69,6 +69,7 @@ def test_only_a_comparison_starts_both_in_one_dtype(capsys):
     assert "--versus" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("starts_engine")
 def test_vllm_without_us_serves_the_bundled_model_alike(capsys):
     given = arguments("--size=112x112", "--requests=8", "--concurrency=2", "--max-tokens=4")
     assert cli.run(given) == 0

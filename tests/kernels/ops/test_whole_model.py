@@ -30,7 +30,7 @@ def answers(**variables: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def plain() -> dict:
+def plain(starts_engine: None) -> dict:
     return answers(SACCADE_KERNELS="reference")
 
 

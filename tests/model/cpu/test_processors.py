@@ -43,6 +43,7 @@ def is_greedy() -> Callable[[int, tuple[int, ...]], bool]:
     return check
 
 
+@pytest.mark.usefixtures("starts_engine")
 @pytest.mark.parametrize(
     ("dtype", "limits"),
     [("bfloat16", AVX512), ("float16", AVX512), ("bfloat16", AVX2), ("float32", AVX512)],

@@ -41,6 +41,7 @@ def tuned_here() -> Any:
     spin_again()
 
 
+@pytest.mark.usefixtures("starts_engine")
 def test_ours_is_tuned_in_every_process(tmp_path: Path, of_scheduler: Any) -> None:
     folder = write_checkpoint(CheckpointSpec(dtype="float32"), tmp_path / "ours")
     with engine(folder, scheduler_cls="vllm_parts.ReportingScheduler") as llm:
@@ -54,7 +55,7 @@ def test_ours_is_tuned_in_every_process(tmp_path: Path, of_scheduler: Any) -> No
     }
 
 
-@pytest.mark.usefixtures("tuned_here")
+@pytest.mark.usefixtures("starts_engine", "tuned_here")
 def test_another_model_is_left_as_it_is(tmp_path: Path, of_scheduler: Any) -> None:
     folder = write_text_model(tmp_path / "other")
     options = {"limit_mm_per_prompt": None, "mm_processor_kwargs": None, "load_format": "dummy"}

@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint):
+def whole(starts_engine, checkpoint):
     """Of vLLM's own worker, prompts in one piece: greedy and seeded tokens; whether guarded."""
     with engine(checkpoint) as llm:
         (guard,) = llm.apply_model(guarded_runner)
@@ -40,7 +40,7 @@ def whole(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def llm(checkpoint):
+def llm(starts_engine, checkpoint):
     """An engine of our worker, which takes prompts in by pieces."""
     with engine(
         checkpoint,

@@ -53,7 +53,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain_tokens(checkpoint: Path) -> list[list[int]]:
+def plain_tokens(starts_engine: None, checkpoint: Path) -> list[list[int]]:
     with engine(checkpoint) as llm:
         return greedy(llm, prompts(), 24)
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from engine import engine, greedy
 from media_samples import raster
@@ -43,6 +44,7 @@ def write_adapter(base: Path, adapter: Path, merged: Path) -> None:
     save_file(weights, merged / "model.safetensors", metadata={"format": "pt"})
 
 
+@pytest.mark.usefixtures("starts_engine")
 def test_adapter_equals_merged_weights(tmp_path: Path) -> None:
     from vllm.lora.request import LoRARequest
 

@@ -94,7 +94,7 @@ class Served:
 
 @pytest.fixture(scope="module", params=GEOMETRIES)
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    starts_engine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp(request.param)
     write_checkpoint(GEOMETRIES[request.param], folder)

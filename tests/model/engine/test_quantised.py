@@ -23,7 +23,7 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(starts_engine, tmp_path_factory):
     whole, small = (tmp_path_factory.mktemp(name) for name in ("whole", "small"))
     for folder in (whole, small):
         write_checkpoint(CheckpointSpec(dtype="bfloat16"), folder)

@@ -9,6 +9,7 @@ import pytest
 from faulty_servers import compiled_operations, doctor_with_faults, serve_with_faults
 
 
+@pytest.mark.usefixtures("starts_engine")
 @pytest.mark.parametrize(("fault", "dtype"), [("raise", "bfloat16"), ("wrong", "float32")])
 def test_the_server_answers_rightly_and_names_them(fault: str, dtype: str) -> None:
     operations = compiled_operations(dtype)

@@ -53,7 +53,7 @@ conftest = module("server/conftest")
 
 
 @pytest.fixture(scope="module", params=["without torchvision", "with torchvision"])
-def server(request, tmp_path_factory, media_root) -> Iterator:
+def server(starts_engine, request, tmp_path_factory, media_root) -> Iterator:
     variables = {}
     if request.param == "with torchvision":
         folders = [ROOT / ".oracle", ROOT / "tests" / "oracle"]
