@@ -9,39 +9,37 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 
-# Modules, or tests and fixtures of modules, that take more than about 4 s of CPU time on a core
-# without an engine. `make check` leaves them to `make test`.
+# Files, or tests and fixtures of files, that take more than about 4 s of CPU time and no engine.
+# `make check` leaves them to `make test`.
 SLOW = (
-    "test_check::test_a_dry_run_checks_every_operation_and_prints_no_figures",
-    "test_check_on_tritons",
-    "test_checkpoint_lookup::test_a_configuration_elsewhere_and_the_weights_are_both_looked_up",
-    "test_checkpoint_lookup::test_commands_end_with_one_line_that_says_why",
-    "test_cpu::test_it_compiles_for_a_processor_that_may_not_be_this_one",
-    "test_cpu_tuning::test_loading_the_plugin_changes_nothing_and_imports_nothing_of_ours",
-    "test_doctor",
-    "test_encoder_graph::many",
-    "test_encoder_graph::test_kernels_on_a_padded_batch",
-    "test_evaluation::test_the_command_reports_and_fails_for_a_random_model",
-    "test_evaluation::test_transformers_answers",
-    "test_execution_of_ptx",
-    "test_hostile_images::test_pictures_at_the_cap_stay_in_their_room",
-    "test_hostile_videos::outcomes",
-    "test_liveliness",
-    "test_loading",
-    "test_mutations",
-    "test_names",
-    "test_paths",
-    "test_processes::test_sigterm_while_a_process_starts",
-    "test_processors",
-    "test_readings",
-    "test_resize::test_whatever_vectors_the_processor_has",
-    "test_resolution",
-    "test_resources",
-    "test_run::test_a_server_that_cannot_start_shows_its_last_lines",
-    "test_tower",
-    "test_training",
-    "test_vllm_versions::test_doctor_names_it_and_goes_on",
-    "test_vllm_versions::test_serve_names_it_as_its_log_is_to_look_and_goes_on",
+    "benchmarks/preprocessing/test_paths.py",
+    "benchmarks/serving/test_responsiveness.py",
+    "benchmarks/test_tower.py",
+    "demo/test_evaluation.py::test_the_command_reports_and_fails_for_a_random_model",
+    "demo/test_evaluation.py::test_transformers_answers",
+    "demo/test_run.py::test_a_server_that_cannot_start_shows_its_last_lines",
+    "demo/test_training.py",
+    "deploy/test_resolution.py",
+    "kernels/check/test_check.py::test_a_dry_run_checks_every_operation_and_prints_no_figures",
+    "kernels/check/test_check_on_tritons.py",
+    "kernels/cpu/test_operations.py::test_it_compiles_for_a_processor_that_may_not_be_this_one",
+    "kernels/cpu/test_processors.py",
+    "kernels/ptx/test_execution_of_ptx.py",
+    "kernels/ptx/test_readings.py",
+    "kernels/ptx/test_resources.py",
+    "media/decode/test_mutations.py",
+    "media/decode/test_resize.py::test_whatever_vectors_the_processor_has",
+    "model/cpu/test_tuning.py::test_loading_the_plugin_changes_nothing_and_imports_nothing_of_ours",
+    "model/test_loading.py",
+    "model/test_names.py",
+    "model/test_vllm_versions.py::test_doctor_names_it_and_goes_on",
+    "model/test_vllm_versions.py::test_serve_names_it_as_its_log_is_to_look_and_goes_on",
+    "model/tower/test_encoder_graph.py::many",
+    "model/tower/test_encoder_graph.py::test_kernels_on_a_padded_batch",
+    "server/checkpoint/test_lookup.py::test_a_configuration_elsewhere_and_the_weights_are_both_looked_up",
+    "server/checkpoint/test_lookup.py::test_commands_end_with_one_line_that_says_why",
+    "server/commands/test_doctor.py",
+    "server/engine/test_api_processes.py::test_sigterm_while_a_process_starts",
 )
 
 
@@ -83,17 +81,17 @@ def _is_slow(item: pytest.Item) -> bool:
     if isinstance(item, pytest.Function):
         names |= {item.originalname, *item.fixturenames}
     return any(
-        module == item.path.stem and name in names
-        for module, _, name in (entry.partition("::") for entry in SLOW)
+        ROOT / file == item.path and name in names
+        for file, _, name in (entry.partition("::") for entry in SLOW)
     )
 
 
 def _check_slow() -> None:
     """An entry that nothing is called by any more would let a slow test into `make check`."""
     for entry in SLOW:
-        module, _, name = entry.partition("::")
-        found = ROOT.rglob(f"{module}.py")
-        if not any(f"def {name}" in path.read_text(encoding="utf-8") for path in found):
+        file, _, name = entry.partition("::")
+        path = ROOT / file
+        if not path.is_file() or f"def {name}" not in path.read_text(encoding="utf-8"):
             raise pytest.UsageError(f"{__file__}: SLOW names {entry}, which does not exist")
 
 
