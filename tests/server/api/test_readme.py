@@ -1,4 +1,4 @@
-"""The calls in the README work as pasted (but for the address and the key of this server)."""
+"""The calls in the documentation work as pasted, but for this server's address and key."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def block(language: str, word: str) -> str:
-    """The README's code block in ``language`` that contains ``word``."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def block(file: str, language: str, word: str) -> str:
+    """The file's code block in ``language`` that contains ``word``."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
     (found,) = (text for text in blocks if word in text)
     return found
 
@@ -29,13 +29,13 @@ def run(server, command: list[str], text: str) -> str:
 
 
 def test_curl(server) -> None:
-    answer = json.loads(run(server, ["bash", "-c"], block("sh", "curl")))
+    answer = json.loads(run(server, ["bash", "-c"], block("README.md", "sh", "curl")))
     assert answer["choices"][0]["message"]["content"]
     assert answer["usage"]["prompt_tokens_details"]["image_tokens"] > 0
 
 
 def test_openai_client(server) -> None:
-    printed = run(server, [sys.executable, "-c"], block("python", "OpenAI"))
+    printed = run(server, [sys.executable, "-c"], block("docs/api.md", "python", "OpenAI"))
     answer, details = printed.rsplit("\n ", 1)
     assert answer.strip()
     assert re.search(r"video_tokens=[1-9]", details)
