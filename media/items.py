@@ -1,47 +1,37 @@
-"""A medium on its way to the model: prepared, which tells its price, then planned."""
+"""One image or video on its way to the model: planned (its cost is known), then decoded."""
 
 from dataclasses import dataclass
 
 from saccade.media.controls import VideoControls
 from saccade.media.planning.plan import ImagePlan, VideoPlan, VideoSource
-from saccade.media.types import ImageHeader, Pixels
+from saccade.media.types import CHANNELS, ImageHeader, Pixels
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image as the model takes it."""
-
-    pixels: Pixels  # [height, width, 3]
-    plan: ImagePlan
-    digest: str  # hex; equal digests mean equal pixels and plan
-    sideways: bool = False  # stored turned by a quarter; the plan's source size is upright
-
-
-@dataclass(frozen=True)
-class PlannedVideo:
-    """One clip as the model takes it."""
-
-    frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
-    plan: VideoPlan
-    digest: str
-    sideways: bool = False
-
-
-@dataclass(frozen=True)
-class PreparedImage:
     """A fetched and planned image, not yet decoded."""
 
     data: bytes
     header: ImageHeader
     plan: ImagePlan
     draft: bool  # may be shrunk while it is decoded
-    digest: str
+    digest: str  # hex; equal digests mean equal pixels and plan
     param: str | None
 
     @property
     def decoding_bytes(self) -> int:
-        """Held while it is decoded, the planned pixels aside."""
+        """Held while it is decoded, the decoded pixels aside."""
         return self.header.decoding_bytes
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the decoded pixels."""
+        return CHANNELS * self.plan.width * self.plan.height
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Of the file."""
+        return len(self.data)
 
     @property
     def sideways(self) -> bool:
@@ -50,15 +40,51 @@ class PreparedImage:
 
 
 @dataclass(frozen=True)
-class PreparedVideo:
-    """A fetched and planned clip, not yet decoded: one file, or the frames of a list."""
+class PlannedVideo:
+    """A fetched and planned video, not yet decoded: one file, or the frames of a list."""
 
     data: tuple[bytes, ...]
     source: VideoSource | None  # None: a list of frames
     controls: VideoControls
     plan: VideoPlan
-    decoding_bytes: int  # held while it is decoded, the planned frames aside
+    decoding_bytes: int  # held while it is decoded, the decoded frames aside
     digest: str
     param: str | None
     sideways: bool
     headers: tuple[ImageHeader, ...] = ()  # of the frames of a list
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the decoded frames."""
+        return CHANNELS * self.plan.width * self.plan.height * len(self.plan.frame_indices)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Of the file, or of all files of a list."""
+        return sum(map(len, self.data))
+
+
+PlannedMedium = PlannedImage | PlannedVideo
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One image as the model takes it."""
+
+    pixels: Pixels  # [height, width, 3]
+    plan: ImagePlan
+    digest: str
+    sideways: bool = False
+
+
+@dataclass(frozen=True)
+class DecodedVideo:
+    """One video as the model takes it."""
+
+    frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
+    plan: VideoPlan
+    digest: str
+    sideways: bool = False
+
+
+DecodedMedium = DecodedImage | DecodedVideo

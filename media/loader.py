@@ -1,7 +1,7 @@
-"""URL and controls in, planned pixels out: fetched on the event loop, decoded on worker threads.
+"""Fetches media on the event loop; plans, decodes and resizes them on worker threads.
 
-Each medium goes through two steps, so that a server can price it between them: ``prepare_*``
-fetches and plans from the header, ``decode`` does the expensive work.
+Two steps, so that a server can price a medium between them: ``plan`` fetches it and reads its
+headers, ``decode`` does the expensive work.
 """
 
 import asyncio
@@ -11,25 +11,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from threading import Event
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, overload
 
 import numpy as np
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, Received, anything
-from saccade.media.items import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
+from saccade.media.items import (
+    DecodedImage,
+    DecodedMedium,
+    DecodedVideo,
+    PlannedImage,
+    PlannedMedium,
+    PlannedVideo,
+)
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.budget import Budget
-from saccade.media.memory.cpu import usable_cores, yield_processor
+from saccade.media.memory.cpu import lower_thread_priority, usable_cores
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.media.timing import Observer, ignore, timed
-from saccade.media.worker import CHANNELS, MOST_DECODER_THREADS, MediaWork
+from saccade.media.types import CHANNELS
+from saccade.media.worker import MAX_DECODER_THREADS, MediaWorker
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
-_FETCHES_AT_ONCE = 8  # of one list of frames
+_CONCURRENT_FETCHES = 8  # of one list of frames
 
 
 class MediaLoader:
@@ -60,87 +68,92 @@ class MediaLoader:
         self._cores = usable_cores()
         workers = workers or self._cores
         self._media_limits = media_limits or MediaLimits()
-        self._work = MediaWork(geometry, limits, self._media_limits, workers, self._cores, observe)
+        self._worker = MediaWorker(
+            geometry, limits, self._media_limits, workers, self._cores, observe
+        )
         self._fetcher = MediaFetcher(policy)
         self._max_bytes = policy.max_bytes
-        self._decoding = 0  # media whose decoding has room
+        self._decoding = 0  # media that hold memory for it
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(
-            workers, thread_name_prefix="saccade-media", initializer=yield_processor
+            workers, thread_name_prefix="saccade-media", initializer=lower_thread_priority
         )
-
-    async def image(
-        self, url: str, controls: ImageControls, param: str | None = None
-    ) -> PlannedImage:
-        """Fetches and decodes one image."""
-        return await self.decode_image(await self.prepare_image(url, controls, param))
-
-    async def video(
-        self, source: str | Sequence[str], controls: VideoControls, param: str | None = None
-    ) -> PlannedVideo:
-        """Fetches and decodes one clip, given as a URL or as the URLs of its frames."""
-        return await self.decode_video(await self.prepare_video(source, controls, param))
 
     async def close(self) -> None:
         """Ends the connections and, once their present work is done, the threads."""
         await self._fetcher.close()
         await asyncio.to_thread(self._executor.shutdown)
 
-    async def prepare_image(
+    @overload
+    async def plan(
         self,
-        url: str,
+        source: str,
         controls: ImageControls,
         param: str | None = None,
         received: Received = anything,
-    ) -> PreparedImage:
-        """Fetches one image and plans it from its header."""
-        with _located(param):
-            data = await self._fetch(url, received)
-            return await self._run(self._work.prepare_image, data, controls, param)
+    ) -> PlannedImage: ...
 
-    async def decode_image(self, prepared: PreparedImage) -> PlannedImage:
-        """Decodes and resizes a prepared image."""
-        plan = prepared.plan
-        planned = CHANNELS * plan.width * plan.height
-        with _located(prepared.param):
-            async with self._room(prepared.decoding_bytes + planned):
-                return await self._run(self._work.decode_image, prepared)
-
-    async def prepare_video(
+    @overload
+    async def plan(
         self,
         source: str | Sequence[str],
         controls: VideoControls,
         param: str | None = None,
         received: Received = anything,
-    ) -> PreparedVideo:
-        """Fetches one clip and plans it: frames are counted, only the first is decoded."""
+    ) -> PlannedVideo: ...
+
+    async def plan(
+        self,
+        source: str | Sequence[str],
+        controls: ImageControls | VideoControls,
+        param: str | None = None,
+        received: Received = anything,
+    ) -> PlannedMedium:
+        """Fetches one image or video and plans it from its headers.
+
+        Of a video file frames are counted, and only the first is decoded.
+
+        Args:
+            source: a URL, or the URLs of a video's frames.
+            controls: their type says which of the two it is.
+            param: its place in the request.
+            received: see :data:`saccade.media.fetch.fetcher.Received`.
+        """
         with _located(param):
+            if isinstance(controls, ImageControls):
+                assert isinstance(source, str)
+                data = await self._fetch(source, received)
+                return await self._run(self._worker.plan_image, data, controls, param)
             if isinstance(source, str):
                 data = await self._fetch(source, received)
-                return await self._run(self._work.prepare_video, data, controls, param)
-            if len(source) > self._media_limits.max_listed_frames:
-                raise LimitError(
-                    f"a list of {len(source)} frames; "
-                    f"the limit is {self._media_limits.max_listed_frames}"
-                )
+                return await self._run(self._worker.plan_video, data, controls, param)
+            limit = self._media_limits.max_listed_frames
+            if len(source) > limit:
+                raise LimitError(f"a list of {len(source)} frames; the limit is {limit}")
             listed = await self._fetch_all(source, received)
-            return await self._run(self._work.prepare_frames, listed, controls, param)
+            return await self._run(self._worker.plan_frames, listed, controls, param)
 
-    async def decode_video(self, prepared: PreparedVideo) -> PlannedVideo:
-        """Decodes and resizes a prepared clip."""
-        plan = prepared.plan
-        planned = CHANNELS * plan.width * plan.height * len(plan.frame_indices)
-        with _located(prepared.param):
-            async with self._room(prepared.decoding_bytes + planned):
-                if prepared.source is None:
-                    return await self._decode_frames(prepared)
+    @overload
+    async def decode(self, planned: PlannedImage) -> DecodedImage: ...
+
+    @overload
+    async def decode(self, planned: PlannedVideo) -> DecodedVideo: ...
+
+    async def decode(self, planned: PlannedMedium) -> DecodedMedium:
+        """Decodes and resizes a planned image or video, once there is memory for it."""
+        with _located(planned.param):
+            async with self._memory(planned.decoding_bytes + planned.decoded_bytes):
+                if isinstance(planned, PlannedImage):
+                    return await self._run(self._worker.decode_image, planned)
+                if planned.source is None:
+                    return await self._decode_frames(planned)
                 cancelled = Event()
                 try:
                     # What others leave of the cores: many at once do not oversubscribe them.
-                    threads = min(self._cores // self._decoding, MOST_DECODER_THREADS)
+                    threads = min(self._cores // self._decoding, MAX_DECODER_THREADS)
                     return await self._run(
-                        self._work.decode_video, prepared, max(1, threads), cancelled
+                        self._worker.decode_video, planned, max(1, threads), cancelled
                     )
                 finally:
                     cancelled.set()
@@ -150,7 +163,7 @@ class MediaLoader:
             return await self._fetcher.fetch(url, received)
 
     @asynccontextmanager
-    async def _room(self, cost: int) -> AsyncIterator[None]:
+    async def _memory(self, cost: int) -> AsyncIterator[None]:
         """Holds so many bytes of the budget."""
         asked = time.perf_counter()
         async with self._budget.hold(cost):
@@ -163,7 +176,7 @@ class MediaLoader:
 
     async def _fetch_all(self, urls: Sequence[str], received: Received) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
-        slots = asyncio.Semaphore(_FETCHES_AT_ONCE)
+        slots = asyncio.Semaphore(_CONCURRENT_FETCHES)
         total = 0
 
         async def fetch(url: str) -> bytes:
@@ -179,14 +192,14 @@ class MediaLoader:
             fetches = [group.create_task(fetch(url)) for url in urls]
         return tuple(task.result() for task in fetches)
 
-    async def _decode_frames(self, prepared: PreparedVideo) -> PlannedVideo:
-        plan = prepared.plan
-        frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
+    async def _decode_frames(self, planned: PlannedVideo) -> DecodedVideo:
+        plan = planned.plan
+        frames = np.empty((len(plan.frame_indices), plan.height, plan.width, CHANNELS), np.uint8)
         async with asyncio.TaskGroup() as group:
-            for index in range(len(prepared.data)):
-                group.create_task(self._run(self._work.fill_frame, prepared, frames, index))
-        frames[len(prepared.data) :] = frames[len(prepared.data) - 1]
-        return PlannedVideo(frames, plan, prepared.digest, prepared.sideways)
+            for index in range(len(planned.data)):
+                group.create_task(self._run(self._worker.decode_frame, planned, frames, index))
+        frames[len(planned.data) :] = frames[len(planned.data) - 1]
+        return DecodedVideo(frames, plan, planned.digest, planned.sideways)
 
     async def _run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Runs ``work`` on a worker thread; cancelled before it starts, it never does."""
@@ -196,7 +209,7 @@ class MediaLoader:
         self, work: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> asyncio.Future[Result]:
         """What asyncio's ``run_in_executor`` does, with one future instead of two that tell each
-        other everything: 0.1 ms of a picture's CPU time.
+        other everything: 0.1 ms of an image's CPU time.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()

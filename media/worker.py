@@ -1,6 +1,6 @@
-"""What the worker threads do with one medium: plan from its header, decode, resize, name by digest.
+"""Plans, decodes, resizes and hashes one image or video, on the thread that calls.
 
-Synchronous; `loader` says when, and on which thread.
+`loader` decides when, and on which thread.
 """
 
 import math
@@ -15,10 +15,10 @@ from saccade.media.decode.image import decode_image, read_header
 from saccade.media.decode.jpeg import decode_resized_jpeg
 from saccade.media.decode.resize import resize
 from saccade.media.decode.video import load_video, probe_video
-from saccade.media.items import PlannedImage, PlannedVideo, PreparedImage, PreparedVideo
+from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
-from saccade.media.memory.raster_pool import Rasters
-from saccade.media.memory.thread_buffer import Scratch
+from saccade.media.memory.raster_pool import RasterPool
+from saccade.media.memory.thread_buffer import ThreadBuffer
 from saccade.media.planning.plan import (
     ImagePlan,
     PixelLimits,
@@ -31,23 +31,22 @@ from saccade.media.planning.plan import (
     plan_video,
 )
 from saccade.media.timing import Observer, timed
-from saccade.media.types import Pixels
+from saccade.media.types import CHANNELS, Pixels
 
-CHANNELS = 3  # bytes a pixel
-MOST_DECODER_THREADS = 4  # of one clip: each of them holds a frame
-_FRAMES_HELD = 4  # by a video decoder for reference, about, beside one for each of its threads
-_PREPARING = 24  # bytes a pixel, of the frame that is made upright RGB; so much where it has alpha
-_RESIZING = 11  # bytes a pixel, of a listed frame between its two resizes: PIL takes 4, twice
+MAX_DECODER_THREADS = 4  # of one video: each of them holds a frame
+_REFERENCE_FRAMES = 4  # that a video decoder holds, about, beside one for each of its threads
+_CONVERSION_BYTES = 24  # a pixel of the frame that is made upright RGB; so much where it has alpha
+_LISTED_RESIZE_BYTES = 11  # a pixel of a listed frame between its two resizes: PIL takes 4, twice
 
 
-class MediaWork:
-    """The work itself, for one checkpoint under one set of limits.
+class MediaWorker:
+    """Plans and decodes media of one checkpoint under one set of limits.
 
     Args:
         geometry, limits: of the served checkpoint.
         media_limits: how large media may be.
         workers: threads that decode.
-        cores: that a clip's decoder may use.
+        cores: that a video's decoder may use.
         observe: told how long each stage of each medium took.
 
     Every method may raise any :class:`saccade.media.errors.MediaError`.
@@ -68,92 +67,88 @@ class MediaWork:
         self._workers = workers
         self._cores = cores
         self._observe = observe
-        self._scratch = Scratch()
-        self._rasters = Rasters()
+        self._buffers = ThreadBuffer()
+        self._rasters = RasterPool()
 
-    def prepare_image(
-        self, data: bytes, controls: ImageControls, param: str | None
-    ) -> PreparedImage:
+    def plan_image(self, data: bytes, controls: ImageControls, param: str | None) -> PlannedImage:
         """Plans an image from its header."""
         with timed(self._observe, "plan"):
             header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check_image(plan, self._limits)
             digest = self._digest((data,), controls, plan)
-        return PreparedImage(data, header, plan, controls.draft, digest, param)
+        return PlannedImage(data, header, plan, controls.draft, digest, param)
 
-    def decode_image(self, prepared: PreparedImage) -> PlannedImage:
-        """Decodes and resizes a prepared image.
+    def decode_image(self, planned: PlannedImage) -> DecodedImage:
+        """Decodes and resizes a planned image.
 
         Most JPEGs are resized while they are decoded, and all of it is that stage's.
         """
-        plan, draft = prepared.plan, prepared.draft
+        plan, draft = planned.plan, planned.draft
         size = plan.height, plan.width
-        raster = self._rasters.of(*size)
+        raster = self._rasters.take(*size)
         with timed(self._observe, "decode"):
-            if not draft and decode_resized_jpeg(prepared.data, prepared.header, raster):
+            if not draft and decode_resized_jpeg(planned.data, planned.header, raster):
                 pixels = raster
             else:
                 pixels = decode_image(
-                    prepared.data,
+                    planned.data,
                     self._media_limits.image,
                     size if draft else None,
-                    self._buffer(prepared, raster),
-                    prepared.header,
+                    self._buffer(planned, raster),
+                    planned.header,
                 )
         with timed(self._observe, "resize"):
             pixels = resize(pixels, *size, out=raster)
-        return PlannedImage(pixels, plan, prepared.digest, prepared.sideways)
+        return DecodedImage(pixels, plan, planned.digest, planned.sideways)
 
-    def _buffer(self, prepared: PreparedImage, raster: Pixels) -> Pixels | None:
+    def _buffer(self, planned: PlannedImage, raster: Pixels) -> Pixels | None:
         """Where an image may be decoded to: memory that a resize is done with, or the result's."""
-        plan = prepared.plan
+        plan = planned.plan
         source_size = plan.source_height, plan.source_width
-        if prepared.draft:
+        if planned.draft:
             return None
         if source_size == (plan.height, plan.width):
             return raster.reshape(-1)
-        return self._scratch.of(CHANNELS * math.prod(source_size))
+        return self._buffers.get(CHANNELS * math.prod(source_size))
 
     def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
         self._media_limits.check_video(plan, self._limits)
         return plan
 
-    def prepare_video(
-        self, data: bytes, controls: VideoControls, param: str | None
-    ) -> PreparedVideo:
-        """Plans a clip: frames are counted, only the first is decoded."""
+    def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
+        """Plans a video: frames are counted, only the first is decoded."""
         with timed(self._observe, "plan"):
             source = probe_video(data, self._media_limits)
             plan = self._plan_video(source, controls)
             digest = self._digest((data,), controls, plan)
-        threads = min(self._cores, MOST_DECODER_THREADS)
-        held = CHANNELS * (threads + _FRAMES_HELD) + _PREPARING
+        threads = min(self._cores, MAX_DECODER_THREADS)
+        held = CHANNELS * (threads + _REFERENCE_FRAMES) + _CONVERSION_BYTES
         cost = source.width * source.height * held
         sideways = source.sideways
-        return PreparedVideo((data,), source, controls, plan, cost, digest, param, sideways)
+        return PlannedVideo((data,), source, controls, plan, cost, digest, param, sideways)
 
-    def decode_video(self, prepared: PreparedVideo, threads: int, cancelled: Event) -> PlannedVideo:
-        """Decodes and resizes the frames of a clip that its plan names."""
+    def decode_video(self, planned: PlannedVideo, threads: int, cancelled: Event) -> DecodedVideo:
+        """Decodes and resizes the frames that a video's plan names."""
         with timed(self._observe, "decode"):
             frames, plan = load_video(
-                prepared.data[0],
-                lambda source: self._plan_video(source, prepared.controls),
+                planned.data[0],
+                lambda source: self._plan_video(source, planned.controls),
                 self._media_limits,
-                prepared.source,
+                planned.source,
                 cancelled,
                 threads,
             )
-        digest = prepared.digest
-        if plan != prepared.plan:
-            digest = self._digest(prepared.data, prepared.controls, plan)
-        return PlannedVideo(frames, plan, digest, prepared.sideways)
+        digest = planned.digest
+        if plan != planned.plan:
+            digest = self._digest(planned.data, planned.controls, plan)
+        return DecodedVideo(frames, plan, digest, planned.sideways)
 
-    def prepare_frames(
+    def plan_frames(
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
-    ) -> PreparedVideo:
-        """Plans a clip that is a list of images."""
+    ) -> PlannedVideo:
+        """Plans a video that is a list of images."""
         with timed(self._observe, "plan"):
             headers = tuple(read_header(data, self._media_limits.image) for data in listed)
             sizes = [(header.width, header.height) for header in headers]
@@ -162,27 +157,29 @@ class MediaWork:
             digest = self._digest(listed, controls, plan)
         # Frames of different sizes may share a plan; as many decode at once as there are threads.
         width, height = listed_frame_size(*sizes[0], controls, self._geometry)
-        costs = sorted(header.decoding_bytes + _RESIZING * width * height for header in headers)
+        costs = sorted(
+            header.decoding_bytes + _LISTED_RESIZE_BYTES * width * height for header in headers
+        )
         cost = sum(costs[-self._workers :])
         sideways = headers[0].sideways
-        return PreparedVideo(listed, None, controls, plan, cost, digest, param, sideways, headers)
+        return PlannedVideo(listed, None, controls, plan, cost, digest, param, sideways, headers)
 
-    def fill_frame(self, prepared: PreparedVideo, frames: Pixels, index: int) -> None:
+    def decode_frame(self, planned: PlannedVideo, frames: Pixels, index: int) -> None:
         """Decodes and resizes one image of such a list into ``frames``."""
         with timed(self._observe, "decode"):
             pixels = decode_image(
-                prepared.data[index],
+                planned.data[index],
                 self._media_limits.image,
-                header=prepared.headers[index],
+                header=planned.headers[index],
             )
         # The reference resizes listed frames twice, first with PIL, and so do we: one resize would
         # give sharper pixels than callers of the reference get.
         height, width = listed_frame_size(
-            pixels.shape[1], pixels.shape[0], prepared.controls, self._geometry
+            pixels.shape[1], pixels.shape[0], planned.controls, self._geometry
         )
         with timed(self._observe, "resize"):
             smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-            frames[index] = resize(np.array(smaller), prepared.plan.height, prepared.plan.width)
+            frames[index] = resize(np.array(smaller), planned.plan.height, planned.plan.width)
 
     def _digest(
         self,

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saccade.media.grounding.media_references import Naming
+from saccade.media.grounding.media_references import MediaReferenceTracker
 from saccade.media.grounding.stream_rewriter import WHITE, Rule, TextRewriter, json_key
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 
@@ -80,7 +80,7 @@ class CoordinateRewriter(TextRewriter):
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
         self._scales = [PixelScale.of(plan) for plan in plans]
-        self._naming = None if len(set(self._scales)) == 1 else Naming(plans)
+        self._naming = None if len(set(self._scales)) == 1 else MediaReferenceTracker(plans)
         self.undecided = 0
         self.unread = 0
         names = "|".join(LENGTHS)

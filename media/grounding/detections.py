@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from saccade.media.grounding.coordinates import LENGTHS, PixelScale, read_number
-from saccade.media.grounding.media_references import MediaNames
+from saccade.media.grounding.media_references import MediaReferences
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 
 _JSON_START = re.compile(r"[{\[]")
@@ -41,7 +41,7 @@ class DetectionReader:
     """
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
-        self._names = MediaNames(plans)
+        self._names = MediaReferences(plans)
         self._only = 0 if len(plans) == 1 else None
         self._alike = len({PixelScale.of(plan) for plan in plans}) == 1
 

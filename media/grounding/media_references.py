@@ -25,7 +25,7 @@ _LONGEST_NAME = 64  # characters of a string that are looked at
 _LONGEST_TAG = 512
 
 
-class MediaNames:
+class MediaReferences:
     """Names -> places of the media in the prompt."""
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
@@ -66,14 +66,14 @@ class _Container:
     key: str | None = None  # of the value that comes next
 
 
-class Naming:
+class MediaReferenceTracker:
     """Follows the JSON and the HTML of a text to tell whose box comes next.
 
     Prose between is followed as well as it goes: a string ends with its line at the latest.
     """
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
-        self._names = MediaNames(plans)
+        self._names = MediaReferences(plans)
         self._stack: list[_Container] = []
         self._string: list[str] | None = None  # of the string that is being read
         self._escaped = False

@@ -13,7 +13,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def yield_processor() -> None:
+def lower_thread_priority() -> None:
     """Lets all other threads go before the calling one, and those that it starts, where both could.
 
     On Linux niceness is a thread's; elsewhere it is the process's, and stays as it is.

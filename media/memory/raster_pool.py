@@ -12,13 +12,13 @@ _LARGE = 16 * 2**20
 _MOST_KEPT = 192 * 2**20  # bytes; five of 12 megapixels
 
 
-class Rasters:
+class RasterPool:
     """Hands out rasters for decoders to fill. Threads may share it."""
 
     def __init__(self) -> None:
         self._free: dict[int, Pixels] = {}
 
-    def of(self, height: int, width: int) -> Pixels:
+    def take(self, height: int, width: int) -> Pixels:
         """A raster, uint8 [height, width, 3], of any content."""
         size = height * width * 3
         if size < _LARGE:

@@ -10,13 +10,13 @@ from saccade.media.types import Pixels
 _MOST_KEPT = 48 * 2**20
 
 
-class Scratch(threading.local):
+class ThreadBuffer(threading.local):
     """One buffer a thread. What lies in it is gone when the thread asks again."""
 
     def __init__(self) -> None:
         self._kept: Pixels = np.empty(0, np.uint8)
 
-    def of(self, size: int) -> Pixels | None:
+    def get(self, size: int) -> Pixels | None:
         """So many bytes, or None where that is more than a thread should keep."""
         if size > _MOST_KEPT:
             return None

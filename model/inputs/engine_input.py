@@ -19,10 +19,10 @@ from vllm.multimodal.inputs import (
 )
 from vllm.multimodal.processing import ProcessorInputs
 
-from saccade.media.items import PlannedImage, PlannedVideo
-from saccade.model.inputs.parser import PlannedImages, PlannedVideos
+from saccade.media.items import DecodedImage, DecodedVideo
+from saccade.model.inputs.parser import DecodedImages, DecodedVideos
 
-Planned = PlannedImage | PlannedVideo
+Planned = DecodedImage | DecodedVideo
 
 ON_CPU = frozenset({"image_grid_thw", "video_grid_thw", "second_per_grid_ts"})
 """Names of tensors that the worker reads on the host."""
@@ -32,7 +32,7 @@ def tensors_of(medium: Planned) -> dict[str, torch.Tensor]:
     """What the model is given of a medium: pixels ``[patches, bytes]``, uncopied; grid; seconds."""
     grid = medium.plan.grid
     t, h, w = grid
-    if isinstance(medium, PlannedImage):
+    if isinstance(medium, DecodedImage):
         rows = torch.from_numpy(medium.pixels).view(t * h * w, -1)
         return {"pixel_values": rows, "image_grid_thw": torch.tensor(grid)}
     return {
@@ -54,7 +54,7 @@ def planned_input(inputs: ProcessorInputs, tokens: Mapping[str, int]) -> MultiMo
     """
     media: dict[str, list[Planned]] = {}
     for modality, items in inputs.mm_data_items.items():
-        if not isinstance(items, PlannedImages | PlannedVideos):
+        if not isinstance(items, DecodedImages | DecodedVideos):
             return None
         media[modality] = items.get_all()
     if inputs.hf_processor_mm_kwargs or _are_named(inputs):

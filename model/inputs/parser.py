@@ -22,7 +22,7 @@ from vllm.multimodal.parse import (
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.image import to_rgb
 from saccade.media.decode.resize import resize
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.media.planning.plan import PixelLimits, VideoPlan, VisionGeometry, plan_image
 from saccade.media.planning.resize_rules import smart_resize
 from saccade.media.planning.sampling import frame_count, frame_indices
@@ -35,32 +35,32 @@ class PlannedMediaParser(MultiModalDataParser):
 
     def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
         items = data if isinstance(data, list) else [data]
-        if items and all(isinstance(item, PlannedImage) for item in items):
-            return PlannedImages(items)
+        if items and all(isinstance(item, DecodedImage) for item in items):
+            return DecodedImages(items)
         return super()._parse_image_data(data)
 
     def _parse_video_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
         items = data if isinstance(data, list) else [data]
-        if items and all(isinstance(item, PlannedVideo) for item in items):
-            return PlannedVideos(items)
+        if items and all(isinstance(item, DecodedVideo) for item in items):
+            return DecodedVideos(items)
         return super()._parse_video_data(data)
 
 
-class PlannedImages(ImageProcessorItems):
+class DecodedImages(ImageProcessorItems):
     """Pictures that are planned already, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
-class PlannedVideos(VideoProcessorItems):
+class DecodedVideos(VideoProcessorItems):
     """Clips that are planned already, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
-def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> PlannedImage:
+def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> DecodedImage:
     """A picture or array at the size that the limits give it.
 
     Args:
@@ -71,7 +71,7 @@ def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> Plan
     """
     pixels = to_rgb(item) if isinstance(item, Image.Image) else _rasters(item, "image")
     plan = plan_image(pixels.shape[1], pixels.shape[0], ImageControls(), geometry, limits)
-    return PlannedImage(resize(pixels, plan.height, plan.width), plan, digest="")
+    return DecodedImage(resize(pixels, plan.height, plan.width), plan, digest="")
 
 
 def plan_frames(
@@ -80,7 +80,7 @@ def plan_frames(
     sampling: Mapping[str, Any],
     geometry: VisionGeometry,
     limits: PixelLimits,
-) -> PlannedVideo:
+) -> DecodedVideo:
     """Decoded frames with metadata, sampled if asked, at the size that the limits give them.
 
     Args:
@@ -142,7 +142,7 @@ def plan_frames(
         sampled_fps=sampled_fps,
         seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
     )
-    return PlannedVideo(resize(pixels, new_height, new_width), plan, digest="")
+    return DecodedVideo(resize(pixels, new_height, new_width), plan, digest="")
 
 
 def _rasters(data: Any, name: str) -> npt.NDArray[np.uint8]:

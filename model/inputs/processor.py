@@ -26,7 +26,7 @@ from vllm.multimodal.processing import (
     TimingContext,
 )
 
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.checkpoint_config import read_geometry, read_pixel_limits
 from saccade.model.cpu.idle_wait import block_instead_of_spin
@@ -170,11 +170,11 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
     ) -> BatchFeature:
         """Stands in for the Hugging Face processor: rasters in memory order, grids, seconds."""
         geometry = self.info.geometry
-        media: list[PlannedImage | PlannedVideo] = []
+        media: list[DecodedImage | DecodedVideo] = []
         if items := hf_data.get("images"):
             limits = self.info.pixel_limits("image", hf_kwargs)
             media += [
-                item if isinstance(item, PlannedImage) else plan_still(item, geometry, limits)
+                item if isinstance(item, DecodedImage) else plan_still(item, geometry, limits)
                 for item in items
             ]
         if items := hf_data.get("videos"):
@@ -182,7 +182,7 @@ class QwenVLProcessor(BaseMultiModalProcessor[QwenVLProcessingInfo]):
             sampling = self.info.processor_kwargs(hf_kwargs, "video")
             media += [
                 item
-                if isinstance(item, PlannedVideo)
+                if isinstance(item, DecodedVideo)
                 else plan_frames(item[0], item[1], sampling, geometry, limits)
                 for item in items
             ]

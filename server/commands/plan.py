@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from saccade.media.controls import (
     ImageControls,
@@ -20,6 +19,7 @@ from saccade.media.controls import (
 )
 from saccade.media.errors import MediaError
 from saccade.media.fetch.fetcher import FetchPolicy
+from saccade.media.items import PlannedMedium
 from saccade.media.loader import MediaLoader
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.server.checkpoint.pixels import read_checkpoint_pixels
@@ -123,16 +123,16 @@ async def _plan(
         urls = [_url(file) for file in files]
         name = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
         try:
-            prepared: Any
+            planned: PlannedMedium
             if kind == "image":
-                prepared = await loader.prepare_image(urls[0], image)
+                planned = await loader.plan(urls[0], image)
             else:
-                prepared = await loader.prepare_video(urls if len(urls) > 1 else urls[0], video)
+                planned = await loader.plan(urls if len(urls) > 1 else urls[0], video)
         except MediaError as error:
             flag = f" ({_flag(error.param)})" if error.param else ""
             failures.append(f"{name}: {error.message}{flag}")
             continue
-        seen.append(SeenMedium(name, prepared.plan, prepared.sideways))
+        seen.append(SeenMedium(name, planned.plan, planned.sideways))
     await loader.close()
     return report_media(seen), failures
 

@@ -6,10 +6,10 @@ through it under a handle: unguessable, good for one use, known to no other proc
 
 import secrets
 
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.server.core.metrics import MEDIA_HANDLES
 
-Medium = PlannedImage | PlannedVideo
+Medium = DecodedImage | DecodedVideo
 
 _SCHEME = "saccade-media:"
 

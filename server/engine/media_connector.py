@@ -5,7 +5,7 @@ from typing import Any
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.server.engine.handles import MediaHandles, UnknownHandle
 
 CONNECTOR = "saccade"
@@ -16,16 +16,16 @@ def register_connector(handles: MediaHandles) -> None:
     """Makes vLLM take media from ``handles`` and from nowhere else."""
 
     class HandleConnector(MediaConnector):
-        def fetch_image(self, image_url: str, **_: Any) -> PlannedImage:
-            return _redeem(handles, image_url, PlannedImage)
+        def fetch_image(self, image_url: str, **_: Any) -> DecodedImage:
+            return _redeem(handles, image_url, DecodedImage)
 
-        def fetch_video(self, video_url: str, **_: Any) -> PlannedVideo:
-            return _redeem(handles, video_url, PlannedVideo)
+        def fetch_video(self, video_url: str, **_: Any) -> DecodedVideo:
+            return _redeem(handles, video_url, DecodedVideo)
 
-        async def fetch_image_async(self, image_url: str, **_: Any) -> PlannedImage:
+        async def fetch_image_async(self, image_url: str, **_: Any) -> DecodedImage:
             return self.fetch_image(image_url)
 
-        async def fetch_video_async(self, video_url: str, **_: Any) -> PlannedVideo:
+        async def fetch_video_async(self, video_url: str, **_: Any) -> DecodedVideo:
             return self.fetch_video(video_url)
 
         async def load_from_url_async(self, url: str, *_: Any, **__: Any) -> Any:

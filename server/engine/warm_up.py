@@ -15,7 +15,7 @@ from vllm.inputs import TokensPrompt
 from vllm.sampling_params import SamplingParams
 
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_frame_list, plan_image
 from saccade.media.types import Pixels
 
@@ -88,18 +88,18 @@ async def _generate_one(client: EngineClient, prompt: TokensPrompt, rank: int | 
         pass
 
 
-def _image(geometry: VisionGeometry) -> PlannedImage:
+def _image(geometry: VisionGeometry) -> DecodedImage:
     height, width = _HEIGHT * geometry.factor, _WIDTH * geometry.factor
     controls = ImageControls(resized_height=height, resized_width=width)
     plan = plan_image(width, height, controls, geometry, PixelLimits())
-    return PlannedImage(_noise(1, height, width)[0], plan, _new_digest())
+    return DecodedImage(_noise(1, height, width)[0], plan, _new_digest())
 
 
-def _video(geometry: VisionGeometry) -> PlannedVideo:
+def _video(geometry: VisionGeometry) -> DecodedVideo:
     height, width = _HEIGHT * geometry.factor, _WIDTH * geometry.factor
     controls = VideoControls(resized_height=height, resized_width=width)
     plan = plan_frame_list([(width, height)] * _FRAMES, controls, geometry)
-    return PlannedVideo(_noise(_FRAMES, height, width), plan, _new_digest())
+    return DecodedVideo(_noise(_FRAMES, height, width), plan, _new_digest())
 
 
 def _noise(frames: int, height: int, width: int) -> Pixels:

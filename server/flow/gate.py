@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from saccade.media.items import PreparedImage, PreparedVideo
+from saccade.media.items import PlannedMedium
 from saccade.server.admission.controller import Ticket
 from saccade.server.admission.pricing import price_request, text_tokens
 from saccade.server.request.message_parts import ImagePart, VideoPart
 
-Prepared = PreparedImage | PreparedVideo
-
-_CHANNELS = 3
 _INLINE = "data:"
 
 
@@ -41,7 +38,7 @@ class FetchGate:
         self._ticket.receive(count)
 
     async def admit(
-        self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1
+        self, prompt: object, media: Sequence[tuple[str, PlannedMedium]] = (), prompts: int = 1
     ) -> None:
         """Returns at once: there is nothing to wait for."""
 
@@ -63,7 +60,7 @@ class Gate(FetchGate):
         self._ordered = ordered
 
     async def admit(
-        self, prompt: object, media: Sequence[tuple[str, Prepared]] = (), prompts: int = 1
+        self, prompt: object, media: Sequence[tuple[str, PlannedMedium]] = (), prompts: int = 1
     ) -> None:
         """Returns once the request may go on, with its priority in the body.
 
@@ -79,21 +76,11 @@ class Gate(FetchGate):
         price = price_request(
             self._body,
             text_tokens(prompt) + text_tokens(self._body.get("tools")),
-            [(path, prepared.plan.tokens) for path, prepared in media],
-            sum(_held_bytes(prepared) for _, prepared in media),
+            [(path, planned.plan.tokens) for path, planned in media],
+            sum(planned.encoded_bytes + planned.decoded_bytes for _, planned in media),
             self._param,
             prompts,
         )
         await self._ticket.admit(price)
         if self._ordered:
             self._body["priority"] = int(self._ticket.kind)
-
-
-def _held_bytes(prepared: Prepared) -> int:
-    """Bytes of a medium, encoded and planned."""
-    plan = prepared.plan
-    planned = _CHANNELS * plan.width * plan.height
-    if isinstance(prepared, PreparedImage):
-        return len(prepared.data) + planned
-    frames = len(prepared.plan.frame_indices)
-    return sum(map(len, prepared.data)) + planned * frames

@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from saccade.media.fetch.fetcher import Received, anything
-from saccade.media.items import PlannedImage, PlannedVideo, PreparedImage
+from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedMedium
 from saccade.media.loader import MediaLoader
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 from saccade.server.core.metrics import MEDIA_LOADING, count_fetched, count_shown
 from saccade.server.core.request_context import note
 from saccade.server.engine.handles import MediaHandles, Medium
-from saccade.server.flow.gate import FetchGate, Prepared
+from saccade.server.flow.gate import FetchGate
 from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.message_parts import ImagePart, MediaSlot, VideoPart, read_messages
 
@@ -41,32 +41,32 @@ class PreparedMessages:
         return [medium.path for medium in self.seen if isinstance(medium.plan, kind)][index]
 
 
-Load = Callable[[Prepared, MediaLoader], Awaitable[Medium]]
+Load = Callable[[PlannedMedium, MediaLoader], Awaitable[Medium]]
 
 
-async def load_medium(prepared: Prepared, loader: MediaLoader) -> Medium:
+async def load_medium(planned: PlannedMedium, loader: MediaLoader) -> Medium:
     """Decodes one planned medium."""
     with MEDIA_LOADING.track_inprogress():
-        if isinstance(prepared, PreparedImage):
-            image = await loader.decode_image(prepared)
+        if isinstance(planned, PlannedImage):
+            image = await loader.decode(planned)
             count_shown("image", 1, image.pixels.size // 3, image.plan.tokens)
             return image
-        video = await loader.decode_video(prepared)
+        video = await loader.decode(planned)
         count_shown("video", len(video.frames), video.frames.size // 3, video.plan.tokens)
         return video
 
 
-async def load_blank(prepared: Prepared, _: MediaLoader) -> Medium:
+async def load_blank(planned: PlannedMedium, _: MediaLoader) -> Medium:
     """Black stands for the pixels of one planned medium, which nobody will look at.
 
     Memory that is never touched is never taken, so that it costs nothing to count a prompt.
     """
-    plan = prepared.plan
-    if isinstance(prepared, PreparedImage):
+    plan = planned.plan
+    if isinstance(planned, PlannedImage):
         pixels = np.zeros((plan.height, plan.width, 3), np.uint8)
-        return PlannedImage(pixels, prepared.plan, prepared.digest, prepared.sideways)
-    frames = np.zeros((len(prepared.plan.frame_indices), plan.height, plan.width, 3), np.uint8)
-    return PlannedVideo(frames, prepared.plan, prepared.digest, prepared.sideways)
+        return DecodedImage(pixels, planned.plan, planned.digest, planned.sideways)
+    frames = np.zeros((len(planned.plan.frame_indices), plan.height, plan.width, 3), np.uint8)
+    return DecodedVideo(frames, planned.plan, planned.digest, planned.sideways)
 
 
 @asynccontextmanager
@@ -102,7 +102,7 @@ async def prepared_messages(
     if gate is not None:
         gate.fetch([slot.part for slot in slots])
     received = gate.received if gate is not None else anything
-    planned = await _all([_prepare(slot.part, loader, received) for slot in slots])
+    planned = await _all([_plan(slot.part, loader, received) for slot in slots])
     if gate is not None:
         paths = [slot.part.path for slot in slots]
         await gate.admit(rewritten, list(zip(paths, planned, strict=True)))
@@ -142,14 +142,14 @@ async def _all(work: Sequence[Awaitable[Result]]) -> list[Result]:
     return [task.result() for task in tasks]
 
 
-async def _prepare(
+async def _plan(
     part: ImagePart | VideoPart, loader: MediaLoader, received: Received
-) -> Prepared:
+) -> PlannedMedium:
     with MEDIA_LOADING.track_inprogress():
         if isinstance(part, ImagePart):
-            image = await loader.prepare_image(part.url, part.controls, part.path, received)
-            count_fetched("image", len(image.data))
+            image = await loader.plan(part.url, part.controls, part.path, received)
+            count_fetched("image", image.encoded_bytes)
             return image
-        video = await loader.prepare_video(part.source, part.controls, part.path, received)
-        count_fetched("video", sum(map(len, video.data)))
+        video = await loader.plan(part.source, part.controls, part.path, received)
+        count_fetched("video", video.encoded_bytes)
         return video

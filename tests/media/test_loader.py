@@ -1,4 +1,4 @@
-"""From URL to planned pixels, through the loader that a server uses."""
+"""From URL to decoded pixels, through the loader that a server uses."""
 
 import asyncio
 import base64
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from loading import load
 from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls
@@ -21,7 +22,7 @@ from saccade.media.decode.image import decode_image
 from saccade.media.decode.resize import resize
 from saccade.media.errors import ControlError, DecodeError, FetchError, LimitError
 from saccade.media.fetch.fetcher import FetchPolicy
-from saccade.media.items import PlannedImage
+from saccade.media.items import DecodedImage
 from saccade.media.limits import MediaLimits
 from saccade.media.loader import MediaLoader
 from saccade.media.planning.plan import PixelLimits, VisionGeometry, listed_frame_size, plan_image
@@ -61,12 +62,12 @@ async def test_an_image_is_planned_and_resized(loader: MediaLoader) -> None:
     exif[0x0112] = 6
     data = encoded(picture(300, 200), "JPEG", exif=exif)
     controls = ImageControls(max_pixels=784 * 20)
-    planned = await loader.image(data_url(data), controls)
+    decoded = await load(loader, data_url(data), controls)
     plan = plan_image(200, 300, controls, VisionGeometry(), PixelLimits())
-    assert planned.plan == plan
-    assert planned.pixels.shape == (plan.height, plan.width, 3)
+    assert decoded.plan == plan
+    assert decoded.pixels.shape == (plan.height, plan.width, 3)
     np.testing.assert_array_equal(
-        planned.pixels, resize(decode_image(data), plan.height, plan.width)
+        decoded.pixels, resize(decode_image(data), plan.height, plan.width)
     )
 
 
@@ -74,11 +75,11 @@ async def test_digests_tell_apart_what_differs(loader: MediaLoader) -> None:
     first, second = data_url(encoded(picture(99, 99))), data_url(encoded(picture(99, 99, 1)))
 
     async def digest(url: str, controls: ImageControls = NONE) -> str:
-        return (await loader.image(url, controls)).digest
+        return (await load(loader, url, controls)).digest
 
     assert await digest(first) == await digest(first)
     other = MediaLoader(VisionGeometry(), PixelLimits(max_pixels=10**6), FetchPolicy())
-    others = (await other.image(first, NONE)).digest
+    others = (await load(other, first, NONE)).digest
     await other.close()
     digests = [
         await digest(first),
@@ -96,23 +97,23 @@ async def test_digests_tell_apart_what_differs(loader: MediaLoader) -> None:
 async def test_errors_name_the_place_in_the_request(loader: MediaLoader) -> None:
     good = data_url(encoded(picture(99, 99)))
     with pytest.raises(ControlError) as control:
-        await loader.image(good, ImageControls(max_pixels=100), PARAM)
+        await load(loader, good, ImageControls(max_pixels=100), PARAM)
     assert control.value.param == f"{PARAM}.max_pixels"
     with pytest.raises(FetchError) as fetch:
-        await loader.image("http://127.0.0.1:9/x", NONE, PARAM)
+        await load(loader, "http://127.0.0.1:9/x", NONE, PARAM)
     assert fetch.value.param == PARAM
     with pytest.raises(DecodeError) as decode:
-        await loader.image("data:,no%20picture", NONE, PARAM)
+        await load(loader, "data:,no%20picture", NONE, PARAM)
     assert decode.value.param == PARAM
     with pytest.raises(DecodeError) as broken:
-        await loader.video([good, "data:,x"], VideoControls(), PARAM)
+        await load(loader, [good, "data:,x"], VideoControls(), PARAM)
     assert broken.value.param == PARAM
     with pytest.raises(FetchError) as missing:
-        await loader.video([good, "missing.png"], VideoControls(), PARAM)
+        await load(loader, [good, "missing.png"], VideoControls(), PARAM)
     assert missing.value.param == PARAM
     cut = encoded(picture(99, 99))[:-2000]
     with pytest.raises(DecodeError) as late:
-        await loader.video([good, data_url(cut)], VideoControls(), PARAM)
+        await load(loader, [good, data_url(cut)], VideoControls(), PARAM)
     assert late.value.param == PARAM
 
 
@@ -120,9 +121,9 @@ async def test_controls_cannot_ask_for_more_than_the_server_grants(loader: Media
     tiny = data_url(encoded(picture(30, 30)))
     wide = {"min_pixels": 2**40, "max_pixels": 2**41}
     with pytest.raises(LimitError):
-        await loader.image(tiny, ImageControls(**wide), PARAM)
+        await load(loader, tiny, ImageControls(**wide), PARAM)
     with pytest.raises(LimitError):
-        await loader.video([tiny, tiny], VideoControls(**wide), PARAM)
+        await load(loader, [tiny, tiny], VideoControls(**wide), PARAM)
 
 
 async def test_long_lists_are_refused_before_fetching(tmp_path: Path) -> None:
@@ -133,11 +134,11 @@ async def test_long_lists_are_refused_before_fetching(tmp_path: Path) -> None:
         media_limits=MediaLimits(max_listed_frames=3),
     )
     with pytest.raises(LimitError):
-        await loader.video(["missing.png"] * 4, VideoControls())
+        await load(loader, ["missing.png"] * 4, VideoControls())
     frame = encoded(picture(80, 80))
     assert len(frame) < 50_000 < 3 * len(frame)
     with pytest.raises(LimitError):
-        await loader.video([data_url(frame)] * 3, VideoControls())
+        await load(loader, [data_url(frame)] * 3, VideoControls())
     await loader.close()
 
 
@@ -148,12 +149,12 @@ async def test_a_clip_is_sampled(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(encode_clip())
-    planned = await loader.video("file:clip.mp4", VideoControls(fps=5.0))
-    assert [shown_number(frame) for frame in planned.frames] == list(planned.plan.frame_indices)
-    assert len(planned.frames) == 8
-    again = await loader.video("clip.mp4", VideoControls(fps=5.0))
-    other = await loader.video("clip.mp4", VideoControls(fps=6.0))
-    assert planned.digest == again.digest != other.digest
+    decoded = await load(loader, "file:clip.mp4", VideoControls(fps=5.0))
+    assert [shown_number(frame) for frame in decoded.frames] == list(decoded.plan.frame_indices)
+    assert len(decoded.frames) == 8
+    again = await load(loader, "clip.mp4", VideoControls(fps=5.0))
+    other = await load(loader, "clip.mp4", VideoControls(fps=6.0))
+    assert decoded.digest == again.digest != other.digest
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -187,29 +188,29 @@ async def test_frame_lists_equal_the_reference(
         controls=controls,
         output=str(output),
     )
-    planned = await loader.video(names, VideoControls(**controls))
+    decoded = await load(loader, names, VideoControls(**controls))
     with np.load(output) as arrays:
         theirs = arrays["frames"].transpose(0, 2, 3, 1)
-    assert planned.frames.shape == theirs.shape
+    assert decoded.frames.shape == theirs.shape
     # Its second resize runs in float32 (torchvision's v1 function); ours is the uint8 one of the
     # reference processor, which rounds between its two passes.
-    difference = np.abs(planned.frames - theirs)
+    difference = np.abs(decoded.frames - theirs)
     assert difference.mean() < 0.25
     assert difference.max() <= 2
-    if planned.frames.shape[1:3] == listed_frame_size(*size, VideoControls(**controls), GEOMETRY):
+    if decoded.frames.shape[1:3] == listed_frame_size(*size, VideoControls(**controls), GEOMETRY):
         assert difference.max() == 0
-    assert planned.plan.sampled_fps == answer["sampled_fps"]
-    assert planned.plan.source_fps == answer["fps"]
-    assert len(planned.plan.frame_indices) == len(answer["indices"])
+    assert decoded.plan.sampled_fps == answer["sampled_fps"]
+    assert decoded.plan.source_fps == answer["fps"]
+    assert len(decoded.plan.frame_indices) == len(answer["indices"])
 
 
-async def test_preparing_decodes_no_pixels(loader: MediaLoader) -> None:
+async def test_planning_decodes_no_pixels(loader: MediaLoader) -> None:
     """A picture cut off behind its header can be priced; only decoding finds out."""
     cut = encoded(picture(400, 300))[:-2000]
-    prepared = await loader.prepare_image(data_url(cut), NONE, PARAM)
-    assert (prepared.plan.source_width, prepared.plan.source_height) == (400, 300)
+    planned = await loader.plan(data_url(cut), NONE, PARAM)
+    assert (planned.plan.source_width, planned.plan.source_height) == (400, 300)
     with pytest.raises(DecodeError) as caught:
-        await loader.decode_image(prepared)
+        await loader.decode(planned)
     assert caught.value.param == PARAM
 
 
@@ -225,9 +226,9 @@ async def test_the_event_loop_stays_free(loader: MediaLoader, tmp_path: Path) ->
             turns += 1
 
     ticking = asyncio.create_task(tick())
-    loads = await asyncio.gather(*(loader.image("large.jpg", NONE) for _ in range(4)))
+    images = await asyncio.gather(*(load(loader, "large.jpg", NONE) for _ in range(4)))
     ticking.cancel()
-    assert all(isinstance(load, PlannedImage) for load in loads)
+    assert all(isinstance(image, DecodedImage) for image in images)
     assert turns > 100
 
 
@@ -240,7 +241,7 @@ async def test_decoders_yield_the_processor(tmp_path: Path) -> None:
         FetchPolicy(media_root=tmp_path),
         observe=lambda stage, _: nice.add(os.nice(0)) if stage == "decode" else None,
     )
-    await loader.image(data_url(encoded(picture(64, 64))), NONE)
+    await load(loader, data_url(encoded(picture(64, 64))), NONE)
     await loader.close()
     assert nice == {min(19, os.nice(0) + 10)}
 
@@ -256,25 +257,25 @@ async def test_fetches_end_when_enough_has_come_in(loader: MediaLoader, tmp_path
         if sum(counts) > 2 * size:
             raise MemoryError("enough")
 
-    await loader.prepare_image("a.bmp", NONE, received=few)
+    await loader.plan("a.bmp", NONE, received=few)
     assert counts == [size]
     with pytest.raises(MemoryError, match="enough"):
-        await loader.prepare_video(["a.bmp"] * 4, VideoControls(), received=few)
+        await loader.plan(["a.bmp"] * 4, VideoControls(), received=few)
     assert len(counts) >= 3
 
 
 async def test_cancelled_clips_leave_the_loader_working(
     loader: MediaLoader, encode_clip: Encode
 ) -> None:
-    prepared = await loader.prepare_video(data_url(encode_clip(frames=200)), VideoControls())
-    loads = [asyncio.create_task(loader.decode_video(prepared)) for _ in range(20)]
+    planned = await loader.plan(data_url(encode_clip(frames=200)), VideoControls())
+    tasks = [asyncio.create_task(loader.decode(planned)) for _ in range(20)]
     await asyncio.sleep(0)
-    for load in loads:
-        load.cancel()
-    done = await asyncio.gather(*loads, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in done)
-    planned = await loader.decode_video(prepared)
-    assert len(planned.frames) == len(planned.plan.frame_indices)
+    decoded = await loader.decode(planned)
+    assert len(decoded.frames) == len(decoded.plan.frame_indices)
 
 
 async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
@@ -283,8 +284,8 @@ async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
     loader = MediaLoader(GEOMETRY, PixelLimits(), FetchPolicy(media_root=tmp_path), 4, limits)
     try:
         urls = [data_url(encoded(picture(600, 400, seed))) for seed in range(6)]
-        tasks = [asyncio.create_task(loader.image(url, NONE)) for url in urls]
-        tasks.append(asyncio.create_task(loader.video(urls[:4], VideoControls(sample_fps=1.0))))
+        tasks = [asyncio.create_task(load(loader, url, NONE)) for url in urls]
+        tasks.append(asyncio.create_task(load(loader, urls[:4], VideoControls(sample_fps=1.0))))
         await asyncio.sleep(0.01)
         tasks[3].cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
@@ -292,7 +293,7 @@ async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
             if seed == 3:
                 assert isinstance(result, asyncio.CancelledError)
                 continue
-            assert isinstance(result, PlannedImage)
+            assert isinstance(result, DecodedImage)
             plan = result.plan
             expected = resize(
                 decode_image(encoded(picture(600, 400, seed))), plan.height, plan.width
@@ -304,14 +305,14 @@ async def test_decoders_wait_for_memory_and_all_finish(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_medium_is_freed_with_its_error(loader: MediaLoader) -> None:
-    prepared = await loader.prepare_image(data_url(encoded(picture(300, 200))[:-5000]), NONE)
-    freed = weakref.ref(prepared)
+    planned = await loader.plan(data_url(encoded(picture(300, 200))[:-5000]), NONE)
+    freed = weakref.ref(planned)
     gc.collect()
     gc.disable()  # nothing is searched for circles of references
     try:
         with pytest.raises(DecodeError):
-            await loader.decode_image(prepared)
-        del prepared
+            await loader.decode(planned)
+        del planned
         await loader.close()  # a thread holds what it works on until it is done with the call
         assert freed() is None
     finally:
@@ -327,10 +328,10 @@ async def test_every_stage_is_told_how_long_it_took(tmp_path: Path):
         FetchPolicy(media_root=tmp_path),
         observe=lambda stage, seconds: stages.append(stage) if seconds > 0 else None,
     )
-    await loader.image("a.png", ImageControls())
+    await load(loader, "a.png", ImageControls())
     # A wait for a thread to plan, one for memory, one for a thread to decode.
     assert stages == ["fetch", "queue", "plan", "queue", "queue", "decode", "resize"]
     stages.clear()
-    await loader.video(["a.png", "a.png"], VideoControls())
+    await load(loader, ["a.png", "a.png"], VideoControls())
     assert [stages.count(stage) for stage in ("fetch", "plan", "decode", "resize")] == [2, 1, 2, 2]
     await loader.close()

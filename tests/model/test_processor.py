@@ -16,7 +16,7 @@ from vllm.multimodal.processing import BaseMultiModalProcessor, ProcessorInputs,
 
 from saccade.demo.checkpoints.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.items import PlannedImage, PlannedVideo
+from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.media.planning.plan import (
     PixelLimits,
     VideoSource,
@@ -64,15 +64,15 @@ def inputs_of(processor: Any, prompt: str, data: dict[str, Any], cache: Any) -> 
     return ProcessorInputs(tokens, processor.info.parse_mm_data(data), cache=cache)
 
 
-def planned_video(digest: str) -> PlannedVideo:
+def planned_video(digest: str) -> DecodedVideo:
     plan = plan_video(VideoSource(112, 84, 30, 15.0), VideoControls(fps=1.9), GEOMETRY)
     frames = raster(3, len(plan.frame_indices), plan.height, plan.width)
-    return PlannedVideo(frames, plan, digest)
+    return DecodedVideo(frames, plan, digest)
 
 
-def planned_image(height: int, width: int, digest: str = "a") -> PlannedImage:
+def planned_image(height: int, width: int, digest: str = "a") -> DecodedImage:
     plan = plan_image(width, height, ImageControls(), GEOMETRY, PixelLimits())
-    return PlannedImage(raster(1, 1, plan.height, plan.width)[0], plan, digest)
+    return DecodedImage(raster(1, 1, plan.height, plan.width)[0], plan, digest)
 
 
 def test_ordinary_image(processor: Any) -> None:
@@ -119,7 +119,7 @@ def test_planned_media_hash_by_their_digest(processor: Any) -> None:
 
 def test_planned_clip_keeps_its_seconds_in_float64(processor: Any) -> None:
     plan = plan_video(VideoSource(112, 84, 300, 29.97), VideoControls(fps=1.9), GEOMETRY)
-    clip = PlannedVideo(raster(3, len(plan.frame_indices), plan.height, plan.width), plan, "c")
+    clip = DecodedVideo(raster(3, len(plan.frame_indices), plan.height, plan.width), plan, "c")
     result = run(processor, VIDEO, {"video": [clip]})
     seconds = result["mm_kwargs"]["video"][0]["second_per_grid_ts"].data
     assert seconds.dtype == torch.float64

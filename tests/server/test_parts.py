@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from saccade.media.items import PlannedImage
+from saccade.media.items import DecodedImage
 from saccade.media.planning.plan import ImagePlan
 from saccade.server.core import settings
 from saccade.server.core.lifecycle import Lifecycle
@@ -25,7 +25,7 @@ from saccade.server.response.vision_report import ReportMedia
 @pytest.fixture
 def image():
     plan = ImagePlan(28, 28, 28, 28, (1, 2, 2), 1)
-    return PlannedImage(np.zeros((28, 28, 3), np.uint8), plan, "digest")
+    return DecodedImage(np.zeros((28, 28, 3), np.uint8), plan, "digest")
 
 
 def test_a_handle_is_good_once(image):

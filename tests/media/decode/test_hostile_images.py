@@ -186,9 +186,9 @@ async def test_a_loader_is_under_its_limits(
     loader = MediaLoader(VisionGeometry(), PixelLimits(), FetchPolicy(), 1, media_limits)
     try:
         with pytest.raises(error):
-            await loader.prepare_image(url, ImageControls())
+            await loader.plan(url, ImageControls())
         with pytest.raises(error):
-            await loader.prepare_video([small, url], VideoControls())
+            await loader.plan([small, url], VideoControls())
     finally:
         await loader.close()
 
@@ -243,9 +243,9 @@ async def test_a_small_first_frame_does_not_hide_large_ones() -> None:
     controls = VideoControls(resized_width=112, resized_height=112)
     loader = MediaLoader(VisionGeometry(), PixelLimits(), FetchPolicy(), workers=2)
     try:
-        prepared = await loader.prepare_video(urls, controls)
-        assert (prepared.plan.source_width, prepared.plan.source_height) == (56, 56)
-        assert prepared.decoding_bytes >= 2 * read_header(large).decoding_bytes
-        assert len((await loader.decode_video(prepared)).frames) == 6
+        planned = await loader.plan(urls, controls)
+        assert (planned.plan.source_width, planned.plan.source_height) == (56, 56)
+        assert planned.decoding_bytes >= 2 * read_header(large).decoding_bytes
+        assert len((await loader.decode(planned)).frames) == 6
     finally:
         await loader.close()

@@ -20,7 +20,7 @@ from saccade.media.errors import DecodeError
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.media.types import Pixels
-from saccade.media.worker import MediaWork
+from saccade.media.worker import MediaWorker
 
 # Without it everything is done one after the other, which others test.
 pytestmark = pytest.mark.skipif(
@@ -151,16 +151,16 @@ def test_damage_is_never_taken_for_a_picture() -> None:
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_work_gives_the_same_pixels(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    work = MediaWork(
+    worker = MediaWorker(
         VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1, lambda stage, _: seen.append(stage)
     )
     if not compiled:
         there = extension.load()._replace(decode_resized_jpeg=None)
         monkeypatch.setattr(extension, "load", lambda: there)
     for data in (encoded(picture(300, 410), "JPEG"), turned(6), encoded(picture(84, 84), "JPEG")):
-        prepared = work.prepare_image(data, ImageControls(), None)
+        planned = worker.plan_image(data, ImageControls(), None)
         seen.clear()
-        pixels = work.decode_image(prepared).pixels
-        size = prepared.plan.height, prepared.plan.width
+        pixels = worker.decode_image(planned).pixels
+        size = planned.plan.height, planned.plan.width
         np.testing.assert_array_equal(pixels, one_after_the_other(data, *size))
         assert seen == ["decode", "resize"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saccade.media.memory import raster_pool
-from saccade.media.memory.raster_pool import Rasters
+from saccade.media.memory.raster_pool import RasterPool
 from saccade.media.types import Pixels
 
 LARGE = (3000, 4000)
@@ -33,8 +33,8 @@ HOLDERS: dict[str, Callable[[Pixels], Any]] = {
 
 @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
 def test_memory_comes_back_when_the_last_holder_is_gone(hold: Callable[[Pixels], Any]) -> None:
-    source = Rasters()
-    raster = source.of(*LARGE)
+    pool = RasterPool()
+    raster = pool.take(*LARGE)
     assert raster.shape == (*LARGE, 3)
     assert raster.dtype == np.uint8
     assert raster.flags.c_contiguous
@@ -42,43 +42,43 @@ def test_memory_comes_back_when_the_last_holder_is_gone(hold: Callable[[Pixels],
     first, holder = address(raster), hold(raster)
     del raster
     gc.collect()
-    second = source.of(*LARGE)
+    second = pool.take(*LARGE)
     assert address(second) != first
     del holder
-    assert address(source.of(LARGE[0] - 28, LARGE[1])) == first
+    assert address(pool.take(LARGE[0] - 28, LARGE[1])) == first
 
 
 def test_small_rasters_are_the_allocators() -> None:
-    source = Rasters()
-    raster = source.of(1092, 1932)
+    pool = RasterPool()
+    raster = pool.take(1092, 1932)
     del raster
-    assert not source._free
+    assert not pool._free
 
 
 def test_a_small_raster_takes_no_memory_of_a_huge_one() -> None:
-    source = Rasters()
-    huge = source.of(6000, 8000)
+    pool = RasterPool()
+    huge = pool.take(6000, 8000)
     first = address(huge)
     del huge
-    assert address(source.of(2400, 2400)) != first
-    assert address(source.of(6000, 8000)) == first
+    assert address(pool.take(2400, 2400)) != first
+    assert address(pool.take(6000, 8000)) == first
 
 
 def test_no_more_is_kept_than_a_few() -> None:
-    source = Rasters()
-    held = [source.of(*LARGE) for _ in range(12)]
+    pool = RasterPool()
+    held = [pool.take(*LARGE) for _ in range(12)]
     assert len({address(raster) for raster in held}) == 12
     held.clear()
-    kept = sum(memory.size for memory in source._free.values())
+    kept = sum(memory.size for memory in pool._free.values())
     assert 0 < kept <= raster_pool._MOST_KEPT
-    again = [source.of(*LARGE) for _ in range(12)]
+    again = [pool.take(*LARGE) for _ in range(12)]
     assert len({address(raster) for raster in again}) == 12
 
 
 def test_what_is_kept_is_what_was_wanted_last() -> None:
-    source = Rasters()
+    pool = RasterPool()
     for size in (LARGE, (2400, 2400)):
-        held = [source.of(*size) for _ in range(12)]
+        held = [pool.take(*size) for _ in range(12)]
         places = {address(raster) for raster in held}
         held.clear()
-        assert address(source.of(*size)) in places
+        assert address(pool.take(*size)) in places

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from loading import load
 from PIL import Image
 
 from saccade.media.controls import ImageControls
@@ -13,7 +14,7 @@ from saccade.media.decode.resize import resize
 from saccade.media.fetch.fetcher import FetchPolicy
 from saccade.media.loader import MediaLoader
 from saccade.media.memory import raster_pool
-from saccade.media.memory.thread_buffer import Scratch
+from saccade.media.memory.thread_buffer import ThreadBuffer
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 
 
@@ -44,13 +45,13 @@ async def test_pictures_outlive_those_that_follow(
     monkeypatch.setattr(raster_pool, "_LARGE", large)
     loader = MediaLoader(VisionGeometry(), PixelLimits(), FetchPolicy(), workers=1)
     urls = ["data:;base64," + base64.b64encode(data).decode() for data, _ in PICTURES]
-    planned = [
-        await loader.image(url, controls)
+    decoded = [
+        await load(loader, url, controls)
         for _ in range(2)
         for url, (_, controls) in zip(urls, PICTURES, strict=True)
     ]
     await loader.close()
-    for image, (data, controls) in zip(planned, PICTURES + PICTURES, strict=True):
+    for image, (data, controls) in zip(decoded, PICTURES + PICTURES, strict=True):
         size = image.plan.height, image.plan.width
         whole = decode_image(data, at_least=size if controls.draft else None)
         np.testing.assert_array_equal(image.pixels, resize(whole, *size))
@@ -66,14 +67,14 @@ def test_a_buffer_is_used_where_it_fits() -> None:
 
 @pytest.mark.parametrize("size", [1, 3 * 4000 * 3000])
 def test_a_thread_keeps_its_buffer(size: int) -> None:
-    scratch = Scratch()
-    first = scratch.of(size)
+    buffer = ThreadBuffer()
+    first = buffer.get(size)
     assert first is not None
     assert first.size == size
-    again = scratch.of(size)
+    again = buffer.get(size)
     assert again is not None
     assert np.shares_memory(first, again)
 
 
 def test_a_thread_keeps_no_huge_buffer() -> None:
-    assert Scratch().of(2**30) is None
+    assert ThreadBuffer().get(2**30) is None

@@ -65,16 +65,15 @@ async def load(loader: MediaLoader, kind: str, data: bytes, record: dict[str, ob
     """Loads one medium; ``record["room"]`` is what the loader reserves for its decoding."""
     url = "data:;base64," + base64.b64encode(data).decode()
     if kind == "image":
-        image = await loader.prepare_image(url, ImageControls(), "here")
-        record["room"] = image.decoding_bytes + 3 * image.plan.width * image.plan.height
-        pixels = (await loader.decode_image(image)).pixels
+        image = await loader.plan(url, ImageControls(), "here")
+        record["room"] = image.decoding_bytes + image.decoded_bytes
+        pixels = (await loader.decode(image)).pixels
         assert pixels.shape == (image.plan.height, image.plan.width, 3)
     else:
-        clip = await loader.prepare_video(url, FRAMES, "here")
-        frames = 3 * clip.plan.width * clip.plan.height * len(clip.plan.frame_indices)
-        record["room"] = clip.decoding_bytes + frames
-        planned = await loader.decode_video(clip)
-        assert len(planned.frames) == len(planned.plan.frame_indices)
+        video = await loader.plan(url, FRAMES, "here")
+        record["room"] = video.decoding_bytes + video.decoded_bytes
+        decoded = await loader.decode(video)
+        assert len(decoded.frames) == len(decoded.plan.frame_indices)
 
 
 def say(**record: object) -> None:
