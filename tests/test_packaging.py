@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(code: str, folder: Path, **environment: str) -> str:
@@ -20,6 +23,19 @@ def run(code: str, folder: Path, **environment: str) -> str:
 def test_subpackages_live_in_the_namespace(tmp_path: Path) -> None:
     names = ("benchmarks", "demo", "kernels", "media", "model", "server")
     run("; ".join(f"import saccade.{name}" for name in names), tmp_path)
+
+
+def test_every_folder_with_code_is_a_package_that_is_installed() -> None:
+    # Without an __init__.py nothing checks its imports either.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    setuptools = project["tool"]["setuptools"]
+    code = [
+        file for top in setuptools["package-dir"].values() for file in (ROOT / top).rglob("*.py")
+    ]
+    folders = {file.parent for file in code}
+    assert folders == {file.parent for file in code if file.name == "__init__.py"}
+    names = {".".join(("saccade", *folder.relative_to(ROOT).parts)) for folder in folders}
+    assert names <= set(setuptools["packages"])
 
 
 def test_bare_names_are_not_taken(tmp_path: Path) -> None:
