@@ -24,6 +24,7 @@ test: setup
 
 lint: setup
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
+	@$(VENV)/lint-imports --no-logo
 
 format: setup
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
