@@ -11,12 +11,12 @@ from saccade.benchmarks.tower import command as tower
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
-    ("host-path", host_path, "CPU and memory of a picture before the engine, beside stock vLLM"),
-    ("clip-path", videos, "CPU and memory of a long clip before the engine, beside stock vLLM"),
+    ("host-path", host_path, "CPU and memory of an image before the engine, beside stock vLLM"),
+    ("clip-path", videos, "CPU and memory of a long video before the engine, beside stock vLLM"),
     ("tower", tower, "the vision tower alone, beside stock vLLM's, with equal weights"),
     ("planning", positions, "positions and window plans on the host, beside transformers'"),
     ("kernels", kernels, "each kernel on a GPU, beside what vLLM does itself"),
-    ("liveliness", responsiveness, "/health while 12-megapixel pictures decode"),
+    ("liveliness", responsiveness, "/health while 12-megapixel images decode"),
     ("overload", overload, "twice what a server can do: refusals, order, right answers, leaks"),
 )
 _EPILOG = """examples:

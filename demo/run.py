@@ -1,4 +1,4 @@
-"""`saccade demo`: a real server, a real client, pictures and a clip with questions about them."""
+"""`saccade demo`: a real server, a real client, images and a video with questions about them."""
 
 import argparse
 import base64
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's flags."""
     parser.description = (
         "Starts the server on the bundled checkpoint (no download), asks it about a bundled "
-        "photograph and a bundled clip over HTTP, prints the streamed answers, and stops it."
+        "photograph and a bundled video over HTTP, prints the streamed answers, and stops it."
     )
     parser.epilog = _EPILOG
     where = parser.add_mutually_exclusive_group()
@@ -166,7 +166,7 @@ def _ask_everything(url: str, drawing: Path) -> None:
 
 
 def draw_boxes(picture: Path, boxes: Sequence[Sequence[float]], drawing: Path) -> None:
-    """Write the picture with these boxes (x1, y1, x2, y2), in its own pixels, as a PNG."""
+    """Write the image with these boxes (x1, y1, x2, y2), in its own pixels, as a PNG."""
     with Image.open(picture) as image:
         drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)

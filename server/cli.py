@@ -12,8 +12,8 @@ from saccade.server.core.command_line import OneLineErrors
 # code, and, if it needs a parser of its own kind, make_parser().
 COMMANDS = {
     "serve": ("saccade.server.commands.serve", "serve a Qwen2.5-VL model over HTTP"),
-    "demo": ("saccade.demo.run", "see the server answer about a picture and a clip, no download"),
-    "plan": ("saccade.server.commands.plan", "tell what pictures and clips will cost"),
+    "demo": ("saccade.demo.run", "see the server answer about an image and a video, no download"),
+    "plan": ("saccade.server.commands.plan", "tell what images and videos will cost"),
     "doctor": (
         "saccade.server.commands.doctor",
         "tell what this installation will do, and what is wrong",

@@ -1,6 +1,6 @@
-"""What a benchmark sends: seeded pictures and clips, every one different, and what each must cost.
+"""What a benchmark sends: seeded images and videos, every one different, and what each must cost.
 
-Distinct content keeps every cache of a server out of the figures. The pictures are smooth shades
+Distinct content keeps every cache of a server out of the figures. The images are smooth shades
 with structure at several scales and a sensor's grain: like photographs, they take about two bits a
 pixel as JPEG, which decides what decoding them costs.
 """
@@ -51,8 +51,8 @@ class Workload:
     sizes: tuple[tuple[int, int], ...]  # (width, height)
     max_tokens: int
     seed: int = 0
-    seconds: float = 4.0  # length of a clip
-    frames_per_second: int = 24  # of a clip
+    seconds: float = 4.0  # length of a video
+    frames_per_second: int = 24  # of a video
     ignore_eos: bool = False  # vLLM's extension: answers of exactly max_tokens
 
     def request(self, index: int, model: str) -> "Request":
@@ -109,7 +109,7 @@ class Request:
 
 
 def picture(width: int, height: int, seed: int, index: int) -> Pixels:
-    """A picture [height, width, 3] decided by `seed` and `index`."""
+    """An image [height, width, 3] decided by `seed` and `index`."""
     random = np.random.default_rng([seed, index])
     levels = np.full((2, 2, 3), 128, dtype=np.float32)
     for cells, amplitude in _OCTAVES:
@@ -132,7 +132,7 @@ def _enlarged(levels: npt.NDArray[np.float32], rows: int, columns: int) -> npt.N
 
 
 def pan(width: int, height: int, frames: int, seed: int, index: int) -> Iterator[Pixels]:
-    """The frames [height, width, 3] of a camera that moves over a picture half as large again."""
+    """The frames [height, width, 3] of a camera that moves over an image half as large again."""
     scene = picture(width * 3 // 2, height * 3 // 2, seed, index)
     for number in range(frames):
         share = number / max(1, frames - 1)
@@ -142,7 +142,7 @@ def pan(width: int, height: int, frames: int, seed: int, index: int) -> Iterator
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """The picture as a JPEG with 4:2:0 chroma, like a camera's."""
+    """The image as a JPEG with 4:2:0 chroma, like a camera's."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY, subsampling="4:2:0")
     return file.getvalue()

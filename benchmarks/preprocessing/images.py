@@ -1,4 +1,4 @@
-"""`saccade bench host-path`: what a picture costs the CPU before the engine, beside stock vLLM."""
+"""`saccade bench host-path`: what an image costs the CPU before the engine, beside stock vLLM."""
 
 import argparse
 import base64
@@ -40,7 +40,7 @@ scaling_all_cores= (our pictures per second on all cores over one) bytes_ratio= 
 
 @dataclass(frozen=True)
 class Case:
-    """Pictures of one format and size."""
+    """Images of one format and size."""
 
     format: str  # JPEG or PNG
     width: int
@@ -52,7 +52,7 @@ class Case:
         return f"{self.format} {self.width}x{self.height}"
 
     def body(self, seed: int, index: int) -> bytes:
-        """A chat request with picture number ``index``."""
+        """A chat request with image number ``index``."""
         pixels = picture(self.width, self.height, seed, index)
         if self.format == "JPEG":
             data = encode_jpeg(pixels)
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--requests", type=positive(int), default=18, help="at once, of each kind (default: 18)"
     )
     parser.add_argument("--rounds", type=positive(int), default=9, help="of each (default: 9)")
-    parser.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
 
 
@@ -133,14 +133,14 @@ def _write_bodies(folder: Path, requests: int, seed: int) -> dict[Case, list[str
 
 def _differences(case: Case, seen: Mapping[Way, list[dict[str, Any]]]) -> list[str]:
     return [
-        f"{case.name}, picture {number}: {ours['grid']} and {stock['grid']} patches"
+        f"{case.name}, image {number}: {ours['grid']} and {stock['grid']} patches"
         for number, (ours, stock) in enumerate(zip(seen["ours"], seen["stock"], strict=True))
         if (ours["grid"], ours["digest"]) != (stock["grid"], stock["digest"])
     ]
 
 
 def _measure(case: Case, children: Children, files: list[str], rounds: int) -> Figures:
-    """By path: medians a picture, in seconds and bytes, and the peak of memory in bytes.
+    """By path: medians an image, in seconds and bytes, and the peak of memory in bytes.
 
     The first round, in which memory is measured and buffers are new, is not counted.
     """
@@ -182,7 +182,7 @@ def _result(measured: Mapping[Case, Figures], sent: Mapping[Way, int]) -> dict[s
 
 def _table(measured: Mapping[Case, Figures]) -> str:
     """For a terminal."""
-    head = ("", "cores", "CPU ms", "wall ms", "pictures/s", "MB sent", "peak MB")
+    head = ("", "cores", "CPU ms", "wall ms", "images/s", "MB sent", "peak MB")
     lines = ["{:<24}{:>6}{:>10}{:>10}{:>12}{:>10}{:>10}".format(*head)]
     for case, figures in measured.items():
         lines.append(case.name)

@@ -14,7 +14,7 @@ from saccade.server.checkpoint.bundled import bundled_checkpoint
 
 Way = Literal["ours", "stock"]
 WAYS: tuple[Way, ...] = ("ours", "stock")
-# A clip of many frames takes more positions than the model was trained on. No token is computed.
+# A video of many frames takes more positions than the model was trained on. No token is computed.
 _ROOM = ("--max-model-len=200000", "--max-num-batched-tokens=200000")
 
 

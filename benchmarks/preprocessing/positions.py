@@ -18,7 +18,7 @@ from saccade.server.checkpoint.bundled import bundled_checkpoint
 
 _EPILOG = """examples:
   saccade bench planning
-  saccade bench planning --pictures 1 --side 4032
+  saccade bench planning --images 1 --side 4032
 
 Everything that one request's pictures cost the host apart from their pixels: positions of the
 prompt, order and borders of the tower's sequence. Sizes are drawn between 2 x 2 patches and --side
@@ -27,7 +27,7 @@ printed. The last line is RESULT patches= planning_ms= planning_ms_transformers=
 (transformers' time over ours), medians of --rounds.
 """
 _PATCH, _MERGE, _WINDOW = 14, 2, 112  # pixels, patches, pixels: as published
-_TEXT = 12  # tokens before each picture and after the last
+_TEXT = 12  # tokens before each image and after the last
 _FRAME_BYTES = 3 * _PATCH**2
 
 Grids = Sequence[tuple[int, int, int]]
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the benchmark's flags."""
     parser.description = "Measures planning on the host, beside transformers'."
     parser.epilog = _EPILOG
-    parser.add_argument("--pictures", type=positive(int), default=16, help="(default: 16)")
+    parser.add_argument("--images", type=positive(int), default=16, help="(default: 16)")
     parser.add_argument("--side", type=positive(int), default=1288, help="pixels (default: 1288)")
     parser.add_argument("--rounds", type=positive(int), default=200, help="(default: 200)")
     parser.add_argument("--seed", type=natural, default=0, help="(default: 0)")
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
-    grids = draw_grids(args.pictures, args.side, args.seed)
+    grids = draw_grids(args.images, args.side, args.seed)
     patches = sum(h * w for _, h, w in grids)
     pixels = torch.empty(patches, _FRAME_BYTES, dtype=torch.uint8)
     transformers = Transformers(grids)
@@ -62,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
             "planning_ms_transformers": theirs,
             "planning_ratio": theirs / mine,
         }
-    text = f"{len(grids)} pictures of {patches} patches"
+    text = f"{len(grids)} images of {patches} patches"
     return conclude("planning", result, problems, text, args.json, {"grids": grids})
 
 
 def draw_grids(pictures: int, side: int, seed: int) -> list[tuple[int, int, int]]:
-    """``(1, h, w)`` of each picture in patches, of mixed sizes."""
+    """``(1, h, w)`` of each image in patches, of mixed sizes."""
     chance = random.Random(seed)
     most = max(1, side // (_PATCH * _MERGE))
     return [

@@ -1,4 +1,4 @@
-"""`saccade bench clip-path`: what a long clip costs before the engine, beside stock vLLM."""
+"""`saccade bench clip-path`: what a long video costs before the engine, beside stock vLLM."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ _FEW_FRAMES = 120
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to be made."""
+    """A video to be made."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ _SHORT = Clip(1280, 720, 60)  # otherwise as the long one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the benchmark's flags."""
-    parser.description = "Measures the path of long clips without an engine, beside stock vLLM's."
+    parser.description = "Measures the path of long videos without an engine, beside stock vLLM's."
     parser.epilog = _EPILOG
     parser.add_argument("--rounds", type=positive(int), default=3, help="of each (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
@@ -132,7 +132,7 @@ def _measure(place: Path, rounds: int) -> tuple[Figures, list[str]]:
 
 
 def _body(place: Path, clip: str, **controls: object) -> str:
-    """The file of a chat request with this clip."""
+    """The file of a chat request with this video."""
     part = {"type": "video_url", "video_url": {"url": f"file://{place}/{clip}.mp4"}, **controls}
     message = {"role": "user", "content": [part]}
     file = place / f"{clip}{len(controls)}.json"

@@ -1,7 +1,7 @@
 """What `saccade bench overload` sends: questions whose right answers are known.
 
-Every request must come back with what the same request is answered on an idle server; of pictures
-and clips only those are sent whose answer there is the right one.
+Every request must come back with what the same request is answered on an idle server; of images
+and videos only those are sent whose answer there is the right one.
 """
 
 import base64
@@ -78,7 +78,7 @@ def _ask(model: str, kind: Kind, case: Case) -> Question:
 
 
 def _enlarged(case: Case, kind: Kind) -> dict[str, object]:
-    """The picture as a camera or a screen would send it, shown as the model knows it."""
+    """The image as a camera or a screen would send it, shown as the model knows it."""
     _, height, width, _ = case.example.raster.shape
     sides = _SMALL_SIDES if kind == "small" else _LARGE_SIDES
     source = Image.open(io.BytesIO(case.medium)).convert("RGB")

@@ -95,7 +95,7 @@ def _measure(args: argparse.Namespace, url: str) -> int:
     ]
     problems += quiet.failures + busy.failures
     result = None if problems else _result(quiet.times, busy.times)
-    told = f"{len(load.outcomes)} pictures in {load.seconds:.1f} s; /health {len(busy.times)} x"
+    told = f"{len(load.outcomes)} images in {load.seconds:.1f} s; /health {len(busy.times)} x"
     return conclude("liveliness", result, problems, told, args.json, {})
 
 
@@ -130,7 +130,7 @@ def _requests(count: int, model: str) -> list[Request]:
         }
         return Request(index, json.dumps(body).encode(), "image", plan.tokens)
 
-    say(f"making {count + 1} pictures")
+    say(f"making {count + 1} images")
     with ThreadPoolExecutor() as pool:
         return list(pool.map(make, range(count + 1)))
 

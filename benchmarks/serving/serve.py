@@ -70,11 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=sizes,
         metavar="WxH[,WxH]",
-        help="of pictures or frames in pixels; several are taken in turn, with --versus one after "
+        help="of images or frames in pixels; several are taken in turn, with --versus one after "
         "the other (default: 448x448, with --versus 448x448,1024x768)",
     )
     parser.add_argument(
-        "--seconds", type=positive(float), default=4.0, help="length of a clip (default: 4)"
+        "--seconds", type=positive(float), default=4.0, help="length of a video (default: 4)"
     )
     parser.add_argument(
         "--concurrency", type=positive(int), default=8, help="callers at a time (default: 8)"
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if args.size is None:
         args.size = VERSUS_SIZES if args.versus else ((448, 448),)
     if args.workload == "video" and any(side % 2 for size in args.size for side in size):
-        print("saccade bench: error: --size: clips need even sides", file=sys.stderr)
+        print("saccade bench: error: --size: videos need even sides", file=sys.stderr)
         return 2
     if args.versus and (args.url or args.model or args.warm_up):
         told = "--versus starts both servers and warms them up: no --url, --model, --warm-up"

@@ -39,7 +39,7 @@ _WINDOW_LAYERS, _FULL_LAYERS = 28, 4  # of a published tower
 
 
 def _square(text: str) -> int:
-    """A number of patches that fill a square picture."""
+    """A number of patches that fill a square image."""
     number = int(text)
     side = isqrt(max(number, 0))
     if number < 1 or side * side != number or side % 2:
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[1024, 4096],
         metavar="N",
-        help="of square pictures (default: 1024 4096)",
+        help="of square images (default: 1024 4096)",
     )
     parser.add_argument("--rounds", type=positive(int), default=3, help="of each (default: 3)")
     parser.add_argument(

@@ -19,7 +19,7 @@ import torch
 
 from saccade.benchmarks.common.report import say
 from saccade.benchmarks.common.single_process import single_process
-from saccade.benchmarks.common.workloads import picture
+from saccade.benchmarks.common.workloads import image
 from saccade.benchmarks.tower.correctness import judge
 from saccade.benchmarks.tower.parts import (
     Call,
@@ -73,13 +73,13 @@ class Findings:
     seconds: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
-class Picture:
-    """One picture as each side gets it from its processor."""
+class TowerInput:
+    """One image as each side gets it from its processor."""
 
     def __init__(self, height: int, width: int, folder: Path, patch_size: int) -> None:
         from transformers import AutoImageProcessor
 
-        pixels = picture(width * patch_size, height * patch_size, 0, height * width)
+        pixels = image(width * patch_size, height * patch_size, 0, height * width)
         self.patches = height * width
         self.grid = [[1, height, width]]
         self.raster = torch.from_numpy(pixels).view(self.patches, -1)  # uint8
@@ -104,35 +104,35 @@ class Comparison:
         self.device: torch.device = towers.ours.device
         self.kinds: dict[int, dict[str, dict[str, Callable[[], torch.Tensor]]]] = {}
 
-    def picture(self, height: int, width: int) -> Picture:
-        return Picture(height, width, self.towers.folder, self.towers.stock.patch_size)
+    def image(self, height: int, width: int) -> TowerInput:
+        return TowerInput(height, width, self.towers.folder, self.towers.stock.patch_size)
 
-    def ours(self, picture: Picture) -> torch.Tensor:
-        return self.towers.ours(picture.raster, picture.grid)
+    def ours(self, image: TowerInput) -> torch.Tensor:
+        return self.towers.ours(image.raster, image.grid)
 
-    def stock(self, picture: Picture) -> torch.Tensor:
-        return self.towers.stock(picture.rows, picture.grid)
+    def stock(self, image: TowerInput) -> torch.Tensor:
+        return self.towers.stock(image.rows, image.grid)
 
-    def check(self, picture: Picture, findings: Findings) -> None:
+    def check(self, image: TowerInput, findings: Findings) -> None:
         """Compare the first layers' results with float32's, and attention with float64's."""
-        name = " x ".join(map(str, picture.grid[0][1:])) + " patches"
+        name = " x ".join(map(str, image.grid[0][1:])) + " patches"
         layers = self.gate_layers
         with ExitStack() as stack:
             towers = (self.towers.ours, self.towers.stock, self.towers.reference)
             for tower in {id(tower): tower for tower in towers}.values():
                 stack.enter_context(first_layers(tower, layers))
             with attention_calls(self.towers.reference, self.places) as exact:
-                truth = self.towers.reference(picture.rows, picture.grid)
+                truth = self.towers.reference(image.rows, image.grid)
             with attention_calls(self.towers.stock, self.places) as stock_calls:
-                stock = self.stock(picture)
+                stock = self.stock(image)
             with attention_calls(self.towers.ours, self.places) as our_calls:
-                ours = self.ours(picture)
+                ours = self.ours(image)
         self._judge(f"{name}, tower of {layers} layers", ours, stock, truth, findings)
-        self.kinds[picture.patches] = {}
+        self.kinds[image.patches] = {}
         for kind, layer in self.places.items():
             calls = {"stock": stock_calls[layer], "ours": our_calls[layer]}
             runs, qkv = self._attention(layer, calls)
-            self.kinds[picture.patches][kind] = runs
+            self.kinds[image.patches][kind] = runs
             named = exact[layer].named
             cos, sin = named["rotary_pos_emb_cos"], named["rotary_pos_emb_sin"]
             right = exact_attention(qkv, cos, sin, named["cu_seqlens"].tolist())
@@ -175,17 +175,17 @@ class Comparison:
         packed = projected.view(-1, 3, ours.num_heads, ours.head_dim).clone()
         return {"stock": run(stock, "stock"), "ours": run(ours, "ours")}, packed
 
-    def measure(self, picture: Picture, rounds: int) -> dict[str, dict[str, float]]:
+    def measure(self, image: TowerInput, rounds: int) -> dict[str, dict[str, float]]:
         """Seconds of each part on each side."""
-        floor = LinearLayers(self.towers.ours, picture.patches)
+        floor = LinearLayers(self.towers.ours, image.patches)
         attention = {
             f"{kind}, {way}": run
-            for kind, runs in self.kinds[picture.patches].items()
+            for kind, runs in self.kinds[image.patches].items()
             for way, run in runs.items()
         }
         tower: dict[str, Callable[[], object]] = {
-            "tower, stock": lambda: self.stock(picture),
-            "tower, ours": lambda: self.ours(picture),
+            "tower, stock": lambda: self.stock(image),
+            "tower, ours": lambda: self.ours(image),
             "tower, floor": floor,
         }
         found = fastest(attention, rounds * _ATTENTION_REPEATS, self.device)
@@ -228,12 +228,12 @@ def _compare(job: Job) -> Findings:
     device = comparison.device
     forms = {name: choose(name, device.type) for name in OPERATIONS}
     findings = Findings(str(device), torch.get_num_threads(), forms, extension.load().reason)
-    pictures = [comparison.picture(isqrt(number), isqrt(number)) for number in job.patches]
+    images = [comparison.image(isqrt(number), isqrt(number)) for number in job.patches]
     with torch.inference_mode():
-        for one in (comparison.picture(*RAGGED), *pictures):
+        for one in (comparison.image(*RAGGED), *images):
             say(f"comparing {one.patches} patches")
             comparison.check(one, findings)
-        for one in () if findings.problems else pictures:
+        for one in () if findings.problems else images:
             say(f"measuring {one.patches} patches")
             findings.seconds[one.patches] = comparison.measure(one, job.rounds)
     return findings

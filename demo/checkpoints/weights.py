@@ -1,6 +1,6 @@
-"""Random weights whose model is alive: pictures change the answer, and the logits are far apart.
+"""Random weights whose model is alive: images change the answer, and the logits are far apart.
 
-Plain small initial weights make a model that ignores its pictures (attention close to an average
+Plain small initial weights make a model that ignores its images (attention close to an average
 over the prompt) and repeats its input (the tied embedding finds itself again). So attention is
 made selective, and what the layers add outweighs what they were given.
 """

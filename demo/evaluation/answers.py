@@ -52,7 +52,7 @@ class TransformersModel:
         """The greedy answer.
 
         Args:
-            frame_index_time: number the steps of a clip 0, 1, 2 ... whatever their distance in
+            frame_index_time: number the steps of a video 0, 1, 2 ... whatever their distance in
                 time. A control: it shows what absolute time is worth.
         """
         t, h, w = case.example.grid

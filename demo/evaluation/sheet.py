@@ -1,4 +1,4 @@
-"""A sheet of pictures with questions, answers and boxes drawn in: to see with one's own eyes."""
+"""A sheet of images with questions, answers and boxes drawn in: to see with one's own eyes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ _LETTERS = 46  # that fit in a line
 
 
 def draw_sheet(cases: Sequence[Case], answers: Sequence[Answer], file: Path) -> None:
-    """Write one field for each case: its picture (or a clip's first frame), and what was said.
+    """Write one field for each case: its image (or a video's first frame), and what was said.
 
     Expected boxes are white; those of the answer green when they count as right, else pink.
     """

@@ -1,9 +1,9 @@
 """Examples -> one batch of tensors: tokens, positions, who attends to whom, and what to learn.
 
-A sequence is the prompt's beginning with one picture or clip, then branches. A branch holds one
+A sequence is the prompt's beginning with one image or video, then branches. A branch holds one
 question with its answer (sometimes two, as a conversation). It sees the beginning and itself only,
 and its positions continue from the beginning, so that every branch is exactly the conversation
-that a server gets, at the price of one picture for all.
+that a server gets, at the price of one image for all.
 """
 
 import math

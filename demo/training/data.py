@@ -28,10 +28,10 @@ _HELD_OUT_SEED = 2**31  # training seeds are far below
 # Batches, one after another.
 _CYCLE = ("pictures", "clips", "pictures", "pictures", "clips", "pictures", "crowded")
 _CLIPS_CYCLE = ("clips", "pictures", "clips", "pictures", "clips", "crowded")
-_CELLS_A_BATCH, _CLIP_CELLS_A_BATCH = 400, 900  # a clip has fewer questions a cell
+_CELLS_A_BATCH, _CLIP_CELLS_A_BATCH = 400, 900  # a video has fewer questions a cell
 _RATE_SHARES = (1 / np.array(TRAINING_RATES)) / (1 / np.array(TRAINING_RATES)).sum()
 _MOST_EXAMPLES = 16
-_RAMP = 1500  # steps until pictures have their full size and number of things
+_RAMP = 1500  # steps until images have their full size and number of things
 _AHEAD = 6  # batches made in advance
 _PATIENCE = 30  # seconds until a full queue makes the process ask whether anyone still reads
 
@@ -59,7 +59,7 @@ def training_examples(seed: int, step: int, more_clips: bool = False) -> list[Ex
 
     Args:
         step: counts from the first of both. In some steps nothing is asked: letters take the tower
-            longest, and crowded pictures have many more.
+            longest, and crowded images have many more.
         more_clips: half of the batches instead of two in seven.
     """
     rng = np.random.default_rng([seed, step, 1])
@@ -106,7 +106,7 @@ def _clips(rng: np.random.Generator, progress: float) -> list[Example]:
 
 
 def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list[Example]:
-    """Pictures or clips of full difficulty that training never draws."""
+    """Images or videos of full difficulty that training never draws."""
     rng = np.random.default_rng([seed, ("pictures", "clips").index(kind)])
     sizes = picture_sizes(MOST_CELLS)
     examples: list[Example] = []

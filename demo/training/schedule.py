@@ -14,7 +14,7 @@ class Schedule:
 
     tower: int  # the tower alone
     both: int  # the tower and the language model
-    clips: int  # both, with more clips, and with what questions about events name
+    clips: int  # both, with more videos, and with what questions about events name
 
     @property
     def steps(self) -> int:

@@ -33,7 +33,7 @@ SPEC = CheckpointSpec(
 
 No penalty for repetition: the digits of coordinates repeat.
 
-Rotary positions alone tell where a cell is: in a plain picture all patches of the tower are alike.
+Rotary positions alone tell where a cell is: in a plain image all patches of the tower are alike.
 With the published base, 1e6, the angles of a column differ by less than 0.0002; in trials places
 took over twice as many steps to learn at angles below 0.06. Columns get most of the rotary pairs,
 since time and rows come first and have the fast ones.

@@ -1,4 +1,4 @@
-"""Clips in which shapes appear, change colour or leave, and when."""
+"""Videos in which shapes appear, change colour or leave, and when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ def make_clip(
     seconds: int,
     early: bool = False,
 ) -> Clip:
-    """A clip with one or two events and up to two more things; all kinds and colours differ.
+    """A video with one or two events and up to two more things; all kinds and colours differ.
 
     Args:
         early: let events happen up to 0.3 s before the whole second that is their answer. Sampled

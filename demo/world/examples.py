@@ -1,4 +1,4 @@
-"""What the model is shown: a picture or clip at its planned size, questions, and dense targets.
+"""What the model is shown: an image or video at its planned size, questions, and dense targets.
 
 Sizes, resizing and frame sampling are those of the server (`saccade.media`), so that training and
 evaluation see what a request sees.
@@ -49,11 +49,11 @@ GEOMETRY = VisionGeometry()
 UNIT = GEOMETRY.factor  # pixels along one merged token, a cell
 TRAINING_RATES = (1.0, 1.25, 2.0, 2.25, 2.5, 3.5, 4.0, 6.0)
 UNSEEN_RATES = (1.5, 3.0, 5.0)
-SIDES = tuple(range(3, 10))  # of a picture, in cells
+SIDES = tuple(range(3, 10))  # of an image, in cells
 # (columns, rows) that training never sees.
 UNSEEN_SIZES = frozenset({(5, 7), (7, 5), (4, 8), (8, 4), (6, 6), (9, 3), (3, 9), (9, 5), (5, 9)})
 MOST_CELLS = 49
-# The text of a picture is read at this many places across a cell.
+# The text of an image is read at this many places across a cell.
 COLUMNS_OF_TEXT = 2
 _LEAST_OVERLAP = 0.08  # of a cell's area, for a thing to count as touching it
 
@@ -65,20 +65,20 @@ class DenseTargets:
     kind: npt.NDArray[np.int64]
     colour: npt.NDArray[np.int64]
     centre: npt.NDArray[np.int64]  # the kind again, in the cell of the thing's centre alone
-    box: npt.NDArray[np.float32]  # [..., 4] in cells, from the picture's corner
+    box: npt.NDArray[np.float32]  # [..., 4] in cells, from the image's corner
     text: npt.NDArray[np.int64]  # [..., COLUMNS_OF_TEXT]
     event: npt.NDArray[np.int64]  # action and in which frame of the two it first shows
 
 
 @dataclass
 class Example:
-    """One picture or clip with questions about it."""
+    """One image or video with questions about it."""
 
     raster: Pixels  # [frames, height, width, 3]
-    seconds_per_grid: float | None  # None: a picture
+    seconds_per_grid: float | None  # None: an image
     turns: list[Turn]
     targets: DenseTargets
-    source: Pixels | None = None  # the picture before resizing
+    source: Pixels | None = None  # the image before resizing
     things: list[Seen] = field(default_factory=list)
     text: SeenText | None = None
 
@@ -115,7 +115,7 @@ def picture_example(
     with_text: bool = False,
     worn: bool = True,
 ) -> Example:
-    """A picture of about ``size`` cells (columns, rows), with at most so many turns."""
+    """An image of about ``size`` cells (columns, rows), with at most so many turns."""
     width, height = source_size(rng, *size)
     scene = make_scene(rng, width, height, things, [random_text(rng)] if with_text else [])
     example = _picture(rng, scene, worn)
@@ -125,7 +125,7 @@ def picture_example(
 
 
 def crowded_example(rng: np.random.Generator, size: tuple[int, int]) -> Example:
-    """A picture of about ``size`` cells (columns, rows) full of letters and things."""
+    """An image of about ``size`` cells (columns, rows) full of letters and things."""
     width, height = source_size(rng, *size)
     cells = size[0] * size[1]
     strings = [random_string(rng) for _ in range(int(rng.integers(1, 2 + cells // 4)))]
@@ -157,7 +157,7 @@ def clip_example(
     most_turns: int,
     worn: bool = True,
 ) -> Example:
-    """The clip sampled at ``fps`` as the server samples it."""
+    """The video sampled at ``fps`` as the server samples it."""
     plan = clip_plan(clip, fps)
     frames = clip.render(plan.frame_indices)
     if worn and rng.random() < 0.2:
@@ -186,18 +186,18 @@ def clip_example(
 
 
 def clip_controls(clip: Clip, fps: float) -> VideoControls:
-    """How a request asks for this clip: at its own size and this rate."""
+    """How a request asks for this video: at its own size and this rate."""
     return VideoControls(fps=fps, resized_width=clip.scene.width, resized_height=clip.scene.height)
 
 
 def clip_plan(clip: Clip, fps: float) -> VideoPlan:
-    """Which frames of the clip the server shows the model."""
+    """Which frames of the video the server shows the model."""
     source = VideoSource(clip.scene.width, clip.scene.height, clip.frames, float(clip.fps))
     return plan_video(source, clip_controls(clip, fps), GEOMETRY)
 
 
 def random_clip(rng: np.random.Generator, most_cells: int, seconds: int, early: bool) -> Clip:
-    """A clip of a size that training uses.
+    """A video of a size that training uses.
 
     Args:
         seconds: even. Frames are sampled in pairs, so that an odd number of seconds at one frame a
@@ -220,7 +220,7 @@ def _mixed(rng: np.random.Generator, by_task: list[list[Turn]], most: int) -> li
 
 
 def _compressed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Through JPEG: colours at half resolution, as in most real pictures and clips."""
+    """Through JPEG: colours at half resolution, as in most real images and videos."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
     return np.array(Image.open(buffer))

@@ -1,4 +1,4 @@
-"""Questions about scenes and clips, with the answers that Qwen2.5-VL's conventions ask for."""
+"""Questions about scenes and videos, with the answers that Qwen2.5-VL's conventions ask for."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ class Turn:
     question: str
     answer: str
     # Where the answer is read off: up to which of its characters it is about which box, in pixels
-    # of the resized picture. Empty: about more than one place at once, or about none.
+    # of the resized image. Empty: about more than one place at once, or about none.
     spots: tuple[tuple[int, Box], ...] = ()
     # Which events the question names: at which of its characters one has been named, its second.
     moments: tuple[tuple[int, int], ...] = ()
@@ -31,7 +31,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Seen:
-    """A thing as the model sees it: its box in pixels of the resized picture."""
+    """A thing as the model sees it: its box in pixels of the resized image."""
 
     kind: str
     colour: str
@@ -52,7 +52,7 @@ class SeenText:
 
 
 def see(things: Sequence[Thing], scale_x: float, scale_y: float) -> list[Seen]:
-    """The things of a picture that is resized by these factors."""
+    """The things of an image that is resized by these factors."""
     return [
         Seen(
             thing.kind,
@@ -64,7 +64,7 @@ def see(things: Sequence[Thing], scale_x: float, scale_y: float) -> list[Seen]:
 
 
 def see_text(text: Text, scale_x: float, scale_y: float) -> SeenText:
-    """The text of a picture that is resized by these factors."""
+    """The text of an image that is resized by these factors."""
     return SeenText(text.string, tuple(_scaled(box, scale_x, scale_y) for box in text.characters))
 
 
@@ -75,7 +75,7 @@ def _scaled(box: Box, scale_x: float, scale_y: float) -> Box:
 def picture_turns(
     rng: np.random.Generator, things: Sequence[Seen], text: SeenText | None, task: str
 ) -> list[Turn]:
-    """The turns of one task that this picture allows, in random order."""
+    """The turns of one task that this image allows, in random order."""
     if task == "colour_kind":
         turns = _colour_and_kind(rng, things)
     elif task == "counting":
@@ -94,7 +94,7 @@ def picture_turns(
 
 
 def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
-    """The turns of one task that this clip allows, in random order."""
+    """The turns of one task that this video allows, in random order."""
     if task == "event_time":
         turns = [_time(rng, event) for event in clip.events]
     elif task == "order" and len(clip.events) > 1:
@@ -110,7 +110,7 @@ def clip_turns(rng: np.random.Generator, clip: Clip, task: str) -> list[Turn]:
 
 
 def _of_still_things(clip: Clip) -> list[Turn]:
-    # No two things of a clip are alike in kind or colour.
+    # No two things of a video are alike in kind or colour.
     turns = []
     for thing in clip.scene.things:
         turns += [

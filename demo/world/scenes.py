@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes and printed text, drawn from a seed: what the demo model learns on.
+"""Images of coloured shapes and printed text, drawn from a seed: what the demo model learns on.
 
 Everything is a pure function of the random generator handed in, at any size in pixels.
 """
@@ -115,7 +115,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture; boxes in its own pixels."""
+    """What is in an image; boxes in its own pixels."""
 
     width: int
     height: int
@@ -205,7 +205,7 @@ def random_string(rng: np.random.Generator) -> str:
 
 
 def draw(scene: Scene) -> Pixels:
-    """The picture, uint8 RGB ``[height, width, 3]``."""
+    """The image, uint8 RGB ``[height, width, 3]``."""
     image = Image.fromarray(scene.backdrop.copy())
     for thing in scene.things:
         _draw_thing(image, thing)

@@ -3,7 +3,7 @@
 Parameters carry the names of a published checkpoint, so that a state dict is a checkpoint. The
 forward pass equals transformers' in float32. What differs is the layout of the work: the patches
 of a batch are sorted by the length of their window, so that attention over all windows of one
-length is one call, and questions about one picture share it (see `training_batch`). In `fast` mode
+length is one call, and questions about one image share it (see `training.batch`). In `fast` mode
 matrices are multiplied in bfloat16, where the processor can, and what lies between one attention
 and the next is compiled.
 """

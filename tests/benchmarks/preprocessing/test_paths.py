@@ -71,7 +71,7 @@ def test_other_pixels_are_found():
     one, other = {"grid": [1, 4, 4], "digest": "a"}, {"grid": [1, 4, 4], "digest": "b"}
     case = images.CASES[0]
     (found,) = images._differences(case, {"ours": [one, one], "stock": [one, other]})
-    assert found.startswith("JPEG 1024x768, picture 1: ")
+    assert found.startswith("JPEG 1024x768, image 1: ")
 
 
 def test_other_frames_are_found():

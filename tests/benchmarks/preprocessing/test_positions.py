@@ -18,7 +18,7 @@ def bench(*given: str) -> int:
 
 
 def test_the_last_line_has_the_figures(capsys):
-    assert bench("--pictures=3", "--side=300", "--rounds=3") == 0
+    assert bench("--images=3", "--side=300", "--rounds=3") == 0
     last = capsys.readouterr().out.splitlines()[-1]
     found = re.fullmatch(
         r"RESULT patches=(\d+) planning_ms=([\d.]+) planning_ms_transformers=([\d.]+) "
