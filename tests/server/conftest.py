@@ -171,6 +171,7 @@ def server(
         # What ordinary media exceed; no other test comes near.
         "--max-image-pixels=8000000",
         "--max-video-seconds=60",
+        "--h11-max-incomplete-event-size=65536",
         # Few enough that a test fills them; no other test comes near.
         "--max-inflight-tokens=40000",
         "--max-queued-requests=64",

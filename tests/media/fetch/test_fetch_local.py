@@ -1,8 +1,11 @@
 """Fetching from data: URLs and from files below the media root."""
 
 import base64
+import io
 import os
+import stat
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +13,7 @@ from fetching import BODY, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saccade.media import fetch
 from saccade.media.errors import LimitError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, decode_data_url, read_file
 
@@ -45,6 +49,17 @@ def test_data_url_byte_cap_is_exact(data: bytes, cap: int) -> None:
 )
 async def test_malformed_data_urls_are_refused(rest: str) -> None:
     assert "data URL" in await refusal(FetchPolicy(), "data:" + rest)
+
+
+def test_a_long_payload_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {f"data:{kind},{'%41' * 2000}" for kind in ("", ";base64")}
+    long.add("data:;base64," + "A" * 2000)
+    for name in ("unquote", "unquote_to_bytes"):
+        monkeypatch.setattr(fetch, name, None)
+    monkeypatch.setattr(fetch.pybase64, "b64decode", None)
+    for url in long:
+        with pytest.raises(LimitError):
+            decode_data_url(url, 1000)
 
 
 @pytest.fixture
@@ -120,6 +135,27 @@ async def test_paths_that_the_system_cannot_read_are_refused(
     monkeypatch.setattr(Path, "resolve", fail)
     policy = FetchPolicy(media_root=media_root)
     assert "malformed" in await refusal(policy, "inner/unreadable")
+
+
+async def test_a_large_file_is_refused_unread(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its size; and read no further than the limit if that was another."""
+    policy = FetchPolicy(media_root=media_root, max_bytes=len(BODY) - 1)
+    read: list[int] = []
+
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            read.append(-1 if size is None else size)
+            return super().read(size) or b""
+
+    monkeypatch.setattr(os, "fdopen", Counted)
+    await refusal(policy, "good-link", LimitError)
+    assert read == []
+    status = SimpleNamespace(st_mode=stat.S_IFREG, st_size=0)
+    monkeypatch.setattr(os, "fstat", lambda _: status)
+    await refusal(policy, "good-link", LimitError)
+    assert read == [len(BODY)]
 
 
 async def test_a_link_that_takes_the_files_place_is_not_followed(

@@ -27,9 +27,6 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIP = OK + b"Content-Encoding: gzip\r\n\r\n"
-QUICK = FetchPolicy(
-    allow_private_addresses=True, read_timeout=5, total_timeout=1, max_bytes=100_000
-)
 
 
 @asynccontextmanager
@@ -92,11 +89,23 @@ def nothing_leaks() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        slowly(OK + b"Content-Length: 9000\r\n\r\n", b"."),
+        slowly(OK, b"X: y\r\n"),
+        slowly(CHUNKED, b"1\r\n.\r\n"),
+    ],
+    ids=["body", "head", "chunks"],
+)
+async def test_slow_servers(answer: Answer) -> None:
+    """The whole counts: none is without a byte for long."""
+    async with serving(answer) as url:
+        assert "within 1 s" in await refusal(replace(OPEN, total_timeout=1), url)
+
+
+@pytest.mark.parametrize(
     ("name", "answer", "told"),
     [
-        ("slow body", slowly(OK + b"Content-Length: 9000\r\n\r\n", b"."), "within 1 s"),
-        ("slow head", slowly(OK, b"X: y\r\n"), "within 1 s"),
-        ("slow chunks", slowly(CHUNKED, b"1\r\n.\r\n"), "within 1 s"),
         ("long head", saying(OK, b"X: " + b"y" * 200_000 + b"\r\n\r\n", BODY), "broke off"),
         ("chunk size no number", saying(CHUNKED, b"zz\r\n."), "broke off"),
         ("length too long", saying(OK, b"Content-Length: 5000\r\n\r\n", BODY), "broke off"),
@@ -113,9 +122,7 @@ def nothing_leaks() -> Iterator[None]:
 )  # fmt: skip
 async def test_faulty_servers(name: str, answer: Answer, told: str) -> None:
     async with serving(answer) as url:
-        start = time.monotonic()
-        assert told in await refusal(QUICK, url), name
-        assert time.monotonic() - start < 20
+        assert told in await refusal(OPEN, url), name
 
 
 async def test_a_length_shorter_than_the_body_ends_it() -> None:
@@ -193,23 +200,22 @@ def test_a_rebinding_name_is_looked_up_once_a_dial() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "told"),
     [
-        "http://",
-        "http:///body",
-        "http://:80/",
-        "http://media.example:99999/",
-        "http://media.example:port/",
-        "http://user@media.example/",
-        "http://user:word@media.example/",
-        "https://exa mple.com/",
-        "http://" + "a" * 300 + ".example/",
-        "\ud800",  # JSON can spell half of a surrogate pair
-        "media.example/a.png",
+        *((url, "must name a host") for url in ("http://", "http:///body", "http://:80/")),
+        ("http://user@127.0.0.1/", "must name a host and no user"),
+        ("http://user:word@127.0.0.1/", "must name a host and no user"),
+        ("http://media.example:99999/", "does not resolve"),
+        ("http://media.example:port/", "malformed"),
+        ("https://exa mple.com/", "does not resolve"),
+        ("http://" + "a" * 300 + ".example/", "does not resolve"),
+        ("\ud800", "malformed"),  # JSON can spell half of a surrogate pair
+        ("media.example/a.png", "local files are not served"),
     ],
 )
-async def test_odd_urls_are_refused(url: str) -> None:
-    await refusal(FetchPolicy(connect_timeout=2, total_timeout=5), url, FetchError)
+async def test_odd_urls_are_refused(url: str, told: str) -> None:
+    policy = FetchPolicy(allow_private_addresses=True, connect_timeout=2, total_timeout=5)
+    assert told in await refusal(policy, url, FetchError)
 
 
 @pytest.mark.parametrize("error", [httpx.InvalidURL, UnicodeError])

@@ -77,11 +77,14 @@ async def test_media_are_rendered_alike_with_little_text_and_with_much(renderer,
 
 async def test_every_special_token_is_text_in_text(renderer):
     """The places of media among them."""
-    tokenizer = renderer._online.renderer.get_tokenizer()
+    inner = renderer._online.renderer
+    tokenizer = inner.get_tokenizer()
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     assert {"<|im_end|>", "<|image_pad|>", "<|video_pad|>"} <= set(special.values())
     empty = [i for i in tokens_at_once(renderer, chat("")) if i in special]
     for spelling in special.values():
+        (completion,) = await inner.render_cmpl_async([{"prompt": spelling}])
+        assert not set(completion["prompt_token_ids"]) & set(special), spelling
         ids = tokens_at_once(renderer, chat(spelling))
         assert [i for i in ids if i in special] == empty, spelling
         assert spelling in tokenizer.decode([i for i in ids if i not in special])
