@@ -59,7 +59,7 @@ class Workload:
         """Request number `index`; the same bytes for the same arguments."""
         width, height = self.sizes[index % len(self.sizes)]
         if self.kind == "image":
-            data = encode_jpeg(picture(width, height, self.seed, index))
+            data = encode_jpeg(draw_image(width, height, self.seed, index))
             media_type = "image/jpeg"
             tokens = _image_tokens(width, height)
         else:
@@ -108,7 +108,7 @@ class Request:
     visual_tokens: int  # what saccade.media.planning.plan says the medium costs
 
 
-def picture(width: int, height: int, seed: int, index: int) -> Pixels:
+def draw_image(width: int, height: int, seed: int, index: int) -> Pixels:
     """An image [height, width, 3] decided by `seed` and `index`."""
     random = np.random.default_rng([seed, index])
     levels = np.full((2, 2, 3), 128, dtype=np.float32)
@@ -133,7 +133,7 @@ def _enlarged(levels: npt.NDArray[np.float32], rows: int, columns: int) -> npt.N
 
 def pan(width: int, height: int, frames: int, seed: int, index: int) -> Iterator[Pixels]:
     """The frames [height, width, 3] of a camera that moves over an image half as large again."""
-    scene = picture(width * 3 // 2, height * 3 // 2, seed, index)
+    scene = draw_image(width * 3 // 2, height * 3 // 2, seed, index)
     for number in range(frames):
         share = number / max(1, frames - 1)
         left = round(share * (scene.shape[1] - width))

@@ -19,7 +19,7 @@ from PIL import Image
 from saccade.benchmarks.common.arguments import positive
 from saccade.benchmarks.common.report import conclude, say
 from saccade.benchmarks.common.stock import NoStock
-from saccade.benchmarks.common.workloads import encode_jpeg, picture
+from saccade.benchmarks.common.workloads import draw_image, encode_jpeg
 from saccade.benchmarks.preprocessing.path_client import WAYS, PathError, PathProcess, Way
 
 _EPILOG = """examples:
@@ -53,7 +53,7 @@ class Case:
 
     def body(self, seed: int, index: int) -> bytes:
         """A chat request with image number ``index``."""
-        pixels = picture(self.width, self.height, seed, index)
+        pixels = draw_image(self.width, self.height, seed, index)
         if self.format == "JPEG":
             data = encode_jpeg(pixels)
         else:

@@ -21,7 +21,7 @@ from saccade.benchmarks.common.figures import percentiles
 from saccade.benchmarks.common.load import run_load
 from saccade.benchmarks.common.report import conclude, say
 from saccade.benchmarks.common.server import measured_server
-from saccade.benchmarks.common.workloads import Request, encode_jpeg, picture
+from saccade.benchmarks.common.workloads import Request, draw_image, encode_jpeg
 from saccade.media.controls import ImageControls
 from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_image
 from saccade.server.commands.child import ServerError
@@ -115,7 +115,7 @@ def _requests(count: int, model: str) -> list[Request]:
     plan = plan_image(*_SIDES, _SHOWN, VisionGeometry(), PixelLimits())
 
     def make(index: int) -> Request:
-        data = base64.b64encode(encode_jpeg(picture(*_SIDES, seed, index))).decode("ascii")
+        data = base64.b64encode(encode_jpeg(draw_image(*_SIDES, seed, index))).decode("ascii")
         part = {
             "type": "image_url",
             "image_url": {"url": f"data:image/jpeg;base64,{data}"},

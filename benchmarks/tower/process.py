@@ -19,7 +19,7 @@ import torch
 
 from saccade.benchmarks.common.report import say
 from saccade.benchmarks.common.single_process import single_process
-from saccade.benchmarks.common.workloads import image
+from saccade.benchmarks.common.workloads import draw_image
 from saccade.benchmarks.tower.correctness import judge
 from saccade.benchmarks.tower.parts import (
     Call,
@@ -79,7 +79,7 @@ class TowerInput:
     def __init__(self, height: int, width: int, folder: Path, patch_size: int) -> None:
         from transformers import AutoImageProcessor
 
-        pixels = image(width * patch_size, height * patch_size, 0, height * width)
+        pixels = draw_image(width * patch_size, height * patch_size, 0, height * width)
         self.patches = height * width
         self.grid = [[1, height, width]]
         self.raster = torch.from_numpy(pixels).view(self.patches, -1)  # uint8

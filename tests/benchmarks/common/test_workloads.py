@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saccade.benchmarks.common.workloads import Workload, picture
+from saccade.benchmarks.common.workloads import Workload, draw_image
 
 
 def data(request) -> bytes:
@@ -47,7 +47,7 @@ def test_pictures_have_their_sizes_and_planned_tokens():
 
 
 def test_a_picture_has_texture_and_compresses_like_a_photograph():
-    pixels = picture(448, 448, 0, 0).astype(np.int16)
+    pixels = draw_image(448, 448, 0, 0).astype(np.int16)
     assert pixels.std() > 30
     assert 0.5 < np.abs(np.diff(pixels, axis=1)).mean() < 20
     bits = 8 * len(data(Workload("image", ((448, 448),), 8).request(0, "m"))) / 448**2
