@@ -43,7 +43,6 @@ def stock_environment() -> dict[str, str]:
         NoStock: there is no torchvision that works.
     """
     plain = {**os.environ, "SACCADE_PLUGIN": "0"}
-    plain.pop("VLLM_MEDIA_CONNECTOR", None)
     beside = {**plain, "PYTHONPATH": os.pathsep.join(map(str, _BESIDE))}
     for environment in (plain, beside):
         tried = subprocess.run(

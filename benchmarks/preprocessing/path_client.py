@@ -42,7 +42,7 @@ class PathProcess:
         options: tuple[str, ...] = (),
         media_root: Path | None = None,
     ) -> None:
-        environment = stock_environment() if way == "stock" else _our_environment()
+        environment = stock_environment() if way == "stock" else dict(os.environ)
         environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
         vllm = [str(bundled_checkpoint()), *_ROOM, *options]
         reader, writer = os.pipe()
@@ -91,10 +91,6 @@ class PathProcess:
         if isinstance(answer, Mapping) and "error" in answer:
             raise PathError(f"{self._way}: {answer['error']}")
         return answer
-
-
-def _our_environment() -> dict[str, str]:
-    return {**os.environ, "VLLM_MEDIA_CONNECTOR": "saccade"}
 
 
 @contextmanager

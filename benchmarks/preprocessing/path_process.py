@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from saccade.media.memory.cpu import usable_cores
 from saccade.server.engine.moved import make_arg_parser
 
 _PATCH = 14  # pixels
+_ENDLESS = 2**62  # nothing waits here
 
 Render = Callable[[bytes], Awaitable[EngineCoreRequest]]
 
@@ -51,7 +52,7 @@ class Renderer:
         self._inputs = InputProcessor(config, self._online.renderer)
         self.info = self._online.renderer.get_mm_processor().info
 
-    async def render(self, body: dict[str, Any]) -> EngineCoreRequest:
+    async def render(self, body: Mapping[str, Any]) -> EngineCoreRequest:
         """What would go to the engine for this chat request."""
         chat = ChatCompletionRequest.model_validate(body)
         rendered = await self._online.render_chat(chat)
@@ -82,20 +83,31 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     # Imported here: the process of stock vLLM is to have nothing of it.
     from saccade.media.fetch.fetcher import FetchPolicy
     from saccade.media.loader import MediaLoader
-    from saccade.server.engine.handles import MediaHandles
-    from saccade.server.engine.media_connector import register_connector
-    from saccade.server.flow.media import prepared_messages
+    from saccade.server.admission.capacity import AdmissionLimits, Resources
+    from saccade.server.admission.controller import Admission
+    from saccade.server.core.request_limits import RequestLimits
+    from saccade.server.engine.prompt.request_media import request_media
+    from saccade.server.flow.media import decode_media, plan_media
+    from saccade.server.request.parsed_request import CHAT, parse_request
 
     info = renderer.info
-    handles = MediaHandles()
-    register_connector(handles)
     policy = FetchPolicy(media_root=media_root)
     loader = MediaLoader(info.geometry, info.pixel_limits("image"), policy)
+    anything = Resources(_ENDLESS, _ENDLESS, _ENDLESS)
+    admission = Admission(AdmissionLimits(anything, _ENDLESS, _ENDLESS, _ENDLESS, _ENDLESS))
 
     async def render(data: bytes) -> EngineCoreRequest:
-        body = pydantic_core.from_json(data)  # as the server's routes do
-        async with prepared_messages(body["messages"], loader, handles) as prepared:
-            return await renderer.render({**body, "messages": prepared.messages})
+        ticket = admission.arrive(len(data))
+        try:
+            # As `saccade.server.flow.generate` does, without the engine.
+            request = parse_request(pydantic_core.from_json(data), CHAT, RequestLimits())
+            planned = await plan_media(request.media, loader, admission, ticket)
+            media = await decode_media(planned, loader)
+            del planned
+            with request_media(media):
+                return await renderer.render(request.body)
+        finally:
+            admission.release(ticket)
 
     return render
 

@@ -1,26 +1,29 @@
-"""Which requests are worked on, which wait, and which are told to come again.
+"""Admission control: admits, queues or rejects (429) requests against token, sequence and memory
+budgets.
 
-Every request has a ticket from its arrival to the last byte of its answer. Once its price is known
-it is admitted if there is room, or waits in one of three lanes: text, small requests (a picture or
-two) and large ones. Large ones together leave an eighth of everything to the others, so that these
-never wait for a long clip. While a large one waits, small ones keep to that eighth, and text to
-what lets the first large one in beside it once those before it have ended, so that none starves.
-Text waits for no sequence that media hold, which they do from their decoding on: the engine takes
-text first. Within a lane the order is by arrival plus price: a cheap request overtakes a dear one
-that came shortly before, and none that is old.
+Every request has a ticket from its arrival to the last byte of its answer. Once its estimate is
+known it is admitted if it fits, or waits in the queue of its class. The table in `_fits` says what
+fits: large requests leave an eighth of everything to the others, and while a large one waits, the
+others leave room for it, so that no class starves. Text waits for no sequence that media hold,
+which they do from their decoding on: the engine takes text first. Within a queue the order is by
+arrival plus size: a small request overtakes a large one that came shortly before, and none that is
+old.
 
 For one event loop.
 """
 
 import asyncio
+import heapq
+import itertools
 import math
 import time
-from bisect import insort
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from saccade.server.admission.pricing import Capacity, Cost, Kind, Price, Verdict
+from saccade.server.admission.capacity import AdmissionLimits, Resources
+from saccade.server.admission.pricing import RequestClass, RequestEstimate
 from saccade.server.core.errors import ApiError
 from saccade.server.core.metrics import (
     ADMISSION_WAIT,
@@ -31,14 +34,19 @@ from saccade.server.core.metrics import (
 )
 
 LARGE_BODY = 65_536
-"""Bytes of a body that is taken for a large request until its price is known."""
+"""Bytes of a body that is taken for a large request until its estimate is known."""
+
+TICKET = "saccade.ticket"
+"""Key of a request's ticket in its ASGI scope."""
 
 _RATE_SECONDS = 30.0  # over which the rate of work is measured
 _LONGEST_RETRY = 60  # seconds; OpenAI's clients wait no longer than a minute
 
+TEXT, SMALL, LARGE = RequestClass
+
 
 class Overloaded(ApiError):
-    """Too much is under way. ``retry_after`` is in seconds."""
+    """The server is overloaded. ``retry_after`` is in seconds."""
 
     status = 429
     code = "rate_limit_exceeded"
@@ -48,277 +56,260 @@ class Overloaded(ApiError):
         self.headers = {"Retry-After": str(retry_after)}
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """A ticket in its lane."""
+class State(Enum):
+    """Where a request stands."""
 
-    key: float  # seconds; the least comes first
-    ticket: "Ticket"
-    cost: Cost
-    turn: asyncio.Future[None]
+    ARRIVED = auto()  # only its bytes count
+    FETCHING = auto()  # takes a place of the queue, its estimate is not known
+    QUEUED = auto()
+    ADMITTED = auto()
+    ENDED = auto()
+
+
+@dataclass(eq=False)
+class Ticket:
+    """The record of one request. Only `Admission` writes to it."""
+
+    waiting_bytes: int  # of its body and its fetched media
+    state: State = State.ARRIVED
+    fetches_large: bool = False  # taken for large while its media are fetched
+    request_class: RequestClass = TEXT  # known once it is admitted or queued
+    charged: Resources = field(default_factory=Resources)
+    entry: "tuple[float, int, Ticket] | None" = None  # in its queue; the least comes first
+    turn: asyncio.Future[None] | None = None  # done when it is admitted from its queue
 
 
 class Admission:
     """The requests of one server process.
 
     Args:
-        capacity: what may be held, and how long others may wait.
+        limits: what may be held, and how long others may wait.
         clock: seconds; for tests.
     """
 
-    def __init__(self, capacity: Capacity, clock: Callable[[], float] = time.monotonic) -> None:
-        self.capacity = capacity
+    def __init__(
+        self, limits: AdmissionLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limits = limits
         self._clock = clock
-        self._held = dict.fromkeys(Kind, Cost())
-        self._lanes: dict[Kind, list[_Waiting]] = {kind: [] for kind in Kind}
-        self._fetching = {True: 0, False: 0}  # by: is it taken for large; the price is not known
-        self._room_bytes = 0  # of requests that are not admitted yet
+        self._held = dict.fromkeys(RequestClass, Resources())
+        self._queues: dict[RequestClass, list[tuple[float, int, Ticket]]] = {
+            request_class: [] for request_class in RequestClass
+        }
+        self._serial = itertools.count()
+        self._fetching = {True: 0, False: 0}  # by: is it taken for large
+        self._waiting_bytes = 0  # of requests that are not admitted yet
         self._done: deque[tuple[float, int]] = deque()  # when so many tokens were given back
         self._began = clock()
 
     @property
-    def in_flight(self) -> Cost:
+    def in_flight(self) -> Resources:
         """What admitted requests hold together."""
-        return sum(self._held.values(), Cost())
+        return sum(self._held.values(), Resources())
 
     @property
     def queued(self) -> int:
         """Requests that fetch their media or wait for their turn."""
-        return sum(self._fetching.values()) + sum(map(len, self._lanes.values()))
+        return sum(self._fetching.values()) + sum(map(len, self._queues.values()))
 
-    def verdict(self, price: Price) -> Verdict:
-        """Whether a request of this price would be admitted if it came now. Changes nothing."""
-        if refusal := self.capacity.refusal(price):
-            return Verdict("never", refusal)
-        at_once = self._is_next(self.capacity.kind(price), self.capacity.cost(price))
-        return Verdict("now" if at_once else "later")
-
-    def arrive(self, body_bytes: int) -> "Ticket":
-        """A ticket for a request of which only the size is known.
+    def arrive(self, body_bytes: int) -> Ticket:
+        """A ticket for a request of which only the size is known. Whoever takes it releases it.
 
         Raises:
             Overloaded: too many requests wait already.
         """
-        self._refuse_when_full(body_bytes > LARGE_BODY)
-        self._refuse_bytes(body_bytes)
-        return Ticket(self, body_bytes)
+        self._reject_when_full(body_bytes > LARGE_BODY)
+        self._reject_bytes(body_bytes)
+        self._waiting_bytes += body_bytes
+        return Ticket(body_bytes)
 
-    def _refuse_bytes(self, more: int) -> None:
-        # A request that is alone may have a larger body, which has a limit of its own.
-        if self._room_bytes and self._room_bytes + more > self.capacity.queued_bytes:
-            raise self._overloaded("queue_full", "the requests that wait take too much memory")
-
-    def _refuse_when_full(self, large: bool) -> None:
-        places = self._fetching[True] + len(self._lanes[Kind.LARGE])
-        large_full = large and places >= self.capacity.large_queued
-        if large_full or self.queued >= self.capacity.queued_requests:
-            raise self._overloaded("queue_full", "too many requests are waiting")
-
-    def _overloaded(self, reason: str, message: str) -> Overloaded:
-        REFUSED.labels(reason).inc()
-        return Overloaded(message, self.retry_after())
-
-    def retry_after(self) -> int:
-        """Seconds until what waits now will have been admitted, at the present rate of work."""
-        now = self._clock()
-        self._forget(now)
-        done = sum(tokens for _, tokens in self._done)
-        if not done:
-            return min(_LONGEST_RETRY, math.ceil(self.capacity.queue_seconds))
-        rate = done / min(_RATE_SECONDS, max(1.0, now - self._began))
-        waiting = sum(entry.cost.tokens for lane in self._lanes.values() for entry in lane)
-        return max(1, min(_LONGEST_RETRY, math.ceil(waiting / rate)))
-
-    def _forget(self, now: float) -> None:
-        while self._done and self._done[0][0] < now - _RATE_SECONDS:
-            self._done.popleft()
-
-    def _key(self, cost: Cost) -> float:
-        # A request as large as there can be lets pass what comes within half the longest wait.
-        share = cost.tokens / self.capacity.total.tokens
-        return self._clock() + share * self.capacity.queue_seconds / 2
-
-    def _fits(self, kind: Kind, cost: Cost) -> bool:
-        capacity, held, large = self.capacity, self._held, self._lanes[Kind.LARGE]
-        beside = self.in_flight
-        if kind is Kind.TEXT:
-            beside -= Cost(sequences=beside.sequences - held[kind].sequences)
-        room = capacity.total if kind is Kind.TEXT else capacity.media
-        if not (beside + cost).within(room):
-            return False
-        if kind is Kind.LARGE:
-            # Of sequences, text takes from theirs, so that some are left to small ones.
-            text = Cost(sequences=held[Kind.TEXT].sequences)
-            return (held[kind] + text + cost).within(capacity.large)
-        if kind is Kind.SMALL and large and not (held[kind] + cost).within(capacity.reserve):
-            return False
-        if kind is Kind.TEXT and (large or self._lanes[Kind.SMALL]):
-            sequences = (held[kind] + cost).sequences
-            if sequences > capacity.half_the_sequences:
-                return False
-        return not large or self._leaves_room(cost, large[0].cost)
-
-    def _leaves_room(self, cost: Cost, large: Cost) -> bool:
-        """Whether the large request that is next fits beside what is not large, ``cost`` added.
-
-        Small ones that hold more than the eighth were before it, and will have ended.
-        """
-        small = self._held[Kind.SMALL].at_most(self.capacity.reserve)
-        others = self._held[Kind.TEXT] + small + cost
-        if others.within(self.capacity.reserve):
-            return True
-        total = self.capacity.total
-        beside = Cost(total.tokens, self.capacity.large.sequences, total.media_bytes)
-        return (others + large).within(beside)
-
-    def _is_next(self, kind: Kind, cost: Cost) -> bool:
-        lane = self._lanes[kind]
-        return (not lane or self._key(cost) < lane[0].key) and self._fits(kind, cost)
-
-    def _take(self, kind: Kind, cost: Cost) -> None:
-        self._held[kind] += cost
-        ADMITTED.inc()
-        IN_FLIGHT_TOKENS.inc(cost.tokens)
-
-    def _give_back(self, kind: Kind, cost: Cost) -> None:
-        self._held[kind] -= cost
-        IN_FLIGHT_TOKENS.dec(cost.tokens)
-        now = self._clock()
-        self._forget(now)
-        self._done.append((now, cost.tokens))
-
-    def _admit_waiting(self) -> None:
-        # Large ones before small ones: once one has gone, small ones may have more.
-        for kind in (Kind.TEXT, Kind.LARGE, Kind.SMALL):
-            lane = self._lanes[kind]
-            while lane and (lane[0].turn.cancelled() or self._fits(kind, lane[0].cost)):
-                entry = lane[0]
-                if entry.turn.cancelled():  # given up, but it has not run since
-                    entry.ticket._stop_waiting()
-                    continue
-                del lane[0]
-                self._take(kind, entry.cost)
-                entry.ticket._admitted(kind, entry.cost)
-                entry.turn.set_result(None)
-
-
-class Ticket:
-    """One request's place. Whoever took it releases it, once its answer has gone out.
-
-    A ticket is read-in (only its bytes count), then perhaps fetching, then perhaps waiting, then
-    admitted; `release` ends it in any state, and again does nothing.
-    """
-
-    def __init__(self, admission: Admission, body_bytes: int) -> None:
-        self._admission = admission
-        self._bytes = body_bytes
-        self._fetching: bool | None = None  # is it taken for large
-        self._waiting: tuple[Kind, _Waiting] | None = None
-        self._held: tuple[Kind, Cost] | None = None
-        self._ended = False
-        self.kind = Kind.TEXT  # known once it is admitted
-        admission._room_bytes += body_bytes
-
-    def fetch(self, remote: bool) -> None:
+    def fetch(self, ticket: Ticket, remote: bool) -> None:
         """The request has media, which are now fetched; from other hosts if ``remote``.
 
         Raises:
             Overloaded: too many requests wait already.
         """
-        large = remote or self._bytes > LARGE_BODY
-        self._admission._refuse_when_full(large)
-        self._fetching = large
-        self._admission._fetching[large] += 1
+        ticket.fetches_large = remote or ticket.waiting_bytes > LARGE_BODY
+        self._reject_when_full(ticket.fetches_large)
+        self._fetching[ticket.fetches_large] += 1
+        ticket.state = State.FETCHING
         QUEUED_REQUESTS.inc()
 
-    def receive(self, count: int) -> None:
+    def receive(self, ticket: Ticket, count: int) -> None:
         """So many bytes of its media have come in.
 
         Raises:
             ApiError: they are more than all that wait may have.
             Overloaded: too many with those of the others.
         """
-        admission, most = self._admission, self._admission.capacity.queued_bytes
-        if self._bytes + count > most:
+        most = self.limits.queued_bytes
+        if ticket.waiting_bytes + count > most:
             REFUSED.labels("request_too_large").inc()
             message = f"the request and its media take more than {most} bytes"
             raise ApiError(message, None, "request_too_large", 413)
-        admission._refuse_bytes(count)
-        self._bytes += count
-        admission._room_bytes += count
+        self._reject_bytes(count)
+        ticket.waiting_bytes += count
+        self._waiting_bytes += count
 
-    async def admit(self, price: Price) -> None:
+    async def admit(self, ticket: Ticket, estimate: RequestEstimate) -> None:
         """Returns once the request may go on.
 
         Raises:
             ApiError: it can never be served.
             Overloaded: too many requests wait already, or this one has waited too long.
         """
-        admission = self._admission
-        self._stop_fetching()
-        if refusal := admission.capacity.refusal(price):
+        self._stop_waiting(ticket)
+        if refusal := self.limits.refusal(estimate.visual, estimate.param):
             REFUSED.labels(refusal.code).inc()
             raise refusal
-        cost, kind = admission.capacity.cost(price), admission.capacity.kind(price)
-        if admission._is_next(kind, cost):
-            admission._take(kind, cost)
-            self._admitted(kind, cost)
+        ticket.charged = self.limits.charge(estimate)
+        ticket.request_class = self.limits.classify(estimate)
+        queue, key = self._queues[ticket.request_class], self._key(ticket.charged)
+        if (not queue or key < queue[0][0]) and self._fits(ticket.request_class, ticket.charged):
+            self._take(ticket)
             ADMISSION_WAIT.observe(0)
             return
-        admission._refuse_when_full(kind is Kind.LARGE)
-        await self._wait(kind, cost)
-
-    async def _wait(self, kind: Kind, cost: Cost) -> None:
-        admission = self._admission
-        asked = admission._clock()
-        turn = asyncio.get_running_loop().create_future()
-        entry = _Waiting(admission._key(cost), self, cost, turn)
-        insort(admission._lanes[kind], entry, key=lambda waiting: waiting.key)
-        self._waiting = (kind, entry)
+        self._reject_when_full(ticket.request_class is LARGE)
+        ticket.entry = (key, next(self._serial), ticket)
+        ticket.turn = asyncio.get_running_loop().create_future()
+        ticket.state = State.QUEUED
+        heapq.heappush(queue, ticket.entry)
         QUEUED_REQUESTS.inc()
+        await self._wait(ticket, ticket.turn)
+
+    async def _wait(self, ticket: Ticket, turn: asyncio.Future[None]) -> None:
+        began = self._clock()
         try:
-            async with asyncio.timeout(admission.capacity.queue_seconds):
+            async with asyncio.timeout(self.limits.queue_seconds):
                 await turn
         except TimeoutError:
-            if self._held is None:
-                error = admission._overloaded("queue_timeout", "the request has waited too long")
-                self.release()
+            # It may have been admitted in the very moment that its time was over.
+            if ticket.state is not State.ADMITTED:
+                error = self._overloaded("queue_timeout", "the request has waited too long")
+                self.release(ticket)
                 raise error from None
-            # Admitted in the very moment that its time was over.
         except asyncio.CancelledError:
-            self.release()
+            self.release(ticket)
             raise
-        ADMISSION_WAIT.observe(admission._clock() - asked)
+        ADMISSION_WAIT.observe(self._clock() - began)
 
-    def release(self) -> None:
-        """The request has ended, however it did."""
-        if self._ended:
+    def release(self, ticket: Ticket) -> None:
+        """The request has ended, however it did. Once more changes nothing."""
+        if ticket.state is State.ENDED:
             return
-        self._ended = True
-        self._stop_fetching()
-        self._stop_waiting()
-        if self._held is not None:
-            self._admission._give_back(*self._held)
+        self._stop_waiting(ticket)
+        if ticket.state is State.ADMITTED:
+            self._held[ticket.request_class] -= ticket.charged
+            IN_FLIGHT_TOKENS.dec(ticket.charged.tokens)
+            self._done.append((self._clock(), ticket.charged.tokens))
+            self._forget_done()
         else:
-            self._admission._room_bytes -= self._bytes
-        self._admission._admit_waiting()
+            self._waiting_bytes -= ticket.waiting_bytes
+        ticket.state = State.ENDED
+        self._admit_queued()
 
-    def _stop_fetching(self) -> None:
-        if self._fetching is not None:
-            self._admission._fetching[self._fetching] -= 1
-            self._fetching = None
-            QUEUED_REQUESTS.dec()
+    def retry_after(self) -> int:
+        """Seconds until what waits now will have been admitted, at the present rate of work."""
+        self._forget_done()
+        done = sum(tokens for _, tokens in self._done)
+        if not done:
+            return min(_LONGEST_RETRY, math.ceil(self.limits.queue_seconds))
+        rate = done / min(_RATE_SECONDS, max(1.0, self._clock() - self._began))
+        waiting = sum(
+            ticket.charged.tokens for queue in self._queues.values() for _, _, ticket in queue
+        )
+        return max(1, min(_LONGEST_RETRY, math.ceil(waiting / rate)))
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            kind, entry = self._waiting
-            if self._held is None:
-                self._admission._lanes[kind].remove(entry)
-            self._waiting = None
-            QUEUED_REQUESTS.dec()
+    def _fits(self, request_class: RequestClass, needed: Resources) -> bool:
+        limits, total = self.limits, self.limits.total
+        text, small, large = (self._held[held_by] for held_by in RequestClass)
+        small_waits, large_waits = bool(self._queues[SMALL]), bool(self._queues[LARGE])
+        text_sequences = Resources(sequences=text.sequences)
+        # While `waiting`, requests of `classes` may hold `limit` together with what is `held`.
+        table = (
+            (True, (TEXT,), Resources(0, -(small + large).sequences) + self.in_flight, total),
+            (True, (SMALL, LARGE), self.in_flight, limits.media_limit),
+            # Of sequences, text takes from those of large ones, so that some are left to small.
+            (True, (LARGE,), large + text_sequences, limits.large_limit),
+            (large_waits, (SMALL,), small, limits.small_reserve),
+            (
+                small_waits or large_waits,
+                (TEXT,),
+                text_sequences,
+                Resources(total.tokens, limits.text_sequence_limit, total.media_bytes),
+            ),
+            (
+                large_waits,
+                (TEXT, SMALL),
+                # Small ones that hold more than the reserve were before it, and will have ended.
+                text + small.at_most(limits.small_reserve),
+                limits.beside_large(self._queues[LARGE][0][2].charged) if large_waits else total,
+            ),
+        )
+        return all(
+            (held + needed).within(limit)
+            for waiting, classes, held, limit in table
+            if waiting and request_class in classes
+        )
 
-    def _admitted(self, kind: Kind, cost: Cost) -> None:
-        self._held = (kind, cost)
-        self.kind = kind
-        self._stop_waiting()
-        self._admission._room_bytes -= self._bytes
+    def _key(self, charged: Resources) -> float:
+        # A request as large as there can be lets pass what comes within half the longest wait.
+        share = charged.tokens / self.limits.total.tokens
+        return self._clock() + share * self.limits.queue_seconds / 2
+
+    def _take(self, ticket: Ticket) -> None:
+        ticket.state = State.ADMITTED
+        self._held[ticket.request_class] += ticket.charged
+        self._waiting_bytes -= ticket.waiting_bytes
+        ADMITTED.inc()
+        IN_FLIGHT_TOKENS.inc(ticket.charged.tokens)
+
+    def _admit_queued(self) -> None:
+        # Large ones before small ones: once one has gone, small ones may have more.
+        for request_class in (TEXT, LARGE, SMALL):
+            queue = self._queues[request_class]
+            while queue:
+                _, _, ticket = queue[0]
+                assert ticket.turn is not None
+                given_up = ticket.turn.cancelled()  # but its task has not run since
+                if not given_up and not self._fits(request_class, ticket.charged):
+                    break
+                self._stop_waiting(ticket)
+                if not given_up:
+                    self._take(ticket)
+                    ticket.turn.set_result(None)
+
+    def _stop_waiting(self, ticket: Ticket) -> None:
+        if ticket.state is State.FETCHING:
+            self._fetching[ticket.fetches_large] -= 1
+        elif ticket.state is State.QUEUED and ticket.entry is not None:
+            queue = self._queues[ticket.request_class]
+            if queue[0] is ticket.entry:
+                heapq.heappop(queue)
+            else:
+                queue.remove(ticket.entry)
+                heapq.heapify(queue)
+        else:
+            return
+        ticket.state, ticket.entry = State.ARRIVED, None
+        QUEUED_REQUESTS.dec()
+
+    def _forget_done(self) -> None:
+        before = self._clock() - _RATE_SECONDS
+        while self._done and self._done[0][0] < before:
+            self._done.popleft()
+
+    def _reject_bytes(self, more: int) -> None:
+        # A request that is alone may have a larger body, which has a limit of its own.
+        if self._waiting_bytes and self._waiting_bytes + more > self.limits.queued_bytes:
+            raise self._overloaded("queue_full", "the requests that wait take too much memory")
+
+    def _reject_when_full(self, large: bool) -> None:
+        large_places = self._fetching[True] + len(self._queues[LARGE])
+        large_full = large and large_places >= self.limits.large_queued
+        if large_full or self.queued >= self.limits.queued_requests:
+            raise self._overloaded("queue_full", "too many requests are waiting")
+
+    def _overloaded(self, reason: str, message: str) -> Overloaded:
+        REFUSED.labels(reason).inc()
+        return Overloaded(message, self.retry_after())

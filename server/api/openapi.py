@@ -13,6 +13,7 @@ from saccade.media.controls import ImageFields, VideoFields
 from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
 from saccade.server.engine.schemas import schemas
+from saccade.server.request.refused_fields import REFUSED_FIELDS
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.vision_report import VisionReport
 
@@ -52,12 +53,6 @@ _REQUESTS = (
     "CompletionRequest",
     "ResponsesRequest",
     "TokenizeChatRequest",
-)
-# Fields of vLLM's that this server refuses.
-_REFUSED = (
-    *("mm_processor_kwargs", "media_io_kwargs", "prompt_embeds", "chat_template"),
-    *("kv_transfer_params", "ec_transfer_params"),
-    *("background", "previous_response_id", "previous_input_messages", "priority"),
 )
 _EXAMPLES = {
     "/v1/chat/completions": CHAT_EXAMPLES,
@@ -148,7 +143,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
 def _served(schema: dict[str, Any]) -> dict[str, Any]:
     """vLLM's schema of a request, as this server takes it."""
     properties = schema.get("properties", {})
-    for name in _REFUSED:
+    for name in REFUSED_FIELDS:
         properties.pop(name, None)
     if "messages" in properties:
         message = _reference("MediaMessage")

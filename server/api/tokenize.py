@@ -1,36 +1,34 @@
-"""``POST /tokenize`` and ``POST /detokenize``, by vLLM's serving class. The model does not run."""
-
-from typing import Any
+"""``POST /tokenize`` and ``POST /detokenize``. The model does not run."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
-from saccade.server.flow.gate import FetchGate
-from saccade.server.flow.media import load_blank
-from saccade.server.flow.prompts import CHAT, prepared_prompt
-from saccade.server.flow.services import Services, run_with_body
-from saccade.server.middleware.admission import ticket_of
+from saccade.server.engine.client import Engine
+from saccade.server.flow.generate import Endpoint, serve
+from saccade.server.flow.services import services_of
+from saccade.server.http.connection import read_json, while_connected
+from saccade.server.request.parsed_request import TOKENIZATION
 
 router = APIRouter()
 
+_TOKENIZE = Endpoint(
+    TOKENIZATION,
+    Engine.tokenize,
+    lambda _, answer: JSONResponse(answer.content),
+    runs_model=False,
+)
+
 
 @router.post("/tokenize")
-async def tokenize(request: Request) -> JSONResponse:
+async def tokenize(request: Request) -> Response:
     """The tokens of a prompt or of chat messages; every token of their media is among them."""
-    return JSONResponse(await run_with_body(request, _tokenize))
+    return await serve(request, _TOKENIZE)
 
 
 @router.post("/detokenize")
 async def detokenize(request: Request) -> JSONResponse:
     """The text of tokens."""
-    return JSONResponse(await run_with_body(request, _detokenize))
-
-
-async def _tokenize(services: Services, body: dict[str, Any], request: Request) -> Any:
-    gate = FetchGate(ticket_of(request))
-    async with prepared_prompt(services, body, CHAT, load_blank, gate):
-        return await services.engine.tokenize(body, request)
-
-
-async def _detokenize(services: Services, body: dict[str, Any], request: Request) -> Any:
-    return await services.engine.detokenize(body, request)
+    services = services_of(request)
+    body = await read_json(request, int(services.settings.max_request_bytes))
+    work = services.engine.detokenize(body, request)
+    return JSONResponse(await while_connected(request, work, services.lifecycle.engine_death))

@@ -1,19 +1,16 @@
 """``POST /v1/vision/plan``: what a chat request would cost. Nothing is decoded, no model runs."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
-from saccade.server.admission.pricing import Price
 from saccade.server.core.errors import CONTEXT_LENGTH_EXCEEDED
-from saccade.server.flow.gate import FetchGate
-from saccade.server.flow.media import load_blank
-from saccade.server.flow.prompts import CHAT, prepared_prompt
-from saccade.server.flow.services import Services, run_with_body
-from saccade.server.middleware.admission import ticket_of
-from saccade.server.request.vision_options import read_vision_options
+from saccade.server.engine.client import Engine
+from saccade.server.flow.generate import Answer, Endpoint, serve
+from saccade.server.flow.services import Services
+from saccade.server.request.parsed_request import COUNTED_CHAT
 from saccade.server.response.vision_report import MediumReport, report_media
 
 router = APIRouter()
@@ -36,32 +33,29 @@ class VisionPlan(BaseModel):
 
 
 @router.post("/v1/vision/plan")
-async def vision_plan(request: Request) -> JSONResponse:
+async def vision_plan(request: Request) -> Response:
     """What a chat request would cost: sizes, grids, frame times, tokens. Runs no model."""
-    plan = await run_with_body(request, _plan)
-    return JSONResponse(plan.model_dump(mode="json"))
+    return await serve(request, _PLAN)
 
 
-async def _plan(services: Services, body: dict[str, Any], request: Request) -> VisionPlan:
-    read_vision_options(body)
-    body.pop("vision", None)
-    gate = FetchGate(ticket_of(request))
-    async with prepared_prompt(services, body, CHAT, load_blank, gate) as prepared:
-        counted = await services.engine.count_chat(body, request)
-    tokens = prepared.tokens
-    price = Price(counted["count"], 1, tokens.image + tokens.video)
-    refusal = services.admission.verdict(price).refusal
+def _plan(services: Services, answer: Answer) -> Response:
+    count, context, tokens = answer.content["count"], answer.content["max_model_len"], answer.tokens
+    refusal = services.admission.limits.refusal(tokens.image + tokens.video)
     reason = refusal.code if refusal else None
     # One token must be left for the answer; however many are asked for, it gets what is left.
-    if counted["count"] >= counted["max_model_len"]:
+    if count >= context:
         reason = CONTEXT_LENGTH_EXCEEDED
-    return VisionPlan(
-        media=report_media(prepared.seen),
-        text_tokens=counted["count"] - tokens.image - tokens.video,
+    plan = VisionPlan(
+        media=report_media(answer.seen),
+        text_tokens=count - tokens.image - tokens.video,
         image_tokens=tokens.image,
         video_tokens=tokens.video,
-        prompt_tokens=counted["count"],
-        max_model_len=counted["max_model_len"],
+        prompt_tokens=count,
+        max_model_len=context,
         admitted=reason is None,
         reason=reason,
     )
+    return JSONResponse(plan.model_dump(mode="json"))
+
+
+_PLAN = Endpoint(COUNTED_CHAT, Engine.count_chat, _plan, runs_model=False)

@@ -23,8 +23,7 @@ from saccade.media.items import PlannedMedium
 from saccade.media.loader import MediaLoader
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.server.checkpoint.pixels import read_checkpoint_pixels
-from saccade.server.request.media import SeenMedium
-from saccade.server.response.vision_report import MediumReport, VideoReport, report_media
+from saccade.server.response.vision_report import MediumReport, VideoReport, report_medium
 
 _EPILOG = """examples:
   saccade plan photo.jpg
@@ -118,7 +117,7 @@ async def _plan(
     # Whoever types the command may read what the command reads.
     policy = FetchPolicy(media_root=Path("/"), allow_private_addresses=True)
     loader = MediaLoader(geometry, limits, policy)
-    seen, failures = [], []
+    reports, failures = [], []
     for kind, files in sources:
         urls = [_url(file) for file in files]
         name = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
@@ -132,9 +131,9 @@ async def _plan(
             flag = f" ({_flag(error.param)})" if error.param else ""
             failures.append(f"{name}: {error.message}{flag}")
             continue
-        seen.append(SeenMedium(name, planned.plan, planned.sideways))
+        reports.append(report_medium(name, planned.plan, planned.sideways))
     await loader.close()
-    return report_media(seen), failures
+    return reports, failures
 
 
 def _url(file: str) -> str:

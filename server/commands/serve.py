@@ -13,15 +13,10 @@ from typing import Any
 import uvloop
 from pydantic import ValidationError
 
-from saccade.media.loader import MediaLoader
-from saccade.server.admission.controller import Admission
-from saccade.server.admission.pricing import engine_share
 from saccade.server.api.app import build_app
 from saccade.server.checkpoint.bundled import DEMO, bundled_checkpoint
 from saccade.server.checkpoint.cpu_dtype import choose_dtype
 from saccade.server.checkpoint.lookup import HubFailed
-from saccade.server.core.lifecycle import Lifecycle
-from saccade.server.core.metrics import observe_stage
 from saccade.server.core.settings import (
     SettingError,
     Settings,
@@ -32,15 +27,12 @@ from saccade.server.core.tracing import configure_tracing
 from saccade.server.engine import client, flags
 from saccade.server.engine.api_processes import EngineFailed, serve_in_processes
 from saccade.server.engine.cpu_flags import check_cpu_engine
-from saccade.server.engine.handles import MediaHandles
-from saccade.server.engine.media_connector import register_connector
 from saccade.server.engine.warm_up import WarmUpFailed
-from saccade.server.flow.services import Services
+from saccade.server.flow.services import make_services
 
-# Thresholds of Python's search for garbage while serving. A request leaves some small objects of
-# vLLM's, in circles, which the search among the newest objects finds in 2 ms. With its own
-# thresholds Python also goes through the objects of all requests under way again and again, for up
-# to 60 ms, in which no other request gets on.
+# For gc.set_threshold: a request leaves reference cycles of vLLM's, which a scan of the youngest
+# generation finds in 2 ms. Older generations are scanned rarely: a scan takes up to 60 ms, in which
+# no other request gets on.
 _GARBAGE = (700, 200, 10)
 
 _EPILOG = """examples:
@@ -134,20 +126,8 @@ async def _serve(
     engines: Sequence[int] | None = None,
 ) -> int:
     loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
-    handles = MediaHandles()
-    register_connector(handles)
     async with client.running_engine(args, shared, engines) as engine:
-        loader = MediaLoader(
-            engine.geometry,
-            engine.pixel_limits,
-            settings.fetch_policy,
-            settings.media_workers,
-            settings.media_limits,
-            observe_stage,
-        )
-        lifecycle = Lifecycle(settings.drain_timeout)
-        admission = Admission(engine_share(engine.limits, args.api_server_count or 1, settings))
-        services = Services(engine, settings, loader, handles, lifecycle, admission)
+        services = make_services(engine, settings, args.api_server_count or 1)
         app = build_app(services, args, _api_keys(args, settings))
         await engine.attach(app)
         if settings.warm_up:
@@ -156,7 +136,7 @@ async def _serve(
         try:
             await client.serve_until_stopped(app, args, sock, loads)
         finally:
-            await loader.close()
+            await services.loader.close()
         return 1 if engine.dead else 0
 
 

@@ -16,7 +16,7 @@ class RequestRecord:
 CURRENT_REQUEST: ContextVar[RequestRecord | None] = ContextVar("request", default=None)
 
 
-def note(**numbers: int) -> None:
+def annotate_request(**numbers: int) -> None:
     """Adds numbers to the record of the request at hand, if there is one."""
     if (record := CURRENT_REQUEST.get()) is not None:
         record.numbers.update(numbers)

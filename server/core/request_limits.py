@@ -11,6 +11,11 @@ from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
 
+CHAT_ANSWER_FIELDS = ("max_completion_tokens", "max_tokens")
+RESPONSE_ANSWER_FIELDS = ("max_output_tokens",)
+ANSWER_FIELDS = (*CHAT_ANSWER_FIELDS, *RESPONSE_ANSWER_FIELDS)
+"""Fields that bound the length of an answer, in tokens; of two the first one counts."""
+
 # How many entries a field may hold.
 _MOST_ENTRIES = {
     "messages": 4096,
@@ -54,7 +59,7 @@ class RequestLimits:
         """
         for name in ("n", "best_of"):
             _check_most(body.get(name), name, self.max_n)
-        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"):
+        for name in (*ANSWER_FIELDS, "min_tokens"):
             if self.max_answer_tokens is not None:
                 _check_most(body.get(name), name, self.max_answer_tokens)
         for name in _LOGPROBS:
@@ -76,10 +81,10 @@ class RequestLimits:
         """Gives a request that names no length of its answer the longest that is allowed.
 
         Args:
-            names: fields that may name it; the first one is given.
+            names: fields that may name it; the last one is set.
         """
         if self.max_answer_tokens is not None and all(body.get(name) is None for name in names):
-            body[names[0]] = self.max_answer_tokens
+            body[names[-1]] = self.max_answer_tokens
 
 
 def _check_most(value: object, path: str, most: int) -> None:

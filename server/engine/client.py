@@ -6,7 +6,15 @@ output, logprobs. This file starts them and feeds them.
 
 import logging
 from argparse import Namespace
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,14 +42,18 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.version import __version__ as VLLM_VERSION
 
+from saccade.media.items import DecodedMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
-from saccade.server.admission.pricing import EngineLimits
+from saccade.server.admission.capacity import EngineLimits
 from saccade.server.engine.errors import checked_events, response_error, translated
+from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.renderer import use_plain_text_renderer
+from saccade.server.engine.prompt.request_media import request_media
 from saccade.server.engine.warm_up import warm_up
 from saccade.server.engine.watchdog import computing_processes, end_processes, watched
 from saccade.server.http.protocol import PatientProtocol
+from saccade.server.request.parsed_request import ParsedRequest
 from saccade.server.request.response_items import PART_KEYS
 
 __all__ = [
@@ -87,8 +99,8 @@ class Engine:
             scheduler.max_num_seqs * config.parallel_config.data_parallel_size,
             config.model_config.max_model_len,
         )
-        self.orders_by_priority = scheduler.policy == "priority"
-        self.takes_transfers = bool(config.kv_transfer_config or config.ec_transfer_config)
+        self.uses_priority_scheduling = scheduler.policy == "priority"
+        self.accepts_kv_transfer = bool(config.kv_transfer_config or config.ec_transfer_config)
 
     async def attach(self, app: FastAPI) -> None:
         """Builds vLLM's serving classes on ``app.state``."""
@@ -99,7 +111,34 @@ class Engine:
         await init_app_state(self._client, app.state, self._arguments, tasks)
         self._state = app.state
 
-    async def chat(self, body: dict[str, Any], request: Request) -> Any:
+    async def run(
+        self,
+        call: "Callable[[Engine, Mapping[str, Any], Request], Awaitable[Any]]",
+        request: ParsedRequest,
+        media: list[DecodedMedium],
+        raw: Request,
+        priority: int | None,
+    ) -> Any:
+        """What one of the methods below answers to a request.
+
+        Args:
+            media: decoded, in the order of the request's; the list is empty afterwards.
+            priority: the least is scheduled first, where the engine goes by it; None: none.
+
+        Raises:
+            ApiError: whatever is wrong with the request or the engine.
+        """
+        body = request.body
+        if self.uses_priority_scheduling and priority is not None:
+            body = {**body, "priority": priority}
+        with request_media(media):
+            try:
+                return await call(self, body, raw)
+            except MediaNotInPrompt as error:
+                error.param = request.path_of(error.modality, error.index)
+                raise
+
+    async def chat(self, body: Mapping[str, Any], request: Request) -> Any:
         """A chat completion: the answer as a dict, or server-sent events as an async generator.
 
         Raises:
@@ -110,17 +149,17 @@ class Engine:
             chat = ChatCompletionRequest.model_validate(body)
             return self._answer(await serving.create_chat_completion(chat, request))
 
-    async def complete(self, body: dict[str, Any], request: Request) -> Any:
+    async def complete(self, body: Mapping[str, Any], request: Request) -> Any:
         """A text completion; as `chat`."""
         serving = self._state.openai_serving_completion
         with translated():
             completion = CompletionRequest.model_validate(body)
             return self._answer(await serving.create_completion(completion, request))
 
-    async def respond(self, body: dict[str, Any], request: Request) -> Any:
+    async def respond(self, body: Mapping[str, Any], request: Request) -> Any:
         """A response of OpenAI's Responses API; as `chat`.
 
-        Its input may hold parts as chat has them. vLLM's request model knows no clips: contents
+        Its input may hold parts as chat has them. vLLM's request model knows no videos: contents
         are kept from it and put in after its validation.
         """
         serving = self._state.openai_serving_responses
@@ -134,14 +173,14 @@ class Engine:
                 answer = _convert_stream_to_sse_events(answer)
             return self._answer(answer)
 
-    async def tokenize(self, body: dict[str, Any], request: Request) -> Any:
+    async def tokenize(self, body: Mapping[str, Any], request: Request) -> Any:
         """The tokens of a prompt, or of chat messages."""
         kind = TokenizeChatRequest if "messages" in body else TokenizeCompletionRequest
         serving = self._state.serving_tokenization
         with translated():
             return self._answer(await serving.create_tokenize(kind.model_validate(body), request))
 
-    async def count_chat(self, body: dict[str, Any], request: Request) -> Any:
+    async def count_chat(self, body: Mapping[str, Any], request: Request) -> Any:
         """The tokens of the prompt that `chat` would make of this body, as `tokenize` tells them.
 
         What `chat` would refuse is refused, but for a prompt that is too long.
@@ -152,7 +191,7 @@ class Engine:
         prompt = {name: body[name] for name in TokenizeChatRequest.model_fields if name in body}
         return await self.tokenize(prompt, request)
 
-    async def detokenize(self, body: dict[str, Any], request: Request) -> Any:
+    async def detokenize(self, body: Mapping[str, Any], request: Request) -> Any:
         """The text of tokens."""
         serving = self._state.serving_tokenization
         with translated():
@@ -280,8 +319,8 @@ async def serve_until_stopped(
 
 
 def _without_contents(
-    body: dict[str, Any],
-) -> tuple[dict[tuple[int, str], list[Any]], dict[str, Any]]:
+    body: Mapping[str, Any],
+) -> tuple[dict[tuple[int, str], list[Any]], Mapping[str, Any]]:
     """Lists of parts in a response's input, by item and key, and the body with text for them."""
     contents: dict[tuple[int, str], list[Any]] = {}
     items = body.get("input")

@@ -20,7 +20,6 @@ from saccade.model.vllm_versions import mark_named, unchecked_warning
 from saccade.server.checkpoint.lookup import find_checkpoint
 from saccade.server.core.command_line import OneLineErrors
 from saccade.server.core.request_context import RequestIdFilter
-from saccade.server.engine.media_connector import CONNECTOR
 from saccade.server.engine.moved import make_arg_parser, validate_parsed_serve_args
 
 _logger = logging.getLogger(__name__)
@@ -139,7 +138,6 @@ def prepare_arguments(arguments: Namespace) -> None:
             arguments.scheduler_cls = _CPU_SCHEDULER
         if arguments.worker_cls == "auto":
             arguments.worker_cls = _CPU_WORKER
-    os.environ["VLLM_MEDIA_CONNECTOR"] = CONNECTOR
     # It would keep every response for ever.
     os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"
     # fork is not safe once threads or a GPU are in use.

@@ -1,22 +1,20 @@
 """The ticket of every request that runs the model or fetches media, until its last byte is sent."""
 
-from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from saccade.server.admission.controller import Admission, Overloaded, Ticket
+from saccade.server.admission.controller import TICKET, Admission, Overloaded
 from saccade.server.core.errors import error_response
 from saccade.server.core.routes import ROUTES, path_of
 
 _PATHS = frozenset(route.path for route in ROUTES if route.admitted)
 # A body that does not tell its length, as a client may send it.
 _UNTOLD_BYTES = 2**20
-_KEY = "saccade.ticket"
-# vLLM takes a request's priority from here; ours is decided by its price.
+# vLLM takes a request's priority from here; ours is its class.
 _PRIORITY_HEADER = b"x-vllm-priority"
 
 
 class AdmissionMiddleware:
-    """Gives each request its ticket and takes it back; refuses it unread when too many wait."""
+    """Gives each request its ticket and takes it back; rejects it unread when too many wait."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
@@ -34,12 +32,6 @@ class AdmissionMiddleware:
             return
         headers = [pair for pair in scope["headers"] if pair[0].lower() != _PRIORITY_HEADER]
         try:
-            await self._app({**scope, "headers": headers, _KEY: ticket}, receive, send)
+            await self._app({**scope, "headers": headers, TICKET: ticket}, receive, send)
         finally:
-            ticket.release()
-
-
-def ticket_of(request: Request) -> Ticket:
-    """The ticket of a request to one of those paths."""
-    ticket: Ticket = request.scope[_KEY]
-    return ticket
+            self._admission.release(ticket)

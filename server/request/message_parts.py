@@ -1,7 +1,8 @@
-"""Chat messages -> the pictures and clips in them, with their controls. Pure.
+"""Chat messages -> the images and videos in them, with their controls. Pure.
 
 Every spelling is read here, and everything that vLLM would understand differently, or silently
-drop, is refused by name: vLLM sees only the text and media parts that this module writes.
+drop, is refused by name: vLLM sees only the text and media parts that this module writes. A medium
+is named by its index among those of the request, and has no URL: vLLM fetches nothing.
 """
 
 from collections.abc import Mapping
@@ -48,29 +49,18 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A clip to be loaded: one URL, or the URLs of its frames."""
+    """A video to be loaded: one URL, or the URLs of its frames."""
 
     path: str
     source: str | tuple[str, ...]
     controls: VideoControls
 
 
-@dataclass(frozen=True)
-class MediaSlot:
-    """Where a medium stands in the messages that go to vLLM."""
-
-    part: ImagePart | VideoPart
-    content: list[dict[str, Any]]
-    index: int
-
-    def fill(self, url: str) -> None:
-        """Puts the part that vLLM shall see in its place."""
-        kind = "image_url" if isinstance(self.part, ImagePart) else "video_url"
-        self.content[self.index] = {"type": kind, kind: {"url": url}}
+MediaPart = ImagePart | VideoPart
 
 
-def read_messages(messages: object) -> tuple[object, list[MediaSlot]]:
-    """A copy of ``messages`` for vLLM, and the slots in it that are still to be filled.
+def read_messages(messages: object) -> tuple[object, list[MediaPart]]:
+    """A copy of ``messages`` for vLLM, and the media in them in the order of the prompt.
 
     Messages without parts, and whatever is not a message at all, are left to vLLM's validation.
 
@@ -80,21 +70,21 @@ def read_messages(messages: object) -> tuple[object, list[MediaSlot]]:
     """
     if not isinstance(messages, list):
         return messages, []
-    slots: list[MediaSlot] = []
+    media: list[MediaPart] = []
     rewritten = []
     for number, message in enumerate(messages):
         content = message.get("content") if isinstance(message, dict) else None
         path = f"messages[{number}].content"
         if isinstance(content, list):
-            message = {**message, "content": read_parts(content, path, slots)}
+            message = {**message, "content": read_parts(content, path, media)}
         elif content is not None and not isinstance(content, str):
             raise InvalidRequest("content must be text or a list of parts", path)
         rewritten.append(message)
-    return rewritten, slots
+    return rewritten, media
 
 
-def read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dict[str, Any]]:
-    """One message's parts as vLLM's chat takes them; ``slots`` gets the media among them.
+def read_parts(parts: list[Any], path: str, media: list[MediaPart]) -> list[dict[str, Any]]:
+    """One message's parts as vLLM's chat takes them; ``media`` gets the media among them.
 
     Raises:
         InvalidRequest, ControlError: as `read_messages`.
@@ -112,13 +102,13 @@ def read_parts(parts: list[Any], path: str, slots: list[MediaSlot]) -> list[dict
         if kind in _TEXT_TYPES:
             content.append(_read_text(part, kind, place))
         elif kind in _MEDIA_TYPES:
-            medium = _read_medium(part, kind, place)
-            slots.append(MediaSlot(medium, content, len(content)))
-            content.append({})
+            key = "image_url" if _MEDIA_TYPES[kind][0] == "image" else "video_url"
+            content.append({"type": key, key: None, "uuid": str(len(media))})
+            media.append(_read_medium(part, kind, place))
         else:
             known = ", ".join((*_TEXT_TYPES, *_MEDIA_TYPES))
-            told = "without a type" if kind is None else f"of type {kind[:64]!r}"
-            raise InvalidRequest(f"a part {told} is not supported; use {known}", f"{place}.type")
+            named = "without a type" if kind is None else f"of type {kind[:64]!r}"
+            raise InvalidRequest(f"a part {named} is not supported; use {known}", f"{place}.type")
     return content
 
 
@@ -127,7 +117,7 @@ def _read_text(part: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
     text = part.get(key)
     if not isinstance(text, str):
         raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{path}.{key}")
-    # Chat templates look for these keys in any part: they would draw a placeholder of a picture
+    # Chat templates look for these keys in any part: they would draw a placeholder of an image
     # that is not there. Other extras (cache hints of other vendors) mean nothing here.
     for medium in _MEDIA_KEYS:
         if medium in part:
@@ -137,7 +127,7 @@ def _read_text(part: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
     return {"type": key, key: text}
 
 
-def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | VideoPart:
+def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> MediaPart:
     modality, key = _MEDIA_TYPES[kind]
     if part.get("file_id") is not None:
         raise InvalidRequest("files are not stored; send a URL", f"{path}.file_id")
@@ -177,5 +167,5 @@ def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> ImagePart | V
 
 def _check_url(url: object, path: str) -> None:
     if not isinstance(url, str) or not url.strip():
-        told = "is missing" if url is None else "must be text that is not empty"
-        raise InvalidRequest(f"the URL of the medium {told}", path)
+        fault = "is missing" if url is None else "must be text that is not empty"
+        raise InvalidRequest(f"the URL of the medium {fault}", path)

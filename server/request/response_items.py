@@ -1,13 +1,13 @@
 """The ``input`` of a response -> items as vLLM takes them, and the media in them. Pure.
 
-A response's input is a list of items: messages, calls of functions and what they gave. Media stand
+A response's input is a list of items: messages, function calls and their outputs. Media stand
 in messages and in outputs of functions, with the controls and spellings of chat.
 """
 
 from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.request.message_parts import MediaSlot, read_parts
+from saccade.server.request.message_parts import MediaPart, read_parts
 
 # type of an item -> the key of what may hold parts.
 PART_KEYS = {
@@ -19,8 +19,8 @@ _OTHERS = ("function_call", "custom_tool_call", "reasoning")
 _ROLES = ("user", "assistant", "system", "developer")
 
 
-def read_input(items: object) -> tuple[object, list[MediaSlot]]:
-    """A copy of ``items`` whose parts are those of chat, and the slots that are still to be filled.
+def read_input(items: object) -> tuple[object, list[MediaPart]]:
+    """A copy of ``items`` with chat's parts, and the media in them in the order of the prompt.
 
     Text alone, and what is no list at all, are left to vLLM's validation.
 
@@ -30,11 +30,11 @@ def read_input(items: object) -> tuple[object, list[MediaSlot]]:
     """
     if not isinstance(items, list):
         return items, []
-    slots: list[MediaSlot] = []
-    return [_read_item(item, f"input[{i}]", slots) for i, item in enumerate(items)], slots
+    media: list[MediaPart] = []
+    return [_read_item(item, f"input[{i}]", media) for i, item in enumerate(items)], media
 
 
-def _read_item(item: Any, path: str, slots: list[MediaSlot]) -> dict[str, Any]:
+def _read_item(item: Any, path: str, media: list[MediaPart]) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise InvalidRequest("an item of the input must be an object", path)
     kind = item.get("type", "message" if "role" in item else None)
@@ -42,8 +42,8 @@ def _read_item(item: Any, path: str, slots: list[MediaSlot]) -> dict[str, Any]:
         return item
     if not isinstance(kind, str) or kind not in PART_KEYS:
         known = ", ".join((*PART_KEYS, *_OTHERS))
-        told = f"of type {kind[:64]!r}" if isinstance(kind, str) else "without a type"
-        raise InvalidRequest(f"an item {told} is not supported; use {known}", f"{path}.type")
+        named = f"of type {kind[:64]!r}" if isinstance(kind, str) else "without a type"
+        raise InvalidRequest(f"an item {named} is not supported; use {known}", f"{path}.type")
     if kind == "message" and item.get("role") not in _ROLES:
         raise InvalidRequest(f"role must be one of {', '.join(_ROLES)}", f"{path}.role")
     if kind != "message" and not isinstance(item.get("call_id"), str):
@@ -56,12 +56,12 @@ def _read_item(item: Any, path: str, slots: list[MediaSlot]) -> dict[str, Any]:
         return {**kept, "type": kind, key: content}
     if not isinstance(content, list):
         raise InvalidRequest(f"{key} must be text or a list of parts", f"{path}.{key}")
-    before = len(slots)
-    parts = read_parts(content, f"{path}.{key}", slots)
+    before = len(media)
+    parts = read_parts(content, f"{path}.{key}", media)
     if item.get("role") != "assistant":
         return {**kept, "type": kind, key: parts}
-    if len(slots) > before:
-        raise InvalidRequest("what the assistant said holds no media", slots[before].part.path)
+    if len(media) > before:
+        raise InvalidRequest("what the assistant said holds no media", media[before].path)
     # vLLM would read the first part and drop the others.
     text = "".join(part["text"] if "text" in part else part["refusal"] for part in parts)
     spoken = {"type": "output_text", "text": text, "annotations": []}

@@ -1,4 +1,4 @@
-"""What leaves the server: vLLM's answers with our additions, one kind of error."""
+"""Post-processes vLLM's responses, JSON and server-sent events: usage, report, errors."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from saccade.server.core.errors import ApiError, as_api_error, error_body, error_event
-from saccade.server.core.request_context import note
+from saccade.server.core.request_context import annotate_request
 from saccade.server.request.media import VisionTokens
 
 logger = logging.getLogger("saccade.server")
@@ -22,30 +22,30 @@ _DATA = "data: "
 class Edit(Protocol):
     """One change to an answer on its way out. An edit belongs to one answer and may keep state."""
 
-    def wants(self, event: str) -> bool:
-        """Whether this server-sent event, still text, has to be parsed for `event`."""
+    def applies_to(self, event: str) -> bool:
+        """Whether this server-sent event, still text, has to be parsed for `edit_event`."""
 
-    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """What is sent in place of one event of a stream; ``data`` may be changed."""
 
-    def answer(self, answer: dict[str, Any]) -> None:
+    def edit_body(self, answer: dict[str, Any]) -> None:
         """Changes an answer that is not a stream."""
 
 
-class UsageTokens:
+class VisionUsageEdit:
     """Puts ``image_tokens`` and ``video_tokens`` into usage."""
 
     def __init__(self, tokens: VisionTokens) -> None:
         self._tokens = tokens
 
-    def wants(self, event: str) -> bool:
+    def applies_to(self, event: str) -> bool:
         return _USAGE in event
 
-    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        self.answer(data.get("response", data))
+    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        self.edit_body(data.get("response", data))
         return [data]
 
-    def answer(self, answer: dict[str, Any]) -> None:
+    def edit_body(self, answer: dict[str, Any]) -> None:
         usage = answer.get("usage")
         if isinstance(usage, dict):
             # Chat and completions call it the prompt, responses the input.
@@ -53,7 +53,7 @@ class UsageTokens:
             details = usage.get(name) or {}
             details.update(image_tokens=self._tokens.image, video_tokens=self._tokens.video)
             usage[name] = details
-            note(
+            annotate_request(
                 prompt_tokens=usage.get("prompt_tokens", usage.get("input_tokens")) or 0,
                 completion_tokens=usage.get("completion_tokens", usage.get("output_tokens")) or 0,
             )
@@ -100,7 +100,7 @@ async def finish_events(
     async with aclosing(events):
         try:
             async for event in events:
-                if any(edit.wants(event) for edit in edits) and (data := _payload(event)):
+                if any(edit.applies_to(event) for edit in edits) and (data := _payload(event)):
                     for edited in _edited(json.loads(data), edits):
                         yield _event(edited, event.startswith(_NAMED))
                 else:
@@ -128,5 +128,5 @@ def _event(data: dict[str, Any], named: bool) -> str:
 def _edited(data: dict[str, Any], edits: Sequence[Edit]) -> list[dict[str, Any]]:
     sent = [data]
     for edit in edits:
-        sent = [after for before in sent for after in edit.event(before)]
+        sent = [after for before in sent for after in edit.edit_event(before)]
     return sent

@@ -69,7 +69,7 @@ class _Text:
         return found
 
 
-class SourceAnswers:
+class SourceCoordinatesEdit:
     """Rewrites an answer of chat completions or of the Responses API."""
 
     def __init__(self, options: VisionOptions, plans: Plans) -> None:
@@ -79,17 +79,17 @@ class SourceAnswers:
         self._open: dict[_Key, _Text] = {}
         self._added_events = 0
 
-    def wants(self, event: str) -> bool:
+    def applies_to(self, event: str) -> bool:
         return True
 
-    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         if "choices" in data:
             for choice in data["choices"]:
                 self._chat_delta(data, choice)
             return [data]
         return self._response_event(data)
 
-    def answer(self, answer: dict[str, Any]) -> None:
+    def edit_body(self, answer: dict[str, Any]) -> None:
         for choice in answer.get("choices", ()):
             message = choice["message"]
             texts = []

@@ -1,4 +1,4 @@
-"""What the model was shown of each picture and clip, for ``vision.report`` and for plans. Pure."""
+"""What the model was shown of each image and video, for ``vision.report`` and for plans. Pure."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -74,15 +74,20 @@ class VisionReport(BaseModel):
 
 def report_media(seen: Iterable[SeenMedium]) -> list[MediumReport]:
     """The reports of a request's media, in the order of the prompt."""
-    return [_report(medium) for medium in seen]
+    return [report_medium(one.path, one.plan, one.sideways) for one in seen]
 
 
-def _report(medium: SeenMedium) -> MediumReport:
-    plan = medium.plan
+def report_medium(path: str, plan: ImagePlan | VideoPlan, sideways: bool) -> MediumReport:
+    """The report of one medium.
+
+    Args:
+        path: its part in the request.
+        sideways: it is stored turned by a quarter.
+    """
     upright = plan.source_width, plan.source_height
     common: dict[str, Any] = {
-        "path": medium.path,
-        "source_size": upright[::-1] if medium.sideways else upright,
+        "path": path,
+        "source_size": upright[::-1] if sideways else upright,
         "upright_size": upright,
         "resized_size": (plan.width, plan.height),
         "scale": (plan.width / plan.source_width, plan.height / plan.source_height),
@@ -112,7 +117,7 @@ def _times(plan: VideoPlan) -> dict[str, Any]:
 _RESPONSE_ENDS = ('"type":"response.completed"', '"type":"response.incomplete"')
 
 
-class ReportMedia:
+class VisionReportEdit:
     """Puts the report into an answer: ``vision.media``.
 
     In a stream it stands in the first chunk; of a response in its first event, which is
@@ -123,13 +128,13 @@ class ReportMedia:
         self._media = [medium.model_dump(mode="json") for medium in report_media(seen)]
         self._begun = False
 
-    def wants(self, event: str) -> bool:
+    def applies_to(self, event: str) -> bool:
         return not self._begun or any(end in event for end in _RESPONSE_ENDS)
 
-    def event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         self._begun = True
-        self.answer(data.get("response", data))
+        self.edit_body(data.get("response", data))
         return [data]
 
-    def answer(self, answer: dict[str, Any]) -> None:
+    def edit_body(self, answer: dict[str, Any]) -> None:
         answer.setdefault("vision", {})["media"] = self._media

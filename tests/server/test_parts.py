@@ -6,62 +6,15 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from saccade.media.items import DecodedImage
-from saccade.media.planning.plan import ImagePlan
 from saccade.server.core import settings
 from saccade.server.core.lifecycle import Lifecycle
 from saccade.server.engine import flags as vllm_arguments
 from saccade.server.engine.errors import checked_events
-from saccade.server.engine.handles import MediaHandles, UnknownHandle
-from saccade.server.engine.media_connector import register_connector
 from saccade.server.request.media import VisionTokens
-from saccade.server.response.edits import UsageTokens, finish_events, response_failure
-from saccade.server.response.vision_report import ReportMedia
-
-
-@pytest.fixture
-def image():
-    plan = ImagePlan(28, 28, 28, 28, (1, 2, 2), 1)
-    return DecodedImage(np.zeros((28, 28, 3), np.uint8), plan, "digest")
-
-
-def test_a_handle_is_good_once(image):
-    handles = MediaHandles()
-    url = handles.issue(image)
-    assert url != handles.issue(image)
-    assert handles.redeem(url) is image
-    with pytest.raises(UnknownHandle):
-        handles.redeem(url)
-
-
-def test_a_revoked_handle_is_unknown(image):
-    handles = MediaHandles()
-    url = handles.issue(image)
-    handles.revoke(url)
-    handles.revoke(url)
-    with pytest.raises(UnknownHandle):
-        handles.redeem(url)
-
-
-async def test_vllm_gets_media_from_handles_only(image):
-    from vllm.exceptions import VLLMValidationError
-    from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
-
-    handles = MediaHandles()
-    register_connector(handles)
-    connector = MEDIA_CONNECTOR_REGISTRY.load("saccade")
-    assert await connector.fetch_image_async(handles.issue(image)) is image
-    for url in ("saccade-media:forged", "data:image/png;base64,AAAA", "file:///a.png"):
-        for fetch in (connector.fetch_image_async, connector.fetch_video_async):
-            with pytest.raises(VLLMValidationError):
-                await fetch(url)
-    with pytest.raises(VLLMValidationError):
-        await connector.fetch_video_async(handles.issue(image))  # an image is no video
-    with pytest.raises(VLLMValidationError):
-        await connector.fetch_audio_async("data:audio/wav;base64,AAAA")
+from saccade.server.response.edits import VisionUsageEdit, finish_events, response_failure
+from saccade.server.response.vision_report import VisionReportEdit
 
 
 async def events(*given):
@@ -72,7 +25,7 @@ async def events(*given):
 
 
 async def read(source):
-    return [event async for event in finish_events(source, [UsageTokens(VisionTokens(3, 4))])]
+    return [event async for event in finish_events(source, [VisionUsageEdit(VisionTokens(3, 4))])]
 
 
 async def test_an_error_in_mid_stream_is_an_event_without_internals():
@@ -107,7 +60,7 @@ async def test_events_of_a_response_keep_their_names_and_an_error_is_its_own_eve
     usage = {"type": "response.completed", "response": {"usage": {"input_tokens": 9}}}
     completed = f"event: response.completed\ndata: {json.dumps(usage, separators=(',', ':'))}\n\n"
     source = events(created, completed, OSError("/secret/path"))
-    edits = [UsageTokens(VisionTokens(3, 4))]
+    edits = [VisionUsageEdit(VisionTokens(3, 4))]
     sent = [event async for event in finish_events(source, edits, response_failure)]
     assert sent[0] == created
     assert sent[1].startswith("event: response.completed\ndata: {")
@@ -129,7 +82,7 @@ async def test_the_report_stands_in_the_first_and_the_last_event_of_a_response(e
     source = events(
         *(f"event: {e['type']}\ndata: {json.dumps(e, separators=(',', ':'))}\n\n" for e in given)
     )
-    edits = [ReportMedia([])]
+    edits = [VisionReportEdit([])]
     sent = [event async for event in finish_events(source, edits, response_failure)]
     reports = [json.loads(event.partition("data: ")[2])["response"] for event in sent]
     assert reports == [{"vision": {"media": []}}, {}, {"vision": {"media": []}}]

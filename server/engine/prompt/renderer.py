@@ -7,6 +7,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from functools import lru_cache, partial
 from typing import Any
 
@@ -32,9 +33,10 @@ from saccade.server.engine.prompt.conversation_shape import (
     first_media,
     keep_media_of_developers,
 )
+from saccade.server.engine.prompt.request_media import close_connector, take_media
 from saccade.server.engine.prompt.special_tokens import SpecialTokens, is_escaped
 
-# Characters, or other values, that are worked on sooner than a thread is woken up for them.
+# Characters or other values: prompts up to this size are rendered inline, a thread hop costs more.
 _SHORT = 1024
 
 
@@ -47,8 +49,8 @@ class PlainTextRenderer(HfRenderer):
         self._special = SpecialTokens({token.content: i for i, token in added if token.special})
         hf_config = config.model_config.hf_config
         self._placeholders = {
-            hf_config.image_token_id: "a picture",
-            hf_config.video_token_id: "a clip",
+            hf_config.image_token_id: "an image",
+            hf_config.video_token_id: "a video",
         }
         spellings = self.get_tokenizer().convert_ids_to_tokens(list(self._placeholders))
         self._spellings = dict(zip(MODALITIES, spellings, strict=True))
@@ -57,7 +59,7 @@ class PlainTextRenderer(HfRenderer):
         )
         self._templates = reader.checkpoint()
         self._given_templates = lru_cache(maxsize=8)(reader.given)
-        self._render_on_thread = make_async(self.render_messages, executor=self._executor)
+        self._run_on_thread = make_async(Context.run, executor=self._executor)
         # vLLM's own place for this one.
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
         self._tokenize_prompt_async = self._tokenize_short_at_once
@@ -71,7 +73,7 @@ class PlainTextRenderer(HfRenderer):
         prompt_extras: dict[str, Any] | None = None,
         skip_mm_cache: bool = False,
     ) -> Any:
-        """Little text is rendered at once: every turn of the event loop is one behind all answers.
+        """A short prompt is rendered inline: a turn of the event loop is one behind all answers.
 
         Much text is worked on elsewhere. Its media follow at the end, in one go with the prompt's
         way to the engine: the engine's cache of media has to see them in the order of ours.
@@ -104,7 +106,7 @@ class PlainTextRenderer(HfRenderer):
     ) -> tuple[list[ConversationMessage], DictPrompt]:
         """One conversation, its text escaped, and the media in it."""
         model_config, tokenizer = self.model_config, self.get_tokenizer()
-        conversation, media, names = parse_chat_messages(
+        conversation, _, names = parse_chat_messages(
             messages,
             model_config,
             "openai",  # parts; a template that takes text gets text
@@ -116,15 +118,16 @@ class PlainTextRenderer(HfRenderer):
         text = self._apply_chat_template(model_config, tokenizer, conversation, **options)
         self._check_media(text, conversation, options)
         prompt = parse_dec_only_prompt(text)
-        if media is not None:
-            prompt["multi_modal_data"] = media
         if names is not None:
-            prompt["multi_modal_uuids"] = names
+            # Without the names: the engine's caches know media by their digests.
+            prompt["multi_modal_data"] = take_media(names)
         return conversation, prompt
 
     async def render_messages_async(self, messages: Any, params: ChatParams) -> Any:
         """As `render_messages`, off the event loop."""
-        return await self._render_with_timeout(self._render_on_thread(messages, params))
+        # The request's media are in the context of its task, which threads do not inherit.
+        rendered = self._run_on_thread(copy_context(), self.render_messages, messages, params)
+        return await self._render_with_timeout(rendered)
 
     def _apply_chat_template(
         self,
@@ -236,12 +239,13 @@ def is_short(value: Any) -> bool:
 
 
 def _ends_soon(chat_template: str | None, given: Any) -> bool:
-    # The checkpoint's own template is known to end.
+    # Other templates than the checkpoint's own may loop: they are never rendered inline.
     return chat_template is None and is_short(given)
 
 
 def use_plain_text_renderer() -> None:
-    """Makes vLLM build this renderer in the engine's client of this process."""
+    """Makes vLLM build this renderer in the engine's client of this process, and fetch nothing."""
+    close_connector()
     # Texts are tokenised one by one: a pool of threads would only be waited for.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     RENDERER_REGISTRY.renderers["hf"] = (__name__, PlainTextRenderer.__name__)

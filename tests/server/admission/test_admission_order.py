@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from admission_cases import LARGE, NOTHING, SMALL, admitted, capacity, settle, waiting
 
+from saccade.server.admission.capacity import Resources
 from saccade.server.admission.controller import Admission
-from saccade.server.admission.pricing import Cost, Kind, Price
+from saccade.server.admission.pricing import RequestClass, RequestEstimate
 
-PICTURE = Price(prompt=60, answer=10, visual=40, media_bytes=100)
-CLIP = Price(prompt=1500, answer=10, visual=1400, media_bytes=500)
+PICTURE = RequestEstimate(prompt=60, answer=10, visual=40, media_bytes=100)
+CLIP = RequestEstimate(prompt=1500, answer=10, visual=1400, media_bytes=500)
 
 
 def test_small_requests_pass_waiting_large_ones():
@@ -22,9 +23,9 @@ def test_small_requests_pass_waiting_large_ones():
         small = await admitted(admission, SMALL)
         assert not third.done()
         for ticket in (first, small):
-            ticket.release()
-        (await third).release()
-        second.release()
+            admission.release(ticket)
+        admission.release(await third)
+        admission.release(second)
         assert admission.in_flight == NOTHING
 
     asyncio.run(run())
@@ -34,8 +35,8 @@ def test_large_requests_do_not_starve():
     """Small requests come without end and hold all there is; a large one still gets in."""
 
     async def run() -> None:
-        admission = Admission(capacity(total=Cost(8000, 1000, 80_000), queued_requests=1000))
-        small = Price(prompt=300, answer=200)
+        admission = Admission(capacity(total=Resources(8000, 1000, 80_000), queued_requests=1000))
+        small = RequestEstimate(prompt=300, answer=200)
         tickets = [await admitted(admission, small) for _ in range(16)]  # all 8000 tokens
         large = waiting(admission, LARGE)
         await settle()
@@ -43,7 +44,7 @@ def test_large_requests_do_not_starve():
         for _ in range(40):
             queue.append(waiting(admission, small))
             await settle()
-            tickets.pop(0).release()
+            admission.release(tickets.pop(0))
             await settle()
             tickets += [task.result() for task in queue if task.done()]
             queue = [task for task in queue if not task.done()]
@@ -60,14 +61,14 @@ def test_cheap_overtakes_dear_but_not_old():
     async def run() -> None:
         now = 0.0
         admission = Admission(capacity(), lambda: now)
-        dear, cheap = Price(7000, 1, 1), Price(2000, 1, 1)
+        dear, cheap = RequestEstimate(7000, 1, 1), RequestEstimate(2000, 1, 1)
         holder = await admitted(admission, dear)
         order = []
 
-        async def ask(name: str, price: Price) -> None:
+        async def ask(name: str, price: RequestEstimate) -> None:
             ticket = await admitted(admission, price)
             order.append(name)
-            ticket.release()
+            admission.release(ticket)
 
         tasks = []
         for at, name, price in (
@@ -79,7 +80,7 @@ def test_cheap_overtakes_dear_but_not_old():
             now = at
             tasks.append(asyncio.ensure_future(ask(name, price)))
             await settle()
-        holder.release()
+        admission.release(holder)
         await asyncio.gather(*tasks)
         assert order == ["cheap", "dear", "late"]
 
@@ -90,18 +91,18 @@ def test_what_fits_beside_a_dear_one_that_waits_goes_at_once():
     async def run() -> None:
         now = 0.0
         admission = Admission(capacity(), lambda: now)
-        holder = await admitted(admission, Price(3000, 1, 1))
-        dear = waiting(admission, Price(5000, 1, 1))
+        holder = await admitted(admission, RequestEstimate(3000, 1, 1))
+        dear = waiting(admission, RequestEstimate(5000, 1, 1))
         await settle()
-        middle = Price(2000, 1, 1)
-        (await admitted(admission, middle)).release()
+        middle = RequestEstimate(2000, 1, 1)
+        admission.release(await admitted(admission, middle))
         now = 2.5  # by now the dear one is old: nothing passes it any more
         late = waiting(admission, middle)
         await settle()
         assert not late.done()
-        holder.release()
-        (await dear).release()
-        (await late).release()
+        admission.release(holder)
+        admission.release(await dear)
+        admission.release(await late)
         assert admission.in_flight == NOTHING
 
     asyncio.run(run())
@@ -115,14 +116,14 @@ def test_media_leave_a_sequence_to_the_next_text():
         await settle()
         assert not late.done()
         tickets.append(await admitted(admission, SMALL))
-        assert tickets[-1].kind is Kind.TEXT
-        tickets.pop(0).release()
+        assert tickets[-1].request_class is RequestClass.TEXT
+        admission.release(tickets.pop(0))
         await settle()
         assert not late.done(), "the sequence is the next text's"
-        tickets.pop().release()
-        (await late).release()
+        admission.release(tickets.pop())
+        admission.release(await late)
         for ticket in tickets:
-            ticket.release()
+            admission.release(ticket)
         assert admission.in_flight == NOTHING
 
     asyncio.run(run())
@@ -140,12 +141,12 @@ def test_text_waits_for_no_sequence_of_media(other):
         more = waiting(admission, SMALL)
         await settle()
         assert not more.done(), "half of the sequences are all that text gets while others wait"
-        texts.pop().release()
+        admission.release(texts.pop())
         texts.append(await more)
         assert not late.done()
         for ticket in texts + pictures:
-            ticket.release()
-        (await late).release()
+            admission.release(ticket)
+        admission.release(await late)
         assert admission.in_flight == NOTHING
 
     asyncio.run(run())
@@ -155,12 +156,12 @@ def test_of_all_kinds_some_go_on_when_all_come_without_end():
     """More of each than there is room for: text is first, but none waits for ever."""
 
     async def run() -> None:
-        admission = Admission(capacity(total=Cost(80_000, 16, 80_000), queued_requests=1000))
-        kinds = {Kind.LARGE: CLIP, Kind.SMALL: PICTURE, Kind.TEXT: SMALL}
+        admission = Admission(capacity(total=Resources(80_000, 16, 80_000), queued_requests=1000))
+        kinds = {RequestClass.LARGE: CLIP, RequestClass.SMALL: PICTURE, RequestClass.TEXT: SMALL}
         tasks = {
             kind: [waiting(admission, price) for _ in range(20)] for kind, price in kinds.items()
         }
-        ended = dict.fromkeys(Kind, 0)
+        ended = dict.fromkeys(RequestClass, 0)
         running: list = []
         for _ in range(400):
             await settle()
@@ -168,15 +169,18 @@ def test_of_all_kinds_some_go_on_when_all_come_without_end():
                 running += [task.result() for task in tasks[kind] if task.done()]
                 tasks[kind] = [task for task in tasks[kind] if not task.done()]
                 tasks[kind] += [waiting(admission, price) for _ in range(20 - len(tasks[kind]))]
-            held = {kind: sum(ticket.kind is kind for ticket in running) for kind in Kind}
-            assert held[Kind.TEXT] <= 8
+            held = {
+                kind: sum(ticket.request_class is kind for ticket in running)
+                for kind in RequestClass
+            }
+            assert held[RequestClass.TEXT] <= 8
             oldest = running.pop(0)
-            ended[oldest.kind] += 1
-            oldest.release()
-        assert ended[Kind.TEXT] >= 150
-        assert ended[Kind.LARGE] >= 100
-        assert ended[Kind.SMALL] >= 20
-        for kind in Kind:
+            ended[oldest.request_class] += 1
+            admission.release(oldest)
+        assert ended[RequestClass.TEXT] >= 150
+        assert ended[RequestClass.LARGE] >= 100
+        assert ended[RequestClass.SMALL] >= 20
+        for kind in RequestClass:
             for task in tasks[kind]:
                 task.cancel()
 
@@ -188,7 +192,9 @@ def test_a_request_for_everything_is_let_in_between_texts():
 
     async def run() -> None:
         admission = Admission(capacity(queued_requests=1000))
-        everything = Price(prompt=7000, answer=100, answers=16, visual=5000, media_bytes=70_000)
+        everything = RequestEstimate(
+            prompt=7000, answer=100, completions=16, visual=5000, media_bytes=70_000
+        )
         texts = [await admitted(admission, SMALL) for _ in range(16)]
         large = waiting(admission, everything)
         more = [waiting(admission, SMALL) for _ in range(30)]
@@ -198,7 +204,7 @@ def test_a_request_for_everything_is_let_in_between_texts():
             more = [task for task in more if not task.done()]
             if large.done():
                 break
-            texts.pop(0).release()
+            admission.release(texts.pop(0))
         assert large.done()
         assert len(more) >= 15
         for task in more:

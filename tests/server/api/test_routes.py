@@ -37,7 +37,7 @@ TAKE_A_BODY = sorted(path for path, (_, _, body) in AUDIT.items() if body)
 async def test_every_route_is_audited():
     parser = make_parser()
     add_engine_arguments(parser)
-    services = Services(None, None, None, None, Lifecycle(1.0), None)
+    services = Services(None, None, None, Lifecycle(1.0), None)
     routes = build_app(services, parser.parse_args([]), ["key"]).routes
     mounted = {r.path: " ".join(sorted(getattr(r, "methods", None) or ())) for r in routes}
     assert mounted == {path: methods for path, (methods, _, _) in AUDIT.items()}

@@ -11,9 +11,8 @@ from starlette.requests import Request
 from saccade.server.api.app import build_app
 from saccade.server.core.errors import INTERNAL_MESSAGE, BodyTimeout, InvalidRequest
 from saccade.server.core.lifecycle import Lifecycle
-from saccade.server.core.request_limits import RequestLimits
+from saccade.server.core.request_limits import CHAT_ANSWER_FIELDS, RequestLimits
 from saccade.server.engine.flags import add_engine_arguments, make_parser
-from saccade.server.flow.prompts import CHAT
 from saccade.server.flow.services import Services
 from saccade.server.http.connection import read_json
 
@@ -55,10 +54,10 @@ def test_what_is_allowed_passes():
 
 def test_an_answer_without_a_length_gets_the_longest():
     for given in ({}, {"max_tokens": None}):
-        RequestLimits(max_answer_tokens=100).bound(given, CHAT.answer_fields)
+        RequestLimits(max_answer_tokens=100).bound(given, CHAT_ANSWER_FIELDS)
         assert given["max_tokens"] == 100
     chosen = {"max_completion_tokens": 5}
-    RequestLimits(max_answer_tokens=100).bound(chosen, CHAT.answer_fields)
+    RequestLimits(max_answer_tokens=100).bound(chosen, CHAT_ANSWER_FIELDS)
     assert chosen == {"max_completion_tokens": 5}
 
 
@@ -100,7 +99,7 @@ def test_headers_of_every_answer(server, path):
 async def test_headers_of_an_unforeseen_error():
     parser = make_parser()
     add_engine_arguments(parser)
-    services = Services(None, None, None, None, Lifecycle(1.0), None)  # no route can work with it
+    services = Services(None, None, None, Lifecycle(1.0), None)  # no route can work with it
     app = build_app(services, parser.parse_args([]), [])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -1,8 +1,12 @@
 """What is rendered at once, and that it is rendered as everything else is; without an engine."""
 
+import asyncio
+
 import pydantic_core
 import pytest
 from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
+from vllm.renderers.params import ChatParams
 from vllm.renderers.registry import RENDERER_REGISTRY
 
 from saccade.benchmarks.preprocessing.images import Case
@@ -32,7 +36,9 @@ def tokens_at_once(renderer: Renderer, body: dict) -> list[int] | None:
 @pytest.fixture
 async def renderer(monkeypatch):
     monkeypatch.setitem(RENDERER_REGISTRY.renderers, "hf", None)
-    monkeypatch.setenv("VLLM_MEDIA_CONNECTOR", "saccade")
+    monkeypatch.setattr(
+        MEDIA_CONNECTOR_REGISTRY, "name2class", dict(MEDIA_CONNECTOR_REGISTRY.name2class)
+    )
     use_plain_text_renderer()
     tools = ("--enable-auto-tool-choice", "--tool-call-parser=hermes")
     return await make_renderer([str(bundled_checkpoint()), "--max-model-len=2048", *tools])
@@ -94,10 +100,10 @@ async def test_prompts_of_tokens_hold_no_place_of_a_medium(renderer, monkeypatch
     inner = renderer._online.renderer
     config = inner.config.model_config.hf_config
     assert set(inner._placeholders) == {config.image_token_id, config.video_token_id}
-    monkeypatch.setattr(inner, "_placeholders", {65: "a picture"})
+    monkeypatch.setattr(inner, "_placeholders", {65: "an image"})
     within, alone = ({"prompt_token_ids": ids} for ids in ([64, 65], [65]))
     for prompts in ([within], [{"prompt": "a"}, alone]):
-        with pytest.raises(VLLMValidationError, match="65 stands for a picture") as refused:
+        with pytest.raises(VLLMValidationError, match="65 stands for an image") as refused:
             await inner.render_cmpl_async(prompts)
         assert refused.value.parameter == "prompt"
     assert await inner.render_cmpl_async([{"prompt_token_ids": [64]}])
@@ -108,3 +114,42 @@ async def test_what_takes_long_leaves_the_event_loop(renderer):
     tool = {"type": "function", "function": {"name": "look", "description": "a word " * 300}}
     assert tokens_at_once(renderer, chat("hello", tools=[tool])) is None
     assert len((await renderer.render(chat("a word " * 300))).prompt_token_ids) > 600
+
+
+async def test_media_of_requests_at_once_do_not_mix(renderer, the_long_way):
+    """Each has its own media under the same names, on threads too."""
+    render = through_saccade(renderer, None)
+    case = Case("JPEG", 160, 120)
+    bodies = [case.body(seed=0, index=index) for index in range(6)]
+
+    async def pixels(body: bytes) -> list:
+        (feature,) = (await render(body)).mm_features
+        return feature.data["pixel_values"].data.tolist()
+
+    alone = [await pixels(body) for body in bodies]
+    assert len({str(one) for one in alone}) == len(bodies)
+    the_long_way()
+    renderer.forget()
+    assert await asyncio.gather(*map(pixels, bodies)) == alone
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": None, "uuid": "0"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/"}, "uuid": "0"},
+        {"type": "video_url", "video_url": {"url": "file:///clip.mp4"}},
+        {"type": "video_url", "video_url": {"url": "saccade-media:forged"}},
+        {"type": "input_image", "image_url": "https://example.org/a.png", "detail": "auto"},
+    ],
+)
+async def test_media_that_did_not_come_through_our_routes_are_refused(renderer, part):
+    """Whatever slipped past the routes: vLLM neither fetches nor decodes it."""
+    messages = [{"role": "user", "content": [part]}]
+    for length in (1, 300):
+        text = {"role": "user", "content": "a word " * length}
+        conversation = [[*messages, text]]
+        with pytest.raises(VLLMValidationError, match="chat route") as refused:
+            await renderer._online.renderer.render_chat_async(conversation, ChatParams())
+        assert refused.value.parameter == "messages"

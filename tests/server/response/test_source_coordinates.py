@@ -11,7 +11,7 @@ from vllm.entrypoints.openai.responses import streaming_events as vllm_events
 from saccade.demo.checkpoints.checkpoint import random_checkpoint
 from saccade.media.planning.plan import ImagePlan
 from saccade.server.request.vision_options import VisionOptions
-from saccade.server.response.source_coordinates import SourceAnswers
+from saccade.server.response.source_coordinates import SourceCoordinatesEdit
 
 SOURCE = {"coordinates": "source"}
 WHITE = set("ĠĊĉč")  # space, line feed, tab and carriage return, as byte-level BPE writes them
@@ -130,7 +130,7 @@ def test_tool_calls(server, image_url):
 @pytest.fixture
 def edit():
     plan = ImagePlan(1120, 840, 560, 420, (1, 30, 40), 300)
-    return SourceAnswers(VisionOptions(coordinates="source"), [plan])
+    return SourceCoordinatesEdit(VisionOptions(coordinates="source"), [plan])
 
 
 def numbered(events):
@@ -181,7 +181,9 @@ def response_events(pieces, arguments):
 def test_events_of_a_response(edit):
     pieces = ['[{"bbox_', '2d": [10, 20', ', 30, 40]}] {"point_2d": [1, 2', "0"]
     arguments = ['{"coordinate": [', "5, 6", "]}"]
-    sent = [after for before in response_events(pieces, arguments) for after in edit.event(before)]
+    sent = [
+        after for before in response_events(pieces, arguments) for after in edit.edit_event(before)
+    ]
     assert [event["sequence_number"] for event in sent] == list(range(len(sent)))
     text = '[{"bbox_2d": [20, 40, 60, 80]}] {"point_2d": [1, 20'
     clicked = '{"coordinate": [10, 12]}'
@@ -198,7 +200,7 @@ def test_events_of_a_response(edit):
     assert items[0]["content"][0]["text"] == text
     assert items[1]["arguments"] == clicked
     whole = {"output": response_items("".join(pieces), "".join(arguments))}
-    (completed,) = edit.event({"type": "response.completed", "response": whole})
+    (completed,) = edit.edit_event({"type": "response.completed", "response": whole})
     assert completed["response"]["output"] == response_items(text, clicked)
     told = completed["response"]["vision"]
     assert [one.get("point_2d", one.get("bbox_2d")) for one in told["detections"]] == [

@@ -2,23 +2,24 @@
 
 import asyncio
 
+from saccade.server.admission.capacity import AdmissionLimits, Resources
 from saccade.server.admission.controller import Admission
-from saccade.server.admission.pricing import Capacity, Cost, Price
+from saccade.server.admission.pricing import RequestEstimate
 
-SMALL = Price(prompt=20, answer=30)
-LARGE = Price(prompt=3000, answer=100, visual=2900, media_bytes=1000)
-NOTHING = Cost()
+SMALL = RequestEstimate(prompt=20, answer=30)
+LARGE = RequestEstimate(prompt=3000, answer=100, visual=2900, media_bytes=1000)
+NOTHING = Resources()
 
 
-def capacity(**changes) -> Capacity:
+def capacity(**changes) -> AdmissionLimits:
     values = {
-        "total": Cost(8000, 16, 80_000),
+        "total": Resources(8000, 16, 80_000),
         "context": 6000,
         "queued_requests": 16,
         "queued_bytes": 10_000,
         "queue_seconds": 5.0,
     }
-    return Capacity(**{**values, **changes})
+    return AdmissionLimits(**{**values, **changes})
 
 
 async def settle() -> None:
@@ -26,11 +27,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def admitted(admission: Admission, price: Price):
+async def admitted(admission: Admission, price: RequestEstimate):
     ticket = admission.arrive(10)
-    await ticket.admit(price)
+    await admission.admit(ticket, price)
     return ticket
 
 
-def waiting(admission: Admission, price: Price):
+def waiting(admission: Admission, price: RequestEstimate):
     return asyncio.ensure_future(admitted(admission, price))

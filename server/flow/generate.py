@@ -1,0 +1,129 @@
+"""The way of one request, top to bottom: `generate`, which every prompt passes, whatever the API.
+
+An `Endpoint` says what an API leaves out: text completions have no media; where a prompt is only
+counted nothing is admitted or decoded.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from saccade.media.items import PlannedMedium
+from saccade.server.admission.controller import TICKET, Ticket
+from saccade.server.admission.pricing import RequestEstimate, estimate_request, text_tokens
+from saccade.server.core.request_context import annotate_request
+from saccade.server.engine.client import Engine
+from saccade.server.flow.media import blank_media, decode_media, plan_media
+from saccade.server.flow.services import Services, services_of
+from saccade.server.http.connection import read_json, while_connected
+from saccade.server.http.event_stream import EventStream
+from saccade.server.request.media import SeenMedium, VisionTokens
+from saccade.server.request.parsed_request import BodyFormat, ParsedRequest, parse_request
+from saccade.server.response.edits import (
+    Edit,
+    Failure,
+    VisionUsageEdit,
+    chat_failure,
+    finish_events,
+)
+from saccade.server.response.source_coordinates import SourceCoordinatesEdit
+from saccade.server.response.vision_report import VisionReportEdit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """vLLM's answer, not yet edited: a dict, or server-sent events. And what it answers."""
+
+    content: Any
+    request: ParsedRequest
+    seen: tuple[SeenMedium, ...]  # in the order of the prompt
+    tokens: VisionTokens
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One API.
+
+    Attributes:
+        form: how its bodies hold their prompt.
+        call: the engine's method that answers it.
+        respond: the response; `respond` where the model runs.
+        runs_model: requests are admitted and their media decoded; otherwise prompts are counted.
+    """
+
+    form: BodyFormat
+    call: Callable[[Engine, Mapping[str, Any], Request], Awaitable[Any]]
+    respond: Callable[[Services, Answer], Response]
+    runs_model: bool = True
+
+
+async def serve(raw: Request, endpoint: Endpoint) -> Response:
+    """The response to a request, unless its client or the engine is gone before.
+
+    Raises:
+        ApiError, MediaError: whatever is wrong with the request, its media or the engine.
+        ClientDisconnect: the client has left.
+    """
+    services = services_of(raw)
+    body = await read_json(raw, int(services.settings.max_request_bytes))
+    work = generate(services, endpoint, body, raw)
+    return await while_connected(raw, work, services.lifecycle.engine_death)
+
+
+async def generate(
+    services: Services, endpoint: Endpoint, body: Mapping[str, Any], raw: Request
+) -> Response:
+    """Parses a body, plans its media, waits for admission, decodes, runs the engine, responds."""
+    engine, loader, admission = services.engine, services.loader, services.admission
+    ticket: Ticket = raw.scope[TICKET]
+    limits = services.settings.request_limits
+
+    request = parse_request(body, endpoint.form, limits, engine.accepts_kv_transfer)
+    planned = await plan_media(request.media, loader, admission, ticket)
+    seen = tuple(
+        SeenMedium(part.path, medium.plan, medium.sideways)
+        for part, medium in zip(request.media, planned, strict=True)
+    )
+    tokens = VisionTokens.of(seen)
+    if seen:
+        annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
+    priority = None
+    if endpoint.runs_model:
+        await admission.admit(ticket, estimate(request, planned))
+        priority = ticket.request_class
+        media = await decode_media(planned, loader)
+    else:
+        media = blank_media(planned)
+    del planned  # the encoded media are not kept while the answer is generated; nor are the pixels
+    content = await engine.run(endpoint.call, request, media, raw, priority)
+    return endpoint.respond(services, Answer(content, request, seen, tokens))
+
+
+def estimate(request: ParsedRequest, planned: list[PlannedMedium]) -> RequestEstimate:
+    """What a request will take, once its media are planned."""
+    return estimate_request(
+        request.body,
+        text_tokens(request.prompt) + text_tokens(request.body.get("tools")),
+        [(part.path, one.plan.tokens) for part, one in zip(request.media, planned, strict=True)],
+        sum(medium.encoded_bytes + medium.decoded_bytes for medium in planned),
+        request.prompt_field,
+        request.prompts,
+    )
+
+
+def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Response:
+    """vLLM's answer or stream, edited; ``failure`` is how the stream tells an error."""
+    options = answer.request.vision
+    edits: list[Edit] = [VisionUsageEdit(answer.tokens)]
+    if options.report:
+        edits.append(VisionReportEdit(answer.seen))
+    if "source" in (options.coordinates, options.times):
+        edits.append(SourceCoordinatesEdit(options, [medium.plan for medium in answer.seen]))
+    if isinstance(answer.content, AsyncGenerator):
+        return EventStream(finish_events(answer.content, edits, failure))
+    for edit in edits:
+        edit.edit_body(answer.content)
+    return JSONResponse(answer.content)

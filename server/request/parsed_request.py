@@ -1,0 +1,118 @@
+"""A request body -> what the server works with: the fields for vLLM, the media, the options. Pure.
+
+Every 400 about the body is raised here, before anything is fetched or run, but for what vLLM's
+request models say of their own fields.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saccade.server.core.request_limits import (
+    CHAT_ANSWER_FIELDS,
+    RESPONSE_ANSWER_FIELDS,
+    RequestLimits,
+)
+from saccade.server.request.message_parts import ImagePart, MediaPart, read_messages
+from saccade.server.request.refused_fields import (
+    refuse_fields,
+    refuse_stored_responses,
+    refuse_truncation,
+)
+from saccade.server.request.response_items import read_input
+from saccade.server.request.vision_options import VisionOptions, read_vision_options
+
+
+@dataclass(frozen=True)
+class BodyFormat:
+    """How the bodies of one endpoint hold their prompt.
+
+    Attributes:
+        prompt_field: where the prompt is.
+        read_media: gives the prompt for vLLM, and the media in it; None: it takes none.
+        answer_fields: any of which bounds the answer; without one it gets the longest allowed.
+        vision: it may have the field ``vision``.
+        stores: OpenAI would store its answers.
+    """
+
+    prompt_field: str
+    read_media: Callable[[object], tuple[object, list[MediaPart]]] | None = read_messages
+    answer_fields: tuple[str, ...] = ()
+    vision: bool = True
+    stores: bool = False
+
+
+CHAT = BodyFormat("messages", answer_fields=CHAT_ANSWER_FIELDS)
+COUNTED_CHAT = BodyFormat("messages")
+RESPONSE = BodyFormat("input", read_input, RESPONSE_ANSWER_FIELDS, stores=True)
+COMPLETION = BodyFormat("prompt", read_media=None, vision=False)
+TOKENIZATION = BodyFormat("messages", vision=False)
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """One request.
+
+    Attributes:
+        body: as vLLM takes it; a medium is named by its index in ``media``.
+        prompt_field: where the prompt is in it.
+        media: in the order of the prompt.
+        vision: what the answer is to say of them.
+    """
+
+    body: Mapping[str, Any]
+    prompt_field: str
+    media: tuple[MediaPart, ...]
+    vision: VisionOptions
+
+    @property
+    def prompt(self) -> object:
+        """What reaches the model, media aside."""
+        return self.body.get(self.prompt_field)
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts it has: a list of text completions is several, unless of token ids."""
+        prompt = self.prompt
+        if self.prompt_field != COMPLETION.prompt_field or not isinstance(prompt, list):
+            return 1
+        return 1 if all(isinstance(token, int) for token in prompt) else len(prompt)
+
+    def path_of(self, modality: str, index: int) -> str:
+        """The place in the request of one of the media of a modality."""
+        images = modality == "image"
+        return [part.path for part in self.media if isinstance(part, ImagePart) == images][index]
+
+
+def parse_request(
+    body: Mapping[str, Any],
+    form: BodyFormat,
+    limits: RequestLimits,
+    accepts_kv_transfer: bool = False,
+) -> ParsedRequest:
+    """Checks a body and takes it apart; ``body`` stays as it is.
+
+    Raises:
+        InvalidRequest: a field that is refused, unknown or out of range; names it.
+        ControlError: likewise, a control of a medium.
+    """
+    body = dict(body)
+    if form.stores:
+        refuse_stored_responses(body)
+    if form.answer_fields:
+        limits.bound(body, form.answer_fields)
+    vision = VisionOptions()
+    if form.vision:
+        vision = read_vision_options(body)
+        body.pop("vision", None)
+    limits.check(body)
+    refuse_fields(body, accepts_kv_transfer)
+    media: list[MediaPart] = []
+    field = form.prompt_field
+    if form.read_media is not None:
+        prompt, media = form.read_media(body.pop(field, None))
+        if prompt is not None:  # which vLLM says in better words of none than of null
+            body[field] = prompt
+    if media:
+        refuse_truncation(body)
+    return ParsedRequest(body, field, tuple(media), vision)
