@@ -26,7 +26,7 @@ _ERROR_STATUSES = {
     408: "the body has come too slowly",
     413: "the request or a medium is larger than the server's limits",
     415: "the body is not declared as JSON",
-    429: "too much is under way; `Retry-After` says when to come again",
+    429: "the server is overloaded; retry after `Retry-After` seconds",
     431: "the request has too many headers",
     500: "the server failed",
     503: "the server is shutting down, or its engine has died",

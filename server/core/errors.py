@@ -144,7 +144,7 @@ def as_api_error(error: Exception) -> ApiError:
             code = next((c for kind, c in _MEDIA_CODES.items() if isinstance(error, kind)), None)
             return ApiError(error.message, error.param, code, error.status)
         case HTTPException(status_code=404):
-            return ApiError("there is nothing at this path", code="not_found", status=404)
+            return ApiError("unknown path", code="not_found", status=404)
         case HTTPException(status_code=405):
             return ApiError(
                 "this path does not take this method", code="method_not_allowed", status=405

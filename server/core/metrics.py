@@ -12,7 +12,7 @@ REQUESTS_IN_FLIGHT = Gauge(
 )
 TASKS = Gauge(
     "saccade_tasks",
-    "Tasks of the event loop when the last request had ended; more and more of them are a leak",
+    "asyncio tasks alive when the last request had ended; should return to a constant",
     multiprocess_mode="livesum",
 )
 MEDIA_LOADING = Gauge(
@@ -25,26 +25,26 @@ MEDIA_HANDLES = Gauge(
     "Decoded images and videos that the engine has not taken yet",
     multiprocess_mode="livesum",
 )
-ADMITTED = Counter("saccade_admitted", "Requests that were let in")
+ADMITTED = Counter("saccade_admitted", "Admitted requests")
 REFUSED = Counter(
     "saccade_refused",
-    "Requests that were turned away: queue_full, queue_timeout (come again), "
-    "context_length_exceeded, request_too_large (never)",
+    "Rejected requests by reason: queue_full, queue_timeout (retry), "
+    "context_length_exceeded, request_too_large (never served)",
     ["reason"],
 )
 IN_FLIGHT_TOKENS = Gauge(
     "saccade_in_flight_tokens",
-    "What the requests that were let in cost, until the last byte of their answer",
+    "Tokens charged to admitted requests, until the last byte of their answer",
     multiprocess_mode="livesum",
 )
 QUEUED_REQUESTS = Gauge(
     "saccade_queued_requests",
-    "Requests that fetch their media or wait to be let in",
+    "Requests that fetch their media or wait in the admission queue",
     multiprocess_mode="livesum",
 )
 ADMISSION_WAIT = Histogram(
     "saccade_admission_wait_seconds",
-    "From the known price to being let in",
+    "From the known estimate to admission",
     buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60),
 )
 for _reason in ("queue_full", "queue_timeout", "context_length_exceeded", "request_too_large"):
