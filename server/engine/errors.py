@@ -47,37 +47,33 @@ def translated(names: Mapping[str, str] | None = None) -> Iterator[None]:
         names: fields of this request, by what vLLM's errors call them.
     """
     try:
-        with _as_api_error():
-            yield
-    except ApiError as error:
-        if names and error.param:
-            error.param = names.get(error.param, error.param)
-        raise
-
-
-@contextmanager
-def _as_api_error() -> Iterator[None]:
-    try:
         yield
-    except ApiError:
-        raise
-    except ValidationError as error:
-        raise _validation_error(error) from None
-    except EngineDeadError:
-        raise EngineDied from None
     except Exception as error:
-        raise _any_error(error) from None
+        raise _api_error(error, names or {}) from None
+
+
+def _api_error(error: Exception, names: Mapping[str, str]) -> ApiError:
+    if isinstance(error, ApiError):
+        known = error
+    elif isinstance(error, ValidationError):
+        known = _validation_error(error)
+    elif isinstance(error, EngineDeadError):
+        known = EngineDied()
+    else:
+        known = _any_error(error)
+    known.param = names.get(known.param or "", known.param)
+    return known
 
 
 def _any_error(error: Exception) -> ApiError:
     # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
     # knows which exceptions those are.
-    told = response_error(create_error_response(error), error)
-    if told.status >= 500:
+    known = response_error(create_error_response(error), error)
+    if known.status >= 500:
         logger.error("vLLM failed", exc_info=error)
     # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
     clear_frames(error.__traceback__)
-    return told
+    return known
 
 
 def _validation_error(error: ValidationError) -> ApiError:

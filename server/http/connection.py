@@ -80,8 +80,7 @@ async def while_connected(
         ClientDisconnect: the client left; ``work`` has ended by then.
         EngineDied: likewise.
     """
-    # In the present task: one of its own would begin, and be waited for, some turns of the event
-    # loop later.
+    # No new task: it would start one event-loop iteration later.
     task = asyncio.current_task()
     assert task is not None
     gone: list[type[Exception]] = []
@@ -95,7 +94,8 @@ async def while_connected(
         cancel(EngineDied)
 
     async def watch_client() -> None:
-        await _disconnected(request)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
         cancel(ClientDisconnect)
 
     watch = asyncio.ensure_future(watch_client())
@@ -113,8 +113,3 @@ async def while_connected(
             engine_death.remove_done_callback(died)
         if gone:
             task.uncancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -14,11 +14,7 @@ from saccade.server.core.request_limits import (
     RequestLimits,
 )
 from saccade.server.request.message_parts import ImagePart, MediaPart, read_messages
-from saccade.server.request.refused_fields import (
-    refuse_fields,
-    refuse_stored_responses,
-    refuse_truncation,
-)
+from saccade.server.request.refused_fields import refuse_fields, refuse_truncation
 from saccade.server.request.response_items import read_input
 from saccade.server.request.vision_options import VisionOptions, read_vision_options
 
@@ -97,8 +93,6 @@ def parse_request(
         ControlError: likewise, a control of a medium.
     """
     body = dict(body)
-    if form.stores:
-        refuse_stored_responses(body)
     if form.answer_fields:
         limits.bound(body, form.answer_fields)
     vision = VisionOptions()
@@ -106,7 +100,7 @@ def parse_request(
         vision = read_vision_options(body)
         body.pop("vision", None)
     limits.check(body)
-    refuse_fields(body, accepts_kv_transfer)
+    refuse_fields(body, accepts_kv_transfer, form.stores)
     media: list[MediaPart] = []
     field = form.prompt_field
     if form.read_media is not None:

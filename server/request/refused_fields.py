@@ -31,31 +31,26 @@ REFUSED_FIELDS = (*_EVERYWHERE, *_TRANSFERS, *_STORED_RESPONSES)
 """What the OpenAPI document leaves out of vLLM's schemas."""
 
 
-def refuse_fields(body: Mapping[str, Any], accepts_kv_transfer: bool) -> None:
-    """Refuses what no route takes.
+def refuse_fields(body: Mapping[str, Any], accepts_kv_transfer: bool, stores: bool) -> None:
+    """Refuses what this server does not take.
+
+    Args:
+        accepts_kv_transfer: a transfer is configured.
+        stores: it is the Responses API, which would store its answers and run tools by itself.
 
     Raises:
         InvalidRequest: names the field.
     """
-    _refuse(body, _EVERYWHERE)
-    if accepts_kv_transfer:
-        return
+    for name, why in (_EVERYWHERE | _STORED_RESPONSES if stores else _EVERYWHERE).items():
+        if body.get(name):
+            raise InvalidRequest(f"{name} is not supported: {why}", name)
     extra = body.get("vllm_xargs")
-    for name in _TRANSFERS:
+    for name in () if accepts_kv_transfer else _TRANSFERS:
         for holder, path in ((body, name), (extra, f"vllm_xargs.{name}")):
             if isinstance(holder, Mapping) and holder.get(name):
                 raise InvalidRequest(f"{name} is not supported: no transfer is configured", path)
-
-
-def refuse_stored_responses(body: Mapping[str, Any]) -> None:
-    """Refuses what the Responses API would store, and the tools that OpenAI runs itself.
-
-    Raises:
-        InvalidRequest: names the field.
-    """
-    _refuse(body, _STORED_RESPONSES)
     tools = body.get("tools")
-    for number, tool in enumerate(tools if isinstance(tools, list) else ()):
+    for number, tool in enumerate(tools if stores and isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind not in _RESPONSE_TOOLS:
             served = ", ".join(_RESPONSE_TOOLS)
@@ -74,9 +69,3 @@ def refuse_truncation(body: Mapping[str, Any]) -> None:
     for name in _TRUNCATIONS:
         if body.get(name) not in (None, "disabled"):
             raise InvalidRequest("a prompt with media is not cut off", name)
-
-
-def _refuse(body: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
-    for name, why in reasons.items():
-        if body.get(name):
-            raise InvalidRequest(f"{name} is not supported: {why}", name)

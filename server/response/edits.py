@@ -100,9 +100,9 @@ async def finish_events(
     async with aclosing(events):
         try:
             async for event in events:
-                if any(edit.applies_to(event) for edit in edits) and (data := _payload(event)):
-                    for edited in _edited(json.loads(data), edits):
-                        yield _event(edited, event.startswith(_NAMED))
+                if any(edit.applies_to(event) for edit in edits):
+                    for edited in _edited(event, edits):
+                        yield edited
                 else:
                     yield event
                 sent += 1
@@ -112,21 +112,17 @@ async def finish_events(
                 yield event
 
 
-def _payload(event: str) -> str | None:
-    """The JSON object that an event carries, if it carries one."""
-    if event.startswith(_NAMED):
-        event = event.partition("\n")[2]
-    return event.removeprefix(_DATA) if event.startswith(_DATA + "{") else None
-
-
-def _event(data: dict[str, Any], named: bool) -> str:
-    compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    name = f"{_NAMED}{data['type']}\n" if named else ""
-    return f"{name}{_DATA}{compact}\n\n"
-
-
-def _edited(data: dict[str, Any], edits: Sequence[Edit]) -> list[dict[str, Any]]:
-    sent = [data]
+def _edited(event: str, edits: Sequence[Edit]) -> list[str]:
+    """What is sent in place of an event; itself where it carries no JSON object."""
+    named = event.startswith(_NAMED)
+    payload = event.partition("\n")[2] if named else event
+    if not payload.startswith(_DATA + "{"):
+        return [event]
+    sent = [json.loads(payload.removeprefix(_DATA))]
     for edit in edits:
         sent = [after for before in sent for after in edit.edit_event(before)]
-    return sent
+    return [
+        (f"{_NAMED}{data['type']}\n" if named else "")
+        + f"{_DATA}{json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+        for data in sent
+    ]

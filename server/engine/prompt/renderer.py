@@ -79,7 +79,10 @@ class PlainTextRenderer(HfRenderer):
         way to the engine: the engine's cache of media has to see them in the order of ours.
         """
         tok_params = tok_params or self.default_chat_tok_params
-        if _ends_soon(chat_params.chat_template, [conversations, chat_params.chat_template_kwargs]):
+        # Other templates than the checkpoint's own may loop: they are never rendered inline.
+        if chat_params.chat_template is None and is_short(
+            [conversations, chat_params.chat_template_kwargs]
+        ):
             return self.render_chat(
                 conversations,
                 chat_params,
@@ -236,11 +239,6 @@ def is_short(value: Any) -> bool:
         elif isinstance(one, list | tuple):
             rest += one
     return True
-
-
-def _ends_soon(chat_template: str | None, given: Any) -> bool:
-    # Other templates than the checkpoint's own may loop: they are never rendered inline.
-    return chat_template is None and is_short(given)
 
 
 def use_plain_text_renderer() -> None:

@@ -47,20 +47,15 @@ def take_media(names: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]
         VLLMValidationError: a name that is not one of the request's, or of another modality.
     """
     held = _MEDIA.get() or {}
-    return {
-        modality: [_take(held, modality, name) for name in group]
-        for modality, group in names.items()
-    }
-
-
-def _take(held: dict[str, DecodedMedium], modality: str, name: str | None) -> DecodedMedium:
-    medium = held.pop(name, None) if name is not None else None
-    if medium is None:
-        _refuse()
-    MEDIA_HANDLES.dec()
-    if not isinstance(medium, _MODALITIES[modality]):
-        _refuse()
-    return medium
+    taken: dict[str, list[Any]] = {}
+    for modality, group in names.items():
+        media = [held.pop(name, None) for name in group if name is not None]
+        MEDIA_HANDLES.dec(len(media) - media.count(None))
+        kind = _MODALITIES.get(modality)
+        if kind is None or len(media) < len(group) or not all(isinstance(m, kind) for m in media):
+            _refuse()
+        taken[modality] = media
+    return taken
 
 
 class ClosedConnector(MediaConnector):
