@@ -1,0 +1,83 @@
+"""A body is checked and taken apart before anything is fetched; it stays as it was sent."""
+
+import copy
+
+import pytest
+
+from saccade.media.errors import ControlError
+from saccade.server.core.errors import InvalidRequest
+from saccade.server.core.request_limits import RequestLimits
+from saccade.server.request.parsed_request import (
+    CHAT,
+    COMPLETION,
+    RESPONSE,
+    TOKENIZATION,
+    parse_request,
+)
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "max_pixels": 784}}
+VIDEO = {"type": "video", "video": "https://example.org/a.mp4", "fps": 2.0}
+
+
+def chat(*parts, **fields):
+    return {"messages": [{"role": "user", "content": list(parts)}], **fields}
+
+
+def parse(body, form=CHAT, **limits):
+    return parse_request(body, form, RequestLimits(**limits))
+
+
+def test_media_get_names_and_vllm_no_url():
+    body = chat(VIDEO, {"type": "text", "text": "a"}, IMAGE, IMAGE, vision={"report": True})
+    sent = copy.deepcopy(body)
+    request = parse(body, max_answer_tokens=9)
+    assert body == sent
+    assert request.prompt[0]["content"] == [
+        {"type": "video_url", "video_url": None, "uuid": "0"},
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": None, "uuid": "1"},
+        {"type": "image_url", "image_url": None, "uuid": "2"},
+    ]
+    assert [part.path[-3:] for part in request.media] == ["[0]", "[2]", "[3]"]
+    assert request.vision.report
+    assert set(request.body) == {"messages", "max_tokens"}
+    assert request.path_of("image", 1) == "messages[0].content[3]"
+    assert request.path_of("video", 0) == "messages[0].content[0]"
+
+
+def test_names_count_on_across_messages_and_outputs():
+    messages = [{"role": "user", "content": [{**IMAGE, "image_url": "data:,a"}]}] * 2
+    output = {"type": "function_call_output", "call_id": "a", "output": [VIDEO]}
+    request = parse({"input": [*messages, output]}, RESPONSE)
+    content = [item.get("content") or item["output"] for item in request.prompt]
+    assert [parts[0]["uuid"] for parts in content] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "param"),
+    [
+        (chat({**IMAGE, "uuid": "0"}), CHAT, "messages[0].content[0].uuid"),
+        (chat({**VIDEO, "uuid": "0"}), TOKENIZATION, "messages[0].content[0].uuid"),
+        (chat({"type": "image_url", "uuid": "0"}), CHAT, "messages[0].content[0].image_url"),
+        (chat({"type": "text", "text": "a", "image_url": "b"}), CHAT, "messages[0].content[0]"),
+        (chat(IMAGE, truncate_prompt_tokens=5), CHAT, "truncate_prompt_tokens"),
+        (chat(IMAGE, priority=1), CHAT, "priority"),
+        (chat(vllm_xargs={"ec_transfer_params": {"a": 1}}), CHAT, "vllm_xargs.ec_transfer_params"),
+        (chat(vision={"reports": True}), CHAT, "vision.reports"),
+        ({"input": "a", "previous_response_id": "b"}, RESPONSE, "previous_response_id"),
+        ({"input": "a", "tools": [{"type": "mcp"}]}, RESPONSE, "tools[0].type"),
+        ({"prompt": "a", "prompt_embeds": "b"}, COMPLETION, "prompt_embeds"),
+    ],
+)
+def test_what_is_refused_is_named(body, form, param):
+    with pytest.raises((InvalidRequest, ControlError)) as refused:
+        parse(body, form)
+    assert refused.value.param.startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), ([], 1)]
+)
+def test_how_many_prompts(prompt, count):
+    assert parse({"prompt": prompt}, COMPLETION).prompts == count
+    assert parse(chat(IMAGE)).prompts == 1
