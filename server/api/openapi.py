@@ -162,14 +162,14 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parts() -> dict[str, Any]:
-    """Messages and their parts, with the controls of pictures and clips."""
+    """Messages and their parts, with the controls of images and videos."""
     detail = {"enum": ["auto", "low", "high"], "default": "auto"}
     detail["description"] = "`low`: at most 512 x 512 pixels; the others keep full detail"
     image = {**_controls(ImageFields), "detail": detail}
     video = _controls(VideoFields)
     url = {"type": "string", "description": "data:, https:, http: or file: below --media-root"}
-    frames = {"type": "array", "items": url, "minItems": 1, "description": "frames of a clip"}
-    clip = {"anyOf": [url, frames]}
+    frames = {"type": "array", "items": url, "minItems": 1, "description": "frames of a video"}
+    url_or_frames = {"anyOf": [url, frames]}
     return {
         "MediaMessage": {
             "type": "object",
@@ -202,7 +202,7 @@ def _parts() -> dict[str, Any]:
             },
         },
         "ImagePart": _part(("image_url", "image", "input_image"), "image", url, image),
-        "VideoPart": _part(("video_url", "video", "input_video"), "video", clip, video),
+        "VideoPart": _part(("video_url", "video", "input_video"), "video", url_or_frames, video),
     }
 
 

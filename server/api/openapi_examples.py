@@ -14,22 +14,22 @@ def _chat(summary: str, part: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 CHAT_EXAMPLES: dict[str, Any] = {
     "image": _chat(
-        "A picture of at most a million pixels, and what the model was shown of it",
+        "An image of at most a million pixels, and what the model was shown of it",
         {"type": "image_url", "image_url": {"url": _PHOTO}, "max_pixels": 1_003_520},
         vision={"report": True},
     ),
     "size": _chat(
-        "A picture in a given size",
+        "An image in a given size",
         {"type": "image_url", "image_url": {"url": _PHOTO}, "resized_width": 560}
         | {"resized_height": 420},
     ),
     "video": _chat(
-        "Part of a clip, sampled at four frames a second",
+        "Part of a video, sampled at four frames a second",
         {"type": "video_url", "video_url": {"url": _CLIP}, "fps": 4.0}
         | {"video_start": 12.5, "video_end": 60.0, "max_frames": 128},
     ),
     "frames": _chat(
-        "A clip as a list of frames, one a second",
+        "A video as a list of frames, one a second",
         {"type": "video", "video": [_PHOTO, _PHOTO], "sample_fps": 1.0},
     ),
 }
@@ -50,12 +50,12 @@ RESPONSE_EXAMPLES: dict[str, Any] = {
     for name, summary, part in (
         (
             "image",
-            "A picture of at most a million pixels",
+            "An image of at most a million pixels",
             {"type": "input_image", "image_url": _PHOTO, "max_pixels": 1_003_520},
         ),
         (
             "video",
-            "A clip, sampled at four frames a second",
+            "A video, sampled at four frames a second",
             {"type": "input_video", "video_url": _CLIP, "fps": 4.0},
         ),
     )

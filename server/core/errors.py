@@ -1,7 +1,7 @@
 """Every way a request can fail, and the one answer they all get: OpenAI's error object.
 
-The tree is :class:`ApiError` here and :class:`saccade.media.errors.MediaError` for pictures and
-clips. Anything else that reaches :func:`install_error_handlers` is our own bug: it is logged and
+The tree is :class:`ApiError` here and :class:`saccade.media.errors.MediaError` for images and
+videos. Anything else that reaches :func:`install_error_handlers` is our own bug: it is logged and
 answered without a word about the inside.
 """
 

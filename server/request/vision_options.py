@@ -11,17 +11,17 @@ Frame = Literal["model", "source"]
 
 
 class VisionOptions(BaseModel):
-    """What the answer says of pictures and clips. The default is a plain OpenAI answer."""
+    """What the answer says of images and videos. The default is a plain OpenAI answer."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     report: bool = Field(default=False, description="add `vision`: what the model was shown")
     coordinates: Frame = Field(
         default="model",
-        description="`source`: boxes and points in pixels of the picture as sent, upright",
+        description="`source`: boxes and points in pixels of the image as sent, upright",
     )
     times: Frame = Field(
-        default="model", description="`source`: times count from the start of the clip as sent"
+        default="model", description="`source`: times count from the start of the video as sent"
     )
 
 

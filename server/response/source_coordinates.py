@@ -20,13 +20,13 @@ Plans = Sequence[ImagePlan | VideoPlan]
 _Key = tuple[int, int | None]
 
 _UNDECIDED_BOXES = (
-    "boxes or points stayed in pixels of the resized picture: it is open which picture they "
+    "boxes or points stayed in pixels of the resized image: it is open which image they "
     "belong to; have the answer's objects name it before the numbers, as in "
     '{"image": 2, "bbox_2d": [...]}'
 )
 _UNREAD_BOXES = "boxes or points stayed as the model wrote them: they are not the numbers expected"
 _UNDECIDED_TIMES = (
-    "times stayed as the model wrote them: it is open which clip they belong to, as the clips "
+    "times stayed as the model wrote them: it is open which video they belong to, as the videos "
     "begin at different times"
 )
 

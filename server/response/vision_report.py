@@ -29,21 +29,21 @@ class ImageReport(BaseModel):
 
 
 class VideoReport(ImageReport):
-    """What the model was shown of one clip. Sizes are those of a frame."""
+    """What the model was shown of one video. Sizes are those of a frame."""
 
     # Reports are written once and read by kind: it may narrow the base's.
     kind: Literal["video"] = "video"  # type: ignore[assignment]
-    source_fps: float = Field(description="frames a second of the clip, on average")
-    source_frames: int = Field(description="frames of the clip")
+    source_fps: float = Field(description="frames a second of the video, on average")
+    source_frames: int = Field(description="frames of the video")
     source_duration: float = Field(description="seconds")
-    frame_indices: list[int] = Field(description="frames of the clip that were sampled, from 0")
-    frame_times: list[float] = Field(description="seconds in the clip at which they are shown")
+    frame_indices: list[int] = Field(description="frames of the video that were sampled, from 0")
+    frame_times: list[float] = Field(description="seconds in the video at which they are shown")
     sampled_fps: float = Field(description="frames a second after sampling")
     seconds_per_grid: float = Field(description="between two steps of the grid's t, on average")
     time_deviation: float = Field(
         description="seconds between a sampled frame and where an even rate puts it, at most"
     )
-    uneven: bool = Field(description="whether that is more than half a frame of the clip")
+    uneven: bool = Field(description="whether that is more than half a frame of the video")
 
 
 MediumReport = ImageReport | VideoReport
@@ -55,7 +55,7 @@ class Detection(BaseModel):
     choice: int = Field(description="of the answer that names it")
     label: str | None
     bbox_2d: tuple[float, float, float, float] | None = Field(
-        default=None, description="x1, y1, x2, y2: pixels of the picture as sent, upright"
+        default=None, description="x1, y1, x2, y2: pixels of the image as sent, upright"
     )
     point_2d: tuple[float, float] | None = Field(default=None, description="x, y, likewise")
     image: int | None = Field(

@@ -73,7 +73,7 @@ def test_what_cannot_be_decided_stays_and_is_told(server, image_url):
     (found,) = answer["vision"]["detections"]
     assert (found["image"], found["bbox_2d"]) == (1, [5, 20, 15, 40.5])
     (warning,) = answer["vision"]["warnings"]
-    assert "which picture they belong to" in warning
+    assert "which image they belong to" in warning
     assert streamed(server, body) == ({0: expected}, {0: answer["vision"]})
 
 
