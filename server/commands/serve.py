@@ -24,7 +24,7 @@ from saccade.server.core.settings import (
     load_settings,
 )
 from saccade.server.core.tracing import configure_tracing
-from saccade.server.engine import client, flags
+from saccade.server.engine import flags, launch
 from saccade.server.engine.api_processes import EngineFailed, serve_in_processes
 from saccade.server.engine.cpu_flags import check_cpu_engine
 from saccade.server.engine.warm_up import WarmUpFailed
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         if (args.api_server_count or 1) > 1:
             serve_in_processes(args, partial(_work, settings), settings.drain_timeout)
             return 0
-        with client.bound_socket(args) as sock:
+        with launch.bound_socket(args) as sock:
             return uvloop.run(_serve(args, settings, sock))
     except KeyboardInterrupt:
         return 130
@@ -126,7 +126,7 @@ async def _serve(
     engines: Sequence[int] | None = None,
 ) -> int:
     loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
-    async with client.running_engine(args, shared, engines) as engine:
+    async with launch.running_engine(args, shared, engines) as engine:
         services = make_services(engine, settings, args.api_server_count or 1)
         app = build_app(services, args, _api_keys(args, settings))
         await engine.attach(app)
@@ -134,7 +134,7 @@ async def _serve(
             await engine.warm_up()
         gc.set_threshold(*_GARBAGE)
         try:
-            await client.serve_until_stopped(app, args, sock, loads)
+            await launch.serve_until_stopped(app, args, sock, loads)
         finally:
             await services.loader.close()
         return 1 if engine.dead else 0
