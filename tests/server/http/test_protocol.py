@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI
 
-from saccade.server.engine.launch import serve_until_stopped
 from saccade.server.engine.flags import add_engine_arguments, make_parser
+from saccade.server.engine.launch import serve_until_stopped
 from saccade.server.http.protocol import PatientProtocol
 
 PATIENCE = 0.5  # seconds
