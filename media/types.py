@@ -1,4 +1,4 @@
-"""Pixels, and what an image says of them: the nouns that planning, decoding and memory share."""
+"""Pixels, image headers and packet lists: what planning, decoding and memory share."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,14 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 """RGB, ``[..., height, width, 3]``."""
 CHANNELS = 3
+
+PACKET = np.dtype([("stamp", np.int64), ("keyframe", np.bool_), ("shown", np.bool_)])
+"""A video's packet as the container lists it: when its frame is shown, in the stream's units, and
+whether it is shown at all (an edit list may cut it off)."""
+NO_STAMP = -(2**63)  # FFmpeg's AV_NOPTS_VALUE: not known
+
+Packets = npt.NDArray[np.void]
+"""Of type ``PACKET``, in decoding order: ``[packets]``."""
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 

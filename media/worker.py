@@ -11,10 +11,11 @@ from blake3 import blake3
 from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls
+from saccade.media.decode.container import DecodeDeadline
 from saccade.media.decode.image import decode_image, read_header
 from saccade.media.decode.jpeg import decode_resized_jpeg
 from saccade.media.decode.resize import resize
-from saccade.media.decode.video import load_video, probe_video
+from saccade.media.decode.video import FewerFrames, decode_video, probe_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.raster_pool import RasterPool
@@ -112,7 +113,7 @@ class MediaWorker:
             return raster.reshape(-1)
         return self._buffers.get(CHANNELS * math.prod(source_size))
 
-    def _plan_video(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
+    def _plan_source(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
         self._media_limits.check_video(plan, self._limits)
         return plan
@@ -121,7 +122,7 @@ class MediaWorker:
         """Plans a video: frames are counted, only the first is decoded."""
         with timed(self._observe, "plan"):
             source = probe_video(data, self._media_limits)
-            plan = self._plan_video(source, controls)
+            plan = self._plan_source(source, controls)
             digest = self._digest((data,), controls, plan)
         threads = min(self._cores, MAX_DECODER_THREADS)
         held = CHANNELS * (threads + _REFERENCE_FRAMES) + _CONVERSION_BYTES
@@ -131,18 +132,16 @@ class MediaWorker:
 
     def decode_video(self, planned: PlannedVideo, threads: int, cancelled: Event) -> DecodedVideo:
         """Decodes and resizes the frames that a video's plan names."""
+        assert planned.source is not None
+        (data,), plan, digest = planned.data, planned.plan, planned.digest
+        limits, deadline = self._media_limits, DecodeDeadline(self._media_limits, cancelled)
         with timed(self._observe, "decode"):
-            frames, plan = load_video(
-                planned.data[0],
-                lambda source: self._plan_video(source, planned.controls),
-                self._media_limits,
-                planned.source,
-                cancelled,
-                threads,
-            )
-        digest = planned.digest
-        if plan != planned.plan:
-            digest = self._digest(planned.data, planned.controls, plan)
+            try:
+                frames = decode_video(data, planned.source, plan, limits, deadline, threads)
+            except FewerFrames as fewer:
+                plan = self._plan_source(fewer.source, planned.controls)
+                digest = self._digest(planned.data, planned.controls, plan)
+                frames = decode_video(data, fewer.source, plan, limits, deadline, threads)
         return DecodedVideo(frames, plan, digest, planned.sideways)
 
     def plan_frames(

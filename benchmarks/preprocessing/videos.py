@@ -19,9 +19,9 @@ from saccade.benchmarks.common.workloads import encode_mp4, pan, repeated
 from saccade.benchmarks.preprocessing.path_client import WAYS, PathError, PathProcess, Way
 from saccade.demo.training.batch import patchify
 from saccade.media.controls import VideoControls
-from saccade.media.decode.video import load_video, probe_video
+from saccade.media.decode.video import decode_video, probe_video
 from saccade.media.limits import MediaLimits
-from saccade.media.planning.plan import VideoPlan, VisionGeometry, plan_video
+from saccade.media.planning.plan import VideoPlan, VideoSource, VisionGeometry, plan_video
 
 _EPILOG = """examples:
   saccade bench clip-path
@@ -146,25 +146,24 @@ def _differences(children: Children, files: list[str], clip: bytes) -> tuple[int
     The two choose frames by different rules, qwen-vl-utils' and transformers'. One decoder is asked
     for the frames of both.
     """
-    plan = plan_video(
-        probe_video(clip, MediaLimits()), VideoControls(fps=_SAMPLED), VisionGeometry()
-    )
+    source = probe_video(clip, MediaLimits())
+    plan = plan_video(source, VideoControls(fps=_SAMPLED), VisionGeometry())
     step = plan.source_frames / len(plan.frame_indices)
     theirs = torch.arange(0, plan.source_frames, step).int().tolist()
     plans = {"ours": plan, "stock": replace(plan, frame_indices=tuple(theirs))}
     problems, sent = [], 0
     for way in WAYS:
         (seen,) = children[way].ask("check", files)
-        if seen["digest"] != _digest(clip, plans[way]):
+        if seen["digest"] != _digest(clip, source, plans[way]):
             problems.append(f"{way} shows other frames: {seen['grid']} patches")
         if way == "ours":
             sent = seen["sent"]
     return sent, problems
 
 
-def _digest(clip: bytes, plan: VideoPlan) -> str:
+def _digest(clip: bytes, source: VideoSource, plan: VideoPlan) -> str:
     """Of these frames, in the order of patches that stock vLLM sends."""
-    frames, _ = load_video(clip, lambda _: plan, MediaLimits())
+    frames = decode_video(clip, source, plan, MediaLimits())
     return blake3(patchify(frames).data).hexdigest()
 
 

@@ -35,7 +35,7 @@ _LONGEST_ID = 4
 _LONGEST_SIZE = 8
 
 
-def check_elements(data: bytes, most: int) -> None:
+def check_matroska_elements(data: bytes, most: int) -> None:
     """Refuses a Matroska or WebM file of too many elements; other files pass.
 
     Args:

@@ -13,7 +13,7 @@ from saccade.media.errors import DecodeError, LimitError
 _OTHERS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"GIF8")
 
 
-def check_boxes(data: bytes, most_samples: int) -> None:
+def check_mp4_samples(data: bytes, most_samples: int) -> None:
     """Refuses what the boxes of an MP4 or MOV announce in excess; other files pass.
 
     Tables are looked for at any depth outside the media data, since FFmpeg takes them at any.

@@ -1,64 +1,40 @@
-"""Encoded video -> the planned frames, upright RGB, each resized as soon as it is decoded.
+"""Probes videos and decodes their planned frames: upright RGB, each resized once it is decoded.
 
-MP4/MOV, WebM/MKV, AVI and GIF through FFmpeg (PyAV). The whole clip is never held: memory is the
-encoded bytes, the frame being decoded and the resized frames. Where the container's stamps tell
-its frames apart, only what the planned frames need is decoded (`packets.py`).
+MP4/MOV, WebM/MKV, AVI and GIF through FFmpeg (PyAV). The container is opened once to probe it and
+once to decode it. The whole video is never held: memory is the encoded bytes, the frame being
+decoded and the resized frames. Where the container's stamps tell its frames apart, only what the
+planned frames need is decoded (`frame_selection.py`).
 
 A container's own frame count is not believed: it may be absent (WebM, GIF) or wrong (a recording
-that was cut off). :func:`probe_video` counts the packets that carry a frame and notes when it is
-shown, without decoding them. Should the decoder yet give fewer frames than packets,
-:func:`load_video` plans once more with what it gave.
+that was cut off). :func:`probe_video` lists the packets that carry a frame and when it is shown,
+without decoding them. Should the decoder yet give fewer frames than packets, :func:`decode_video`
+raises :class:`FewerFrames`, and the video has to be planned once more.
 """
 
-import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from io import BytesIO
-from threading import Event
 from typing import Any, cast
 
-import av
 import numpy as np
-from av.container import InputContainer
+import numpy.typing as npt
+from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from saccade.media.decode.frame_selection import (
-    decode_scheduled,
-    has_stamps,
-    read_packets,
-    schedule,
-)
+from saccade.media.decode.container import DecodeDeadline, demuxed, has_stamps, opened
+from saccade.media.decode.frame_selection import decode_scheduled, schedule
 from saccade.media.decode.image import to_rgb
-from saccade.media.decode.matroska_limits import check_elements
-from saccade.media.decode.mp4_limits import check_boxes
+from saccade.media.decode.matroska_limits import check_matroska_elements
+from saccade.media.decode.mp4_limits import check_mp4_samples
 from saccade.media.decode.resize import resize
-from saccade.media.errors import DecodeError, LimitError, MediaError
+from saccade.media.errors import DecodeError, LimitError
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.frame_times import frame_times
 from saccade.media.planning.plan import VideoPlan, VideoSource
-from saccade.media.types import Pixels
-
-# Decoders, by FFmpeg's names; anything more exotic is not worth the risk.
-_CODECS = frozenset(
-    {
-        *("av1", "libdav1d", "h263", "h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9"),
-        *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "mjpeg", "prores"),
-        *("theora", "ffv1", "gif", "png", "qtrle", "rawvideo"),
-    }
-)
-
-# FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
-# To find out about a stream it may decode: with these decoders only.
-_OPTIONS = {
-    "format_whitelist": "mov,matroska,avi,gif",
-    "protocol_whitelist": "none",
-    "codec_whitelist": ",".join(sorted(_CODECS)),
-}
+from saccade.media.types import CHANNELS, NO_STAMP, PACKET, Packets, Pixels
 
 # A container's average rate is kept unless its timestamps differ from it by more than this.
 _RATE_TOLERANCE = 0.05
@@ -68,123 +44,110 @@ _SAMPLES_PER_FRAME = 2
 
 _SMALL = 16  # pixels along a copy that is made for its side data alone
 
+_ENDS_EARLY = "the video is damaged: its frames end before they should"
+
 Display = tuple[bool, bool, bool]
 """How to make a frame upright: transpose first, then mirror in x, then in y."""
 
 
-class Cancelled(Exception):
-    """The caller no longer wants the clip."""
+class FewerFrames(DecodeError):
+    """The decoder gives fewer frames than there are packets.
 
+    Attributes:
+        source: what the video is after all.
+    """
 
-class _Watch:
-    """Ends a decode that nobody waits for any more, or that takes too long."""
-
-    def __init__(self, limits: MediaLimits, cancelled: Event | None = None) -> None:
-        self._cancelled = cancelled
-        self._seconds = limits.max_decoding_seconds
-        self._end = time.monotonic() + self._seconds
-
-    def __call__(self) -> None:
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise Cancelled
-        if time.monotonic() > self._end:
-            raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
+    def __init__(self, source: VideoSource) -> None:
+        super().__init__(_ENDS_EARLY)
+        self.source = source
 
 
 def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
-    """Upright size, frame count, rate and frame times of a clip; decodes its first frame only.
+    """Upright size, frame count, rate, frame times and packets of a video; decodes its first frame.
 
     Raises:
         DecodeError: not a supported video, or without frames.
-        LimitError: frames too large, too many, or too long a clip.
+        LimitError: frames too large, too many, or too long a video.
     """
-    most = _SAMPLES_PER_FRAME * limits.max_source_frames
-    check_boxes(data, most)
-    check_elements(data, most)
-    with _opened(data, limits) as (container, stream):
-        frame = next(_decoded(container, stream, _Watch(limits)), None)
-        if frame is None:
-            raise DecodeError("the video has no frames")
-        width, height = frame.width, frame.height
-        sideways = _display(frame)[0]
+    max_samples = _SAMPLES_PER_FRAME * limits.max_source_frames
+    check_mp4_samples(data, max_samples)
+    check_matroska_elements(data, max_samples)
+    with opened(data, limits) as (container, stream):
+        first, packets, rate = _read_packets(
+            demuxed(container, stream, DecodeDeadline(limits)),
+            stream,
+            has_stamps(container, stream),
+            limits.max_source_frames,
+        )
+        width, height = first.width, first.height
+        sideways = _display(first)[0]
         if sideways:
             width, height = height, width
-    with _opened(data, limits) as (container, stream):
-        stamps, rate = _read_stamps(container, stream, limits.max_source_frames)
         time_base = stream.time_base
-    source = VideoSource(width, height, len(stamps), rate, sideways=sideways)
+    stamps = packets["stamp"][packets["shown"]]
+    source = VideoSource(width, height, len(stamps), rate, sideways=sideways, packets=packets)
     limits.check_source(source)
-    return replace(source, times=frame_times(stamps, time_base, rate))
+    return replace(source, times=frame_times(_known(stamps), time_base, rate))
 
 
-def load_video(
+def decode_video(
     data: bytes,
-    planner: Callable[[VideoSource], VideoPlan],
+    source: VideoSource,
+    plan: VideoPlan,
     limits: MediaLimits,
-    source: VideoSource | None = None,
-    cancelled: Event | None = None,
+    deadline: DecodeDeadline | None = None,
     threads: int = 1,
-) -> tuple[Pixels, VideoPlan]:
-    """Decodes the planned frames of a clip.
+) -> Pixels:
+    """Decodes the planned frames of a video.
 
     Args:
-        planner: source -> plan; called again should the decoder give fewer frames than promised.
-        source: what :func:`probe_video` said; probed here when absent.
-        cancelled: once set, decoding stops with :class:`Cancelled`.
+        source: from :func:`probe_video`, or from :class:`FewerFrames`.
+        deadline: None for one that begins now.
         threads: of the decoder, beside the calling thread's own work.
 
     Returns:
-        uint8 RGB [frames, height, width, 3] and the plan it follows.
+        uint8 RGB [frames, height, width, 3].
 
     Raises:
-        DecodeError: broken or frameless. LimitError: as probe_video, and when the clip takes
-            longer than ``max_decoding_seconds``. Also what ``planner`` raises.
+        FewerFrames: to be planned again.
+        DecodeError: damaged. LimitError: as probe_video, or past the deadline. Cancelled.
     """
-    source = source or probe_video(data, limits)
-    watch = _Watch(limits, cancelled)
-    for _ in range(2):
-        plan = planner(source)
-        frames = np.empty((len(plan.frame_indices), plan.height, plan.width, 3), dtype=np.uint8)
-        if _fill_scheduled(frames, data, limits, threads, plan, watch):
-            return frames, plan
-        with _opened(data, limits, threads) as (container, stream):
-            stamps = _fill(frames, _decoded(container, stream, watch), plan)
-            time_base = stream.time_base if has_stamps(container, stream) else None
-        if stamps is None:
-            return frames, plan
-        if not stamps:
-            break
-        times = frame_times(stamps, time_base, source.fps)
-        source = replace(source, frames=len(stamps), times=times)
-    raise DecodeError("the video is damaged: its frames end before they should")
+    deadline = deadline or DecodeDeadline(limits)
+    frames = np.empty((len(plan.frame_indices), plan.height, plan.width, CHANNELS), np.uint8)
+    todo = schedule(source.packets, plan.frame_indices) if source.packets is not None else None
+    if todo is not None:
+        with opened(data, limits, threads) as (container, stream):
+            packets = demuxed(container, stream, deadline)
+            decoded = decode_scheduled(stream.codec_context, packets, todo.uses)
+            if _fill_scheduled(frames, decoded, plan, todo.stamps):
+                return frames
+    with opened(data, limits, threads) as (container, stream):
+        stamps = _fill(frames, _decoded(demuxed(container, stream, deadline)), plan)
+        time_base = stream.time_base if has_stamps(container, stream) else None
+    if stamps is None:
+        return frames
+    if not stamps:
+        raise DecodeError(_ENDS_EARLY)
+    times = frame_times(stamps, time_base, source.fps)
+    raise FewerFrames(replace(source, frames=len(stamps), times=times, packets=None))
 
 
 def _fill_scheduled(
-    frames: Pixels,
-    data: bytes,
-    limits: MediaLimits,
-    threads: int,
-    plan: VideoPlan,
-    watch: _Watch,
+    frames: Pixels, decoded: Iterator[VideoFrame], plan: VideoPlan, stamps: Sequence[int]
 ) -> bool:
-    """Fills ``frames``, decoding no more than they need; False where stamps are no help."""
-    with _opened(data, limits) as (container, stream):
-        todo = schedule(read_packets(container, stream), plan.frame_indices)
-    if todo is None:
-        return False
+    """Fills ``frames`` by the stamps of the planned ones; False where some are missing."""
     slots: dict[int, list[int]] = {}
-    ranks = {index: rank for rank, index in enumerate(sorted(set(plan.frame_indices)))}
+    stamp_of = dict(zip(sorted(set(plan.frame_indices)), stamps, strict=True))
     for slot, index in enumerate(plan.frame_indices):
-        slots.setdefault(todo.stamps[ranks[index]], []).append(slot)
-    with _opened(data, limits, threads) as (container, stream):
-        display = None
-        for frame in decode_scheduled(container, stream, todo.uses, watch):
-            display = display or _display(frame)
-            if frame.pts in slots:
-                pixels = _upright_rgb(frame, display)
-                frames[slots.pop(frame.pts)] = resize(pixels, plan.height, plan.width)
-            if not slots:
-                return True
+        slots.setdefault(stamp_of[index], []).append(slot)
+    display = None
+    for frame in decoded:
+        display = display or _display(frame)
+        if frame.pts in slots:
+            pixels = _upright_rgb(frame, display)
+            frames[slots.pop(frame.pts)] = resize(pixels, plan.height, plan.width)
+        if not slots:
+            return True
     return False
 
 
@@ -207,10 +170,8 @@ def _fill(
     return stamps
 
 
-def _decoded(container: InputContainer, stream: VideoStream, watch: _Watch) -> Iterator[VideoFrame]:
-    """Every frame; packets that give none are watched too."""
-    for packet in container.demux(stream):
-        watch()
+def _decoded(packets: Iterable["Packet[VideoStream]"]) -> Iterator[VideoFrame]:
+    for packet in packets:
         yield from packet.decode()
 
 
@@ -226,7 +187,7 @@ def _upright_rgb(frame: VideoFrame, display: Display) -> Pixels:
 
 
 def _display(frame: VideoFrame) -> Display:
-    """How a clip is shown, from its first frame.
+    """How a video is shown, from its first frame.
 
     Asked of a small copy: PyAV ties a frame and its side data in a circle, so that its memory stays
     until Python looks for circles.
@@ -244,65 +205,48 @@ def _display(frame: VideoFrame) -> Display:
     return False, a < 0, d < 0
 
 
-def _read_stamps(
-    container: InputContainer, stream: VideoStream, most: int
-) -> tuple[list[int | None], float]:
-    """(when each frame is shown, frames a second), from the packets alone."""
-    stamped = has_stamps(container, stream)
-    stamps: list[int | None] = []
+def _read_packets(
+    packets: Iterable["Packet[VideoStream]"], stream: VideoStream, stamped: bool, max_frames: int
+) -> tuple[VideoFrame, Packets, float]:
+    """(first frame, packets that carry data, frames a second); only the first frame is decoded."""
+    frame: VideoFrame | None = None
+    listed: list[tuple[int, bool, bool]] = []
+    count = 0
     first, last = math.inf, -math.inf
-    for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:  # the flush packet; what an edit list cuts off
+    for packet in packets:
+        if frame is None:
+            frame = next(iter(packet.decode()), None)
+        if packet.size == 0:  # the end
             continue
-        stamps.append(packet.pts if stamped else None)
-        if len(stamps) > most:
-            raise LimitError(f"the video has more than {most} frames")
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None:
-            first, last = min(first, stamp), max(last, stamp)
-    if not stamps:
+        stamp, shown = packet.pts, not packet.is_discard  # by an edit list
+        trusted = NO_STAMP if stamp is None or not stamped else stamp
+        listed.append((trusted, packet.is_keyframe, shown))
+        if not shown:
+            continue
+        count += 1
+        if count > max_frames:
+            raise LimitError(f"the video has more than {max_frames} frames")
+        tick = packet.dts if stamp is None else stamp
+        if tick is not None:
+            first, last = min(first, tick), max(last, tick)
+    if frame is None or not count:
         raise DecodeError("the video has no frames")
-    promised = float(stream.average_rate or 0)
     seconds = (last - first) * float(stream.time_base or 0) if last > first else 0.0
+    return frame, np.array(listed, PACKET), _frame_rate(stream, count, seconds)
+
+
+def _frame_rate(stream: VideoStream, frames: int, seconds: float) -> float:
+    """Frames a second, given the time from the first to the last."""
+    promised = float(stream.average_rate or 0)
     if seconds <= 0:
         if promised <= 0:
             raise DecodeError("the video has no frame rate")
-        return stamps, promised
-    measured = (len(stamps) - 1) / seconds
+        return promised
+    measured = (frames - 1) / seconds
     if promised > 0 and abs(measured / promised - 1) <= _RATE_TOLERANCE:
-        return stamps, promised
-    return stamps, measured
+        return promised
+    return measured
 
 
-@contextlib.contextmanager
-def _opened(
-    data: bytes, limits: MediaLimits, threads: int = 1
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; FFmpeg's errors leave as DecodeError."""
-    if not data:
-        raise DecodeError("the video is empty")
-    # A stream may change its size on the way: the decoder then refuses for us.
-    most = {"max_pixels": str(limits.max_frame_pixels)}
-    options = _OPTIONS | most  # those of the decoders that look into the stream are among them
-    try:
-        with av.open(BytesIO(data), mode="r", options=options) as container:
-            stream = next(iter(container.streams.video), None)
-            if stream is None:
-                raise DecodeError("the file has no video stream")
-            context = stream.codec_context
-            # FFmpeg makes no context for a codec that it does not know either.
-            if context is None or context.name not in _CODECS:
-                raise DecodeError("the video's codec is not supported")
-            if context.width * context.height > limits.max_frame_pixels:
-                raise LimitError(
-                    f"the video's frames have {context.width} x {context.height} pixels; "
-                    f"the limit is {limits.max_frame_pixels}"
-                )
-            context.options = most
-            context.thread_count = threads
-            context.thread_type = "AUTO"  # by frames, which nearly every codec can
-            yield container, stream
-    except (MediaError, Cancelled):
-        raise
-    except (av.error.FFmpegError, ValueError, EOFError, IndexError) as error:
-        raise DecodeError("not a supported video, or a damaged one") from error
+def _known(stamps: npt.NDArray[np.int64]) -> list[int | None]:
+    return [None if stamp == NO_STAMP else stamp for stamp in stamps.tolist()]

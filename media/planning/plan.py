@@ -8,7 +8,7 @@ empty picture or fail an assertion, these functions raise by name. Errors carry 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from saccade.media.controls import ImageControls, VideoControls
@@ -21,6 +21,7 @@ from saccade.media.planning.resize_rules import (
     resize_within,
 )
 from saccade.media.planning.sampling import frame_count, frame_indices, frame_range
+from saccade.media.types import Packets
 
 Number = TypeVar("Number", int, float)
 
@@ -75,6 +76,8 @@ class VideoSource:
     fps: float
     times: FrameTimes | None = None  # None: each frame is shown at index / fps
     sideways: bool = False  # stored turned by a quarter
+    # All that carry data; None: which packet carries which frame is not known.
+    packets: Packets | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from loading import load_video
 
 from saccade.demo.evaluation.cases import encode_lossless
 from saccade.demo.world.clips import Clip, Event
 from saccade.demo.world.examples import (
-    GEOMETRY,
     MOST_CELLS,
     TRAINING_RATES,
     UNIT,
@@ -24,9 +24,7 @@ from saccade.demo.world.examples import (
 )
 from saccade.demo.world.questions import TASKS, Seen, SeenText, clip_turns, picture_turns
 from saccade.demo.world.scenes import COLOURS, KINDS, Thing, draw, make_scene
-from saccade.media.decode.video import load_video
 from saccade.media.limits import MediaLimits
-from saccade.media.planning.plan import plan_video
 
 EVERY_TASK = ("colour_kind", "counting", "reading", "boxes", "points", "caption")
 THINGS = [
@@ -202,11 +200,7 @@ def test_the_model_is_shown_what_the_server_decodes(fps: float):
     clip = random_clip(np.random.default_rng(11), 20, 6, early=False)
     example = clip_example(np.random.default_rng(0), clip, fps, ["event_time"], 1, worn=False)
     encoded = encode_lossless(clip.render(range(clip.frames)), clip.fps)
-    decoded, plan = load_video(
-        encoded,
-        lambda source: plan_video(source, clip_controls(clip, fps), GEOMETRY),
-        MediaLimits(),
-    )
+    decoded, plan = load_video(encoded, clip_controls(clip, fps), MediaLimits())
     assert np.array_equal(decoded, example.raster)
     assert plan.seconds_per_grid == example.seconds_per_grid
 

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import pytest_asyncio
 from loading import load
 from PIL import Image
 
+from saccade.media import worker
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.image import decode_image
 from saccade.media.decode.resize import resize
@@ -155,6 +157,31 @@ async def test_a_clip_is_sampled(
     again = await load(loader, "clip.mp4", VideoControls(fps=5.0))
     other = await load(loader, "clip.mp4", VideoControls(fps=6.0))
     assert decoded.digest == again.digest != other.digest
+
+
+@pytest.mark.parametrize("container", ["mp4", "webm", "avi"])
+async def test_a_video_is_opened_twice_and_planned_once(
+    container: str, loader: MediaLoader, encode_clip: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    codec = {"mp4": "libx264", "webm": "libvpx", "avi": "mpeg4"}[container]
+    url = data_url(encode_clip(container, codec))
+    counted(av, "open")
+    counted(worker, "plan_video")
+    planned = await loader.plan(url, VideoControls(fps=5.0))
+    assert calls == ["open", "plan_video"]
+    await loader.decode(planned)
+    assert calls == ["open", "plan_video", "open"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

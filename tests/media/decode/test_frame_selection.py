@@ -7,14 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from saccade.media.decode.frame_selection import (
-    PacketInfo,
-    decode_scheduled,
-    read_packets,
-    schedule,
-)
+from saccade.media.decode.frame_selection import decode_scheduled, schedule
+from saccade.media.decode.video import probe_video
+from saccade.media.limits import MediaLimits
+from saccade.media.types import NO_STAMP, PACKET
 
 FRAMES = 90
+Packet = tuple[int, bool, bool]
 
 
 def clip(codec: str, container: str, **options: str) -> bytes:
@@ -52,8 +51,8 @@ def test_scheduled_frames_equal_those_of_a_whole_decode(
     data = clip(codec, container, **options)
     with av.open(io.BytesIO(data)) as reader:
         whole = [frame.to_ndarray(format="rgb24") for frame in reader.decode(video=0)]
-    with av.open(io.BytesIO(data)) as reader:
-        packets = read_packets(reader, reader.streams.video[0])
+    packets = probe_video(data, MediaLimits()).packets
+    assert packets is not None
     chance = random.Random(3)
     for count in (1, 2, 7, 30, FRAMES):
         indices = sorted(chance.sample(range(FRAMES), count))
@@ -64,21 +63,21 @@ def test_scheduled_frames_equal_those_of_a_whole_decode(
             stream.codec_context.thread_count = threads
             seen = {
                 frame.pts: frame.to_ndarray(format="rgb24")
-                for frame in decode_scheduled(reader, stream, todo.uses)
+                for frame in decode_scheduled(stream.codec_context, reader.demux(stream), todo.uses)
             }
         for index, stamp in zip(indices, todo.stamps, strict=True):
             np.testing.assert_array_equal(seen[stamp], whole[index], err_msg=f"{count}: {index}")
 
 
-def uses(packets: list[PacketInfo], *indices: int) -> str:
+def uses(packets: list[Packet], *indices: int) -> str:
     """One letter a packet."""
-    todo = schedule(packets, indices)
+    todo = schedule(np.array(packets, PACKET), indices)
     assert todo is not None
     return "".join(use[:2] for use in todo.uses)
 
 
-def packet(stamp: int | None, keyframe: bool = False, shown: bool = True) -> PacketInfo:
-    return PacketInfo(stamp, keyframe, shown)
+def packet(stamp: int, keyframe: bool = False, shown: bool = True) -> Packet:
+    return stamp, keyframe, shown
 
 
 def test_groups_without_a_wanted_frame_are_skipped() -> None:
@@ -102,13 +101,13 @@ def test_frames_that_an_edit_list_cuts_off_are_not_counted() -> None:
 @pytest.mark.parametrize(
     "packets",
     [
-        [packet(0, keyframe=True), packet(None)],
+        [packet(0, keyframe=True), packet(NO_STAMP)],
         [packet(0, keyframe=True), packet(0)],
     ],
 )
-def test_stamps_that_do_not_tell_frames_apart_are_no_help(packets: list[PacketInfo]) -> None:
-    assert schedule(packets, [0]) is None
+def test_stamps_that_do_not_tell_frames_apart_are_no_help(packets: list[Packet]) -> None:
+    assert schedule(np.array(packets, PACKET), [0]) is None
 
 
 def test_a_frame_that_is_not_there_is_no_help() -> None:
-    assert schedule([packet(0, keyframe=True)], [1]) is None
+    assert schedule(np.array([packet(0, keyframe=True)], PACKET), [1]) is None

@@ -5,7 +5,6 @@ did with files made to exceed them is said in `saccade.media.decode.mp4_limits`.
 """
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
@@ -20,14 +19,17 @@ import pytest
 from hostile_child import LIMITS
 from hostile_run import run_files, served_cuts
 from hostile_samples import FRAMES, HEIGHT, PIXEL_FORMATS, WIDTH, encode_clip, real_clips
+from loading import load_video
 from media_samples import raster
 
 from saccade.media.controls import VideoControls
-from saccade.media.decode import video
-from saccade.media.decode.mp4_limits import check_boxes
-from saccade.media.decode.video import Cancelled, load_video, probe_video
+from saccade.media.decode import container, video
+from saccade.media.decode.container import Cancelled, DecodeDeadline
+from saccade.media.decode.mp4_limits import check_mp4_samples
+from saccade.media.decode.video import decode_video, probe_video
 from saccade.media.errors import DecodeError, LimitError
-from saccade.media.planning.plan import VideoPlan, VideoSource, VisionGeometry, plan_video
+from saccade.media.planning.plan import VideoSource, VisionGeometry, plan_video
+from saccade.media.types import NO_STAMP
 
 CLIPS = real_clips()
 EXACT = replace(LIMITS, max_frame_pixels=WIDTH * HEIGHT)
@@ -35,8 +37,9 @@ EXACT = replace(LIMITS, max_frame_pixels=WIDTH * HEIGHT)
 ANNOUNCED = sorted(set(CLIPS) - {"avi", "avi-mjpeg", "gif-clip"})
 
 
-def planner(source: VideoSource) -> VideoPlan:
-    return plan_video(source, VideoControls(nframes=FRAMES), VisionGeometry())
+SOURCE = VideoSource(WIDTH, HEIGHT, FRAMES, 25.0)
+CONTROLS = VideoControls(nframes=FRAMES)
+PLAN = plan_video(SOURCE, CONTROLS, VisionGeometry())
 
 
 @pytest.fixture
@@ -46,24 +49,26 @@ def nothing_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(video, "_decoded", decode)
-    monkeypatch.setattr(video, "decode_scheduled", decode)
+    for name in ("_read_packets", "_decoded", "decode_scheduled"):
+        monkeypatch.setattr(video, name, decode)
 
 
 @pytest.mark.usefixtures("nothing_decodes")
 @pytest.mark.parametrize("name", ["mp4", "mp4-fragments", "mov", "mkv", "webm-vp8"])
 def test_pixels_of_a_frame_are_counted_before_it_is_decoded(name: str) -> None:
     limits = replace(LIMITS, max_frame_pixels=WIDTH * HEIGHT - 1)
-    source = VideoSource(WIDTH, HEIGHT, FRAMES, 25.0)
-    for read in (probe_video, lambda *given: load_video(given[0], planner, given[1], source)):
+    for read in (
+        lambda: probe_video(CLIPS[name], limits),
+        lambda: decode_video(CLIPS[name], SOURCE, PLAN, limits),
+    ):
         with pytest.raises(LimitError, match=f"the limit is {WIDTH * HEIGHT - 1}"):
-            read(CLIPS[name], limits)
+            read()
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_no_frame_of_too_many_pixels_is_decoded(name: str) -> None:
     """Of some clips FFmpeg itself refuses, which is told the limit, before it says their size."""
-    assert len(load_video(CLIPS[name], planner, LIMITS)[0]) == FRAMES
+    assert len(load_video(CLIPS[name], CONTROLS, LIMITS)[0]) == FRAMES
     with pytest.raises((LimitError, DecodeError)):
         probe_video(CLIPS[name], replace(LIMITS, max_frame_pixels=WIDTH * HEIGHT - 1))
 
@@ -119,10 +124,10 @@ def test_a_frame_larger_than_its_container_says(container: str, codec: str) -> N
     """Only the decoder sees it, and what was checked is all that it may decode."""
     clip = changing_size(container, codec)
     large = replace(LIMITS, max_frame_pixels=4 * WIDTH * HEIGHT)
-    assert len(load_video(clip, planner, large)[0]) == 8
+    assert len(load_video(clip, CONTROLS, large)[0]) == 8
     for most in (WIDTH * HEIGHT, 4 * WIDTH * HEIGHT - 1):
         with pytest.raises(DecodeError):
-            load_video(clip, planner, replace(LIMITS, max_frame_pixels=most))
+            load_video(clip, CONTROLS, replace(LIMITS, max_frame_pixels=most))
 
 
 def test_ffmpeg_is_told_the_limits_whenever_it_opens_a_file(
@@ -137,8 +142,8 @@ def test_ffmpeg_is_told_the_limits_whenever_it_opens_a_file(
         return really(*given, options=options, **more)
 
     monkeypatch.setattr(av, "open", opened)
-    load_video(CLIPS["mp4"], planner, EXACT)
-    assert len(told) == 4  # to see the first frame, to count, to schedule, to decode
+    load_video(CLIPS["mp4"], CONTROLS, EXACT)
+    assert len(told) == 2  # to plan, to decode
     for options in told:
         assert options["max_pixels"] == str(WIDTH * HEIGHT)
         assert options["format_whitelist"] == "mov,matroska,avi,gif"
@@ -155,7 +160,7 @@ SHORTEST = [
 @pytest.mark.parametrize(("container", "codec"), SHORTEST)
 def test_clips_of_one_frame(container: str, codec: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        load_video(encode_clip(container, codec, 1), planner, LIMITS)
+        load_video(encode_clip(container, codec, 1), CONTROLS, LIMITS)
     assert caught.value.message == "the video has 1 frame(s), at least 2 are needed"
 
 
@@ -164,7 +169,7 @@ def test_clips_of_no_frame(container: str, codec: str) -> None:
     clip = encode_clip(container, codec, 0)
     assert len(clip) > 10  # a container all the same
     with pytest.raises(DecodeError):
-        load_video(clip, planner, LIMITS)
+        load_video(clip, CONTROLS, LIMITS)
 
 
 def test_clips_cut_short(tmp_path: Path) -> None:
@@ -213,7 +218,7 @@ def track(kind: bytes, *durations: tuple[int, int], samples: int, more: bytes = 
 
 
 def test_a_track_is_counted_unless_it_is_pcm_sound_for_sure() -> None:
-    check_boxes(track(b"soun", (3, 1), samples=3), 2)
+    check_mp4_samples(track(b"soun", (3, 1), samples=3), 2)
     for counted in (
         track(b"vide", (3, 1), samples=3),
         track(b"text", (3, 1), samples=3),
@@ -224,9 +229,9 @@ def test_a_track_is_counted_unless_it_is_pcm_sound_for_sure() -> None:
         track(b"soun", (3, 1024), samples=3),
         track(b"soun", (2, 1), (1, 2), samples=3),
     ):
-        check_boxes(counted, 3)
+        check_mp4_samples(counted, 3)
         with pytest.raises(LimitError, match="announces 3 samples; the limit is 2"):
-            check_boxes(counted, 2)
+            check_mp4_samples(counted, 2)
 
 
 def sound(seconds: int) -> bytes:
@@ -252,9 +257,9 @@ def sound(seconds: int) -> bytes:
 
 def test_samples_of_sound_are_not_counted() -> None:
     clip = sound(2)
-    check_boxes(clip, most_samples=FRAMES)
+    check_mp4_samples(clip, most_samples=FRAMES)
     with pytest.raises(LimitError):
-        check_boxes(clip, most_samples=FRAMES - 1)
+        check_mp4_samples(clip, most_samples=FRAMES - 1)
     assert probe_video(clip, replace(LIMITS, max_source_frames=FRAMES)).frames == FRAMES
 
 
@@ -267,29 +272,29 @@ def test_samples_are_counted_where_ffmpeg_reads_them() -> None:
     long = b"\0\0\0\1moov" + (len(moov) + 8).to_bytes(8, "big") + moov[8:]
     to_the_end = b"\0\0\0\0" + moov[4:]
     for written in (moov, long, to_the_end):
-        check_boxes(clip[:header] + written, FRAMES)
+        check_mp4_samples(clip[:header] + written, FRAMES)
         with pytest.raises(LimitError):
-            check_boxes(clip[:header] + written, FRAMES - 1)
-        check_boxes(box(b"mdat", written), 0)  # but a clip may show anything
-    check_boxes(CLIPS["mp4-fragments"], FRAMES)
+            check_mp4_samples(clip[:header] + written, FRAMES - 1)
+        check_mp4_samples(box(b"mdat", written), 0)  # but a clip may show anything
+    check_mp4_samples(CLIPS["mp4-fragments"], FRAMES)
     with pytest.raises(LimitError):
-        check_boxes(CLIPS["mp4-fragments"], FRAMES - 1)
+        check_mp4_samples(CLIPS["mp4-fragments"], FRAMES - 1)
 
 
 def test_counts_stand_behind_sizes_of_64_bits_too() -> None:
     sizes = box(b"stsz", fields(0, 1, 3))
     long = b"\0\0\0\1stsz" + (len(sizes) + 8).to_bytes(8, "big") + sizes[8:]
     for written in (sizes, long, box(b"stz2", fields(0, 8, 3)), box(b"trun", fields(0, 3, 0))):
-        check_boxes(box(b"moov", written), 3)
+        check_mp4_samples(box(b"moov", written), 3)
         with pytest.raises(LimitError):
-            check_boxes(box(b"moov", written), 2)
+            check_mp4_samples(box(b"moov", written), 2)
 
 
 def test_compressed_headers_are_refused_by_name() -> None:
     """Of one nobody can tell what it holds before it is unpacked."""
-    check_boxes(box(b"mdat", b"cmov"), 0)
+    check_mp4_samples(box(b"mdat", b"cmov"), 0)
     with pytest.raises(DecodeError, match="compressed header"):
-        check_boxes(box(b"moov", box(b"cmov")), 0)
+        check_mp4_samples(box(b"moov", box(b"cmov")), 0)
     with pytest.raises(DecodeError, match="compressed header"):
         probe_video(CLIPS["mp4"] + box(b"free", b"cmov"), LIMITS)
 
@@ -298,12 +303,12 @@ def test_decoding_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) ->
     source = probe_video(CLIPS["mp4"], LIMITS)
     for path in ("scheduled", "from the beginning"):
         if path == "from the beginning":
-            monkeypatch.setattr(video, "schedule", lambda *_: None)
+            source = replace(source, packets=None)
         seconds = count()
         clock = SimpleNamespace(monotonic=lambda seconds=seconds: next(seconds))
-        monkeypatch.setattr(video, "time", clock)
+        monkeypatch.setattr(container, "time", clock)
         with pytest.raises(LimitError, match="longer than 3 s"):
-            load_video(CLIPS["mp4"], planner, replace(LIMITS, max_decoding_seconds=3.0), source)
+            decode_video(CLIPS["mp4"], source, PLAN, replace(LIMITS, max_decoding_seconds=3.0))
         assert next(seconds) == 5, path  # it began at 0, and the fourth packet was the last
 
 
@@ -317,33 +322,20 @@ def test_packets_that_give_no_frame_are_watched_too() -> None:
         hidden = bytes([packet[0] & ~0x10]) + packet[1:]  # show_frame (RFC 6386, 9.1)
         data = data.replace(packet, hidden)
     with pytest.raises(DecodeError):
-        load_video(data, planner, LIMITS, source)
+        decode_video(data, source, PLAN, LIMITS)
     cancelled = Event()
     cancelled.set()
     with pytest.raises(Cancelled):
-        load_video(data, planner, LIMITS, source, cancelled)
+        decode_video(data, source, PLAN, LIMITS, DecodeDeadline(LIMITS, cancelled))
 
 
 def test_other_decoders_never_run() -> None:
     """FFmpeg decodes a little to learn about a stream, before we know what stream it is."""
     clip = encode_clip("avi", "ffvhuff")
-    with av.open(io.BytesIO(clip), options=video._OPTIONS) as container:
-        assert container.streams.video[0].codec_context.pix_fmt is None  # known once decoded
+    with av.open(io.BytesIO(clip), options=container._OPTIONS) as reader:
+        assert reader.streams.video[0].codec_context.pix_fmt is None  # known once decoded
     with pytest.raises(DecodeError, match="codec is not supported"):
         probe_video(clip, LIMITS)
-
-
-class Stamps:
-    """A container of one stream, of packets that are shown at these ticks of 1/10 s."""
-
-    format = SimpleNamespace(name="mov")
-
-    def __init__(self, *stamps: int | None) -> None:
-        self._stamps = stamps
-
-    def demux(self, _: object) -> Iterator[object]:
-        for stamp in self._stamps:
-            yield SimpleNamespace(size=1, is_discard=False, pts=stamp, dts=stamp)
 
 
 @pytest.mark.parametrize(
@@ -361,13 +353,19 @@ class Stamps:
 def test_a_clip_has_a_frame_rate_or_is_refused(
     promised: int | None, stamps: tuple[int | None, ...], rate: float | None
 ) -> None:
-    codec = SimpleNamespace(name="h264")
-    stream: Any = SimpleNamespace(
-        codec_context=codec, average_rate=promised, time_base=Fraction(1, 10)
-    )
-    container: Any = Stamps(*stamps)
+    """Packets that are shown at these ticks of 1/10 s."""
+    stream: Any = SimpleNamespace(average_rate=promised, time_base=Fraction(1, 10))
+    packets: Any = [
+        SimpleNamespace(
+            size=1, is_discard=False, is_keyframe=True, pts=stamp, dts=stamp, decode=lambda: ["it"]
+        )
+        for stamp in stamps
+    ]
     if rate is None:
         with pytest.raises(DecodeError, match="no frame rate"):
-            video._read_stamps(container, stream, 9)
+            video._read_packets(packets, stream, True, 9)
     else:
-        assert video._read_stamps(container, stream, 9) == (list(stamps), rate)
+        _, listed, measured = video._read_packets(packets, stream, True, 9)
+        assert measured == rate
+        known = [NO_STAMP if stamp is None else stamp for stamp in stamps]
+        assert listed["stamp"].tolist() == known

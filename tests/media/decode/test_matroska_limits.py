@@ -3,7 +3,7 @@
 import pytest
 from hostile_samples import FRAMES, real_clips
 
-from saccade.media.decode.matroska_limits import check_elements
+from saccade.media.decode.matroska_limits import check_matroska_elements
 from saccade.media.decode.video import probe_video
 from saccade.media.errors import LimitError
 from saccade.media.limits import MediaLimits
@@ -37,7 +37,7 @@ def count(data: bytes) -> int:
     most = 0
     while True:
         try:
-            check_elements(data, most)
+            check_matroska_elements(data, most)
         except LimitError:
             most += 1
         else:
@@ -51,7 +51,7 @@ def clips() -> dict[str, bytes]:
 
 def test_real_clips_have_few(clips: dict[str, bytes]) -> None:
     for name, clip in clips.items():
-        check_elements(clip, 100)
+        check_matroska_elements(clip, 100)
         if name in ("mkv", "webm-vp8", "webm-vp9"):
             assert 20 < count(clip) < 100
 

@@ -11,14 +11,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from loading import load_video
 from media_samples import STAMPED
 from PIL import Image
 
 from saccade.media.controls import VideoControls
-from saccade.media.decode.video import Cancelled, load_video, probe_video
+from saccade.media.decode.container import Cancelled
+from saccade.media.decode.video import probe_video
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.limits import MediaLimits
-from saccade.media.planning.plan import VideoPlan, VideoSource, VisionGeometry, plan_video
+from saccade.media.planning.plan import VideoPlan, VideoSource, VisionGeometry
 
 LIMITS = MediaLimits()
 GEOMETRY = VisionGeometry()
@@ -28,12 +30,8 @@ Read = Callable[[np.ndarray], int]
 CONTAINERS = [*STAMPED, ("avi", "mpeg4"), ("avi", "mjpeg")]
 
 
-def planner(**controls: Any) -> Callable[[VideoSource], VideoPlan]:
-    return lambda source: plan_video(source, VideoControls(**controls), GEOMETRY)
-
-
 def numbers(data: bytes, read: Read, **controls: Any) -> tuple[list[int], VideoPlan]:
-    frames, plan = load_video(data, planner(**controls), LIMITS)
+    frames, plan = load_video(data, VideoControls(**controls), LIMITS)
     assert frames.dtype == np.uint8
     assert frames.shape == (len(plan.frame_indices), plan.height, plan.width, 3)
     return [read(frame) for frame in frames], plan
@@ -86,7 +84,7 @@ def test_frames_equal_those_of_the_reference(
     file.write_bytes(data)
     for controls in ({}, {"nframes": 10, "max_pixels": 150_000}, {"fps": 4.0, "video_start": 0.5}):
         answer = reference("fetch_video", video=str(file), controls=controls, output=str(output))
-        frames, plan = load_video(data, planner(**controls), LIMITS)
+        frames, plan = load_video(data, VideoControls(**controls), LIMITS)
         assert list(plan.frame_indices) == answer["indices"]
         assert plan.source_fps == answer["fps"]
         assert plan.sampled_fps == answer["sampled_fps"]
@@ -175,7 +173,7 @@ def test_rotated_recordings_are_upright(
     sideways = matrix[0] == 0
     assert (source.width, source.height) == ((128, 192) if sideways else (192, 128))
     size = {"resized_width": 196, "resized_height": 308}
-    frames, plan = load_video(data, planner(nframes=8, **size), LIMITS)
+    frames, plan = load_video(data, VideoControls(nframes=8, **size), LIMITS)
     assert frames.shape == (8, 308, 196, 3)
     assert [shown_number(restore(frame)) for frame in frames] == list(plan.frame_indices)
 
@@ -194,7 +192,7 @@ def test_rotation_set_by_the_muxer(shown_number: Read) -> None:
             writer.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         writer.mux(stream.encode())
     size = {"resized_width": 56, "resized_height": 112}
-    frames, _ = load_video(output.getvalue(), planner(nframes=2, **size), LIMITS)
+    frames, _ = load_video(output.getvalue(), VideoControls(nframes=2, **size), LIMITS)
     assert frames[0, :50, :24].mean() > 240
     assert frames[0, 60:].mean() < 15
     assert frames[0, :, 32:].mean() < 15
@@ -210,7 +208,7 @@ def test_transparent_gif_is_on_white() -> None:
     pictures[0].save(
         output, "GIF", save_all=True, append_images=pictures[1:], duration=100, disposal=2
     )
-    frames, plan = load_video(output.getvalue(), planner(nframes=2), LIMITS)
+    frames, plan = load_video(output.getvalue(), VideoControls(nframes=2), LIMITS)
     assert plan.source_frames == 2
     assert frames[0, :, -10:].min() > 245
     middle = frames.shape[1] // 2
@@ -234,12 +232,12 @@ def test_cancelling_stops_the_decode(encode_clip: Encode) -> None:
     cancelled = Event()
     cancelled.set()
     with pytest.raises(Cancelled):
-        load_video(encode_clip(), planner(), LIMITS, cancelled=cancelled)
+        load_video(encode_clip(), VideoControls(), LIMITS, cancelled)
 
 
 def refused(data: bytes) -> MediaError:
     with pytest.raises(DecodeError) as caught:
-        load_video(data, planner(), LIMITS)
+        load_video(data, VideoControls(), LIMITS)
     for leak in ("0x", "<_io", "BytesIO", "avcodec", "Errno", "<none>"):
         assert leak not in caught.value.message
     return caught.value

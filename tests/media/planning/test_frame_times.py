@@ -10,11 +10,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from loading import load_video
 from media_samples import STAMPED
 from PIL import Image
 
 from saccade.media.controls import VideoControls
-from saccade.media.decode.video import load_video, probe_video
+from saccade.media.decode.video import probe_video
 from saccade.media.errors import ControlError
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.frame_times import frame_times
@@ -34,9 +35,7 @@ UNEVEN = list(accumulate([0, *GAPS, 40]))
 
 def loaded(data: bytes, read: Read, **controls: Any) -> VideoPlan:
     """The plan, once its frames have been found to be the planned ones."""
-    frames, plan = load_video(
-        data, lambda source: plan_video(source, VideoControls(**controls), GEOMETRY), LIMITS
-    )
+    frames, plan = load_video(data, VideoControls(**controls), LIMITS)
     assert [read(frame) for frame in frames] == list(plan.frame_indices)
     return plan
 
@@ -218,11 +217,7 @@ def test_frames_that_only_the_decoder_misses(encode_clip: Encode) -> None:
             writer.mux(packet)
     source = probe_video(output.getvalue(), LIMITS)
     assert source.frames == 24
-    frames, plan = load_video(
-        output.getvalue(),
-        lambda source: plan_video(source, VideoControls(min_frames=18), GEOMETRY),
-        LIMITS,
-    )
+    frames, plan = load_video(output.getvalue(), VideoControls(min_frames=18), LIMITS)
     shown = [time for number, time in enumerate(UNEVEN) if number % 4 != 3]
     assert plan.source_frames == len(frames) == 18
     assert plan.frame_times == seconds(shown, plan)
