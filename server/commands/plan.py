@@ -1,4 +1,4 @@
-"""`saccade plan`: what pictures and clips will cost, under given controls. Loads no model."""
+"""`saccade plan`: what images and videos will cost, under given controls. Loads no model."""
 
 import argparse
 import asyncio
@@ -27,18 +27,18 @@ from saccade.server.response.vision_report import MediumReport, VideoReport, rep
 
 _EPILOG = """examples:
   saccade plan photo.jpg
-  saccade plan photo.jpg clip.mp4 --max-pixels 200704
-  saccade plan clip.mp4 --fps 4 --video-start 12.5 --video-end 60 --json
+  saccade plan photo.jpg video.mp4 --max-pixels 200704
+  saccade plan video.mp4 --fps 4 --video-start 12.5 --video-end 60 --json
   saccade plan --frames one.jpg two.jpg three.jpg --sample-fps 1
   saccade plan photo.jpg --model Qwen/Qwen2.5-VL-7B-Instruct
 
-Flags of clips alone (--fps and so on) leave pictures as they are. Without --model the sizes are
+Flags of videos alone (--fps and so on) leave images as they are. Without --model the sizes are
 those of the published Qwen2.5-VL checkpoints.
 
 exit codes: 0 all planned, 1 a file cannot be planned, 2 wrong use
 """
 
-# Only what a clip has; a picture among clips is planned without them.
+# Only what a video has; an image among videos is planned without them.
 _IMAGE_FIELDS = tuple(field.name for field in fields(ImageControls) if field.name != "draft")
 _VIDEO_FIELDS = tuple(field.name for field in fields(VideoControls))
 _COUNTS = frozenset(_IMAGE_FIELDS) | {"nframes", "min_frames", "max_frames", "total_pixels"}
@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the files, the model and a flag for every control."""
     parser.description = "Tells size, grid, frame times and tokens of media. Loads no model."
     parser.epilog = _EPILOG
-    parser.add_argument("files", nargs="+", metavar="FILE", help="picture or clip, also a URL")
-    parser.add_argument("--frames", action="store_true", help="the files are frames of one clip")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="image or video, also a URL")
+    parser.add_argument("--frames", action="store_true", help="the files are frames of one video")
     parser.add_argument("--model", help="Hugging Face id or folder whose sizes count")
     parser.add_argument("--json", action="store_true", help="print JSON, as the API reports it")
     parser.add_argument(
-        "--detail", choices=("auto", "low", "high"), help="of pictures, as OpenAI's"
+        "--detail", choices=("auto", "low", "high"), help="of images, as OpenAI's"
     )
     for name in _VIDEO_FIELDS:
         count = name in _COUNTS
@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
         sources = _sources(args)
         if not any(kind == "video" for kind, _ in sources):
             for name in sorted(set(given) - set(_IMAGE_FIELDS)):
-                raise MediaError("applies to clips, and there are none", name)
+                raise MediaError("applies to videos, and there are none", name)
         if args.detail and not any(kind == "image" for kind, _ in sources):
-            raise MediaError("applies to pictures, and there are none", "detail")
+            raise MediaError("applies to images, and there are none", "detail")
         image = parse_image_controls({n: v for n, v in given.items() if n in _IMAGE_FIELDS}, "")
         image = apply_detail(image, args.detail, "")
         video = parse_video_controls(given, "")
@@ -143,7 +143,7 @@ def _url(file: str) -> str:
 
 
 def _table(reports: list[MediumReport]) -> Iterator[str]:
-    """Lines for people: one a medium, and for a clip its times."""
+    """Lines for people: one a medium, and for a video its times."""
     if not reports:
         return
     width = max(len(report.path) for report in reports)

@@ -35,7 +35,7 @@ _REFUSED_VARIABLES = {
 
 # Where vLLM's defaults would hurt; every one is still a flag.
 _DEFAULTS = {
-    # usage.prompt_tokens_details: callers see cached tokens and the tokens of their pictures.
+    # usage.prompt_tokens_details: callers see cached tokens and the tokens of their images.
     "enable_prompt_tokens_details": True,
     # Qwen2.5-VL calls tools in Hermes's form; without a parser vLLM refuses tool_choice.
     "enable_auto_tool_choice": True,
@@ -47,13 +47,13 @@ _DEFAULTS = {
     "scheduling_policy": "priority",
 }
 
-# Text waits there for one picture at most.
+# Text waits there for one image at most.
 _CPU_SCHEDULER = "saccade.model.cpu.scheduling.TextFirstScheduler"
 _CPU_WORKER = "saccade.model.cpu.worker.OneCallCPUWorker"
 
 # Options that would open, or only pretend to open, what this server keeps shut.
 _REFUSED = {
-    "trust_request_mm_kwargs": "controls of pictures and clips belong to their parts",
+    "trust_request_mm_kwargs": "controls of images and videos belong to their parts",
     "enable_mm_embeds": "embeddings from clients are not served",
     "enable_prompt_embeds": "embeddings from clients are not served",
     "allowed_local_media_path": "use --media-root",

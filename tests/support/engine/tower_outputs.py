@@ -1,7 +1,7 @@
 """Script: what the model class makes of checkpoints.
 
 ``tower_outputs.py OUT.pt DTYPE FOLDER...`` saves, for each folder, the tower's output for one
-image and one clip, or the error that refused the checkpoint.
+image and one video, or the error that refused the checkpoint.
 """
 
 import sys
