@@ -13,7 +13,7 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from saccade.server.engine.client import Engine
 from saccade.server.engine.prompt.renderer import use_plain_text_renderer
 from saccade.server.engine.watchdog import end_processes
-from saccade.server.http.protocol import PatientProtocol
+from saccade.server.http.protocol import HeaderTimeoutProtocol
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ async def serve_until_stopped(
         loads: connections of each process on the socket, and which of them is this one.
     """
     # With the parser that obeys the limits of headers; uvicorn's faster one has none.
-    extra: dict[str, Any] = {"http": PatientProtocol}
+    extra: dict[str, Any] = {"http": HeaderTimeoutProtocol}
     if (log_config := get_uvicorn_log_config(arguments)) is not None:
         extra["log_config"] = log_config
     finish = await serve_http(

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _LATE = b"the request line and the headers did not arrive in time"
 
 
-class PatientProtocol(H11Protocol):
-    """uvicorn's protocol, patient for so long."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """uvicorn's h11 protocol with a timeout for request line and headers (Slowloris)."""
 
     header_seconds = 30.0
 

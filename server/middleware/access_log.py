@@ -1,7 +1,8 @@
-"""Every request watched from its first byte to the last of its answer.
+"""Outermost middleware: request id, access log, trace span.
 
-It gets an id, which its answer carries as ``X-Request-Id`` and vLLM takes over; a line in the log
-when it has ended; a span where traces are collected. None of them holds text of the client's.
+Every request gets an id, which its answer carries as ``X-Request-Id`` and vLLM takes over; a line
+in the log when it has ended; a span where traces are collected. None of them holds text of the
+client's.
 """
 
 import asyncio
@@ -56,32 +57,32 @@ class ObservationMiddleware:
         record = RequestRecord(given if _SANE_ID.fullmatch(given) else uuid4().hex)
         headers[REQUEST_ID_HEADER] = record.id  # vLLM reads it here
         token = CURRENT_REQUEST.set(record)
-        watch = _Watch(send, record.id)
+        observer = _ResponseObserver(send, record.id)
         try:
             if self._traced:
-                await self._run_traced(scope, receive, watch, headers, record)
+                await self._run_traced(scope, receive, observer, headers, record)
             else:
-                await self._run(scope, receive, watch)
+                await self._run(scope, receive, observer)
         finally:
             if self._log_access:
-                self._log(scope, watch, record)
+                self._log(scope, observer, record)
             CURRENT_REQUEST.reset(token)
             TASKS.set(len(asyncio.all_tasks()))
 
-    async def _run(self, scope: Scope, receive: Receive, watch: "_Watch") -> None:
+    async def _run(self, scope: Scope, receive: Receive, observer: "_ResponseObserver") -> None:
         try:
-            await self._app(scope, receive, watch.send)
+            await self._app(scope, receive, observer.send)
         except Exception as error:
-            if watch.status is not None:
-                watch.failed = True
+            if observer.status is not None:
+                observer.failed = True
                 raise  # the answer has begun: all that is left is to cut it off
-            await error_response(as_api_error(error))(scope, receive, watch.send)
+            await error_response(as_api_error(error))(scope, receive, observer.send)
 
     async def _run_traced(
         self,
         scope: Scope,
         receive: Receive,
-        watch: "_Watch",
+        observer: "_ResponseObserver",
         headers: MutableHeaders,
         record: RequestRecord,
     ) -> None:
@@ -97,9 +98,9 @@ class ObservationMiddleware:
             for name, value in carrier.items():
                 headers[name] = value
             try:
-                await self._run(scope, receive, watch)
+                await self._run(scope, receive, observer)
             finally:
-                status, route = watch.final_status, _route(scope)
+                status, route = observer.final_status, _route(scope)
                 span.update_name(f"{scope['method']} {route}")
                 span.set_attribute("http.request.method", scope["method"])
                 span.set_attribute("http.route", route)
@@ -110,8 +111,8 @@ class ObservationMiddleware:
                 if status >= 500:
                     span.set_status(trace.StatusCode.ERROR)
 
-    def _log(self, scope: Scope, watch: "_Watch", record: RequestRecord) -> None:
-        route, status = _route(scope), watch.final_status
+    def _log(self, scope: Scope, observer: "_ResponseObserver", record: RequestRecord) -> None:
+        route, status = _route(scope), observer.final_status
         if route in self._unlogged:
             return
         level = logging.DEBUG if route in _PROBED and status < 400 else logging.INFO
@@ -121,16 +122,16 @@ class ObservationMiddleware:
             "method": scope["method"],
             "route": route,
             "status": status,
-            "seconds": round(time.perf_counter() - watch.began, 4),
+            "seconds": round(time.perf_counter() - observer.began, 4),
         }
-        if watch.first_byte is not None:
-            fields["first_byte_seconds"] = round(watch.first_byte, 4)
+        if observer.first_byte is not None:
+            fields["first_byte_seconds"] = round(observer.first_byte, 4)
         fields |= record.numbers
         told = ", ".join(f"{name} {value}" for name, value in list(fields.items())[3:])
         logger.log(level, "%s %s %d, %s", scope["method"], route, status, told, extra=fields)
 
 
-class _Watch:
+class _ResponseObserver:
     """Passes an answer on, and sees when it begins and how it ends."""
 
     def __init__(self, send: Send, request_id: str) -> None:

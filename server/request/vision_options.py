@@ -31,13 +31,13 @@ def read_vision_options(body: Mapping[str, Any]) -> VisionOptions:
     Raises:
         InvalidRequest: an unknown field or value; names it as ``vision.coordinates``.
     """
-    given = body.get("vision")
-    if given is None:
+    options = body.get("vision")
+    if options is None:
         return VisionOptions()
-    if not isinstance(given, dict):
+    if not isinstance(options, dict):
         raise InvalidRequest("vision must be an object", "vision")
     try:
-        return VisionOptions.model_validate(given)
+        return VisionOptions.model_validate(options)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0])[:64]

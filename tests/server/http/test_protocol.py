@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from saccade.server.engine.flags import add_engine_arguments, make_parser
 from saccade.server.engine.launch import serve_until_stopped
-from saccade.server.http.protocol import PatientProtocol
+from saccade.server.http.protocol import HeaderTimeoutProtocol
 
 PATIENCE = 0.5  # seconds
 WHOLE = b"GET /slow HTTP/1.1\r\nhost: test\r\n\r\n"
@@ -19,7 +19,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(PatientProtocol, "header_seconds", PATIENCE)
+    monkeypatch.setattr(HeaderTimeoutProtocol, "header_seconds", PATIENCE)
     app = FastAPI()
     app.state.engine_client = None
 
