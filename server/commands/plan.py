@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", action="store_true", help="the files are frames of one video")
     parser.add_argument("--model", help="Hugging Face id or folder whose sizes count")
     parser.add_argument("--json", action="store_true", help="print JSON, as the API reports it")
-    parser.add_argument(
-        "--detail", choices=("auto", "low", "high"), help="of images, as OpenAI's"
-    )
+    parser.add_argument("--detail", choices=("auto", "low", "high"), help="of images, as OpenAI's")
     for name in _VIDEO_FIELDS:
         count = name in _COUNTS
         parser.add_argument(
