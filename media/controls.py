@@ -1,4 +1,4 @@
-"""The controls a request may put on one picture or clip: checked, typed, never silently ignored.
+"""Parses and validates the vision controls of one image or video: no field is silently ignored.
 
 The fields and their meaning are those of qwen-vl-utils 0.0.14; :mod:`saccade.media.planning.plan`
 applies them. A field that the other fields would make meaningless is refused here rather than
@@ -19,9 +19,9 @@ LOW_DETAIL_PIXELS = 512 * 512
 
 @dataclass(frozen=True)
 class ImageControls:
-    """What the caller asks of one image; ``None`` means the default. All in pixels.
+    """Requested for one image; ``None`` means the default. All in pixels.
 
-    ``draft`` allows a decoder to shrink the picture on its way, to no less than the planned size:
+    ``draft`` allows a decoder to shrink the image on its way, to no less than the planned size:
     a fraction of the work for pixels that differ a little from the reference's.
     """
 
@@ -34,9 +34,9 @@ class ImageControls:
 
 @dataclass(frozen=True)
 class VideoControls:
-    """What the caller asks of one clip; ``None`` means the default.
+    """Requested for one video; ``None`` means the default.
 
-    Pixel fields are per frame except ``total_pixels`` (whole clip). ``fps``, ``sample_fps`` and
+    Pixel fields are per frame except ``total_pixels`` (whole video). ``fps``, ``sample_fps`` and
     ``raw_fps`` are frames a second, ``video_start`` and ``video_end`` seconds of the source.
     ``sample_fps`` and ``raw_fps`` describe a list of frames, the other rates a video file.
     """
@@ -71,10 +71,10 @@ class ImageFields(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     min_pixels: _Pixels | None = Field(
-        default=None, description="least area after resizing, of a clip's frame too"
+        default=None, description="least area after resizing, of a video's frame too"
     )
     max_pixels: _Pixels | None = Field(
-        default=None, description="largest area after resizing, of a clip's frame too"
+        default=None, description="largest area after resizing, of a video's frame too"
     )
     resized_width: _Side | None = Field(
         default=None, description="width to resize to, rounded to a multiple of 28; with height"
@@ -85,7 +85,7 @@ class ImageFields(BaseModel):
 
 
 class VideoFields(ImageFields):
-    """The controls of a clip as they come in a request."""
+    """The controls of a video as they come in a request."""
 
     fps: _Rate | None = Field(
         default=None, description="frames a second to sample (default: 2); not with nframes"
@@ -106,7 +106,7 @@ class VideoFields(ImageFields):
         default=None, description="frames a second of a list of frames (default: 2)"
     )
     raw_fps: _Rate | None = Field(
-        default=None, description="frames a second of the clip that a list of frames comes from"
+        default=None, description="frames a second of the video that a list of frames comes from"
     )
 
 

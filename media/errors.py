@@ -1,4 +1,4 @@
-"""What can go wrong with a picture or a clip. One tree, so that one handler answers all of it."""
+"""Exceptions of loading an image or video: one tree, so that one handler answers all of them."""
 
 
 class MediaError(ValueError):

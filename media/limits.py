@@ -1,4 +1,4 @@
-"""How large media may be before and after planning."""
+"""Limits on images and videos: of the source, before decoding, and of the plan."""
 
 from dataclasses import dataclass, field
 
@@ -40,14 +40,14 @@ class MediaLimits:
     max_planned_frames: int = 2048
     max_video_tokens: int = 131_072
     max_decoding_bytes: int = 2 * 2**30  # of pixels that all decoders hold together
-    max_decoding_seconds: float = 300.0  # of one clip, from the first frame to the last
+    max_decoding_seconds: float = 300.0  # of one video, from the first frame to the last
 
     def check_image(self, plan: ImagePlan, pixel_limits: PixelLimits) -> None:
         """Raises LimitError when the plan asks for too many pixels."""
         self._check_area(plan.width, plan.height, pixel_limits)
 
     def check_source(self, source: VideoSource) -> None:
-        """Raises LimitError when the clip is too long."""
+        """Raises LimitError when the video is too long."""
         seconds = source.frames / source.fps
         if seconds > self.max_video_seconds:
             raise LimitError(

@@ -1,4 +1,4 @@
-"""Where the time of loading media goes, stage by stage."""
+"""Measures the stages of loading an image or video."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 Stage = Literal["fetch", "queue", "plan", "decode", "resize"]
-"""``queue``: waiting for memory and for a thread. A clip's ``decode`` includes its resizing."""
+"""``queue``: waiting for memory and for a thread. A video's ``decode`` includes its resizing."""
 
 Observer = Callable[[Stage, float], None]
-"""Told of every stage that ended, however it ended, and its seconds. Called from any thread."""
+"""Callback: (stage, seconds), once a stage has ended, with an error too. Called from any thread."""
 
 
 def ignore(_stage: Stage, _seconds: float) -> None:
@@ -18,7 +18,7 @@ def ignore(_stage: Stage, _seconds: float) -> None:
 
 @contextmanager
 def timed(observe: Observer, stage: Stage) -> Iterator[None]:
-    """Tells ``observe`` how long the block took."""
+    """Reports the seconds of the block to ``observe``."""
     started = time.perf_counter()
     try:
         yield

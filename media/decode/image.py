@@ -1,4 +1,4 @@
-"""Encoded image -> upright RGB raster.
+"""Decodes images to upright RGB rasters with libjpeg-turbo and Pillow.
 
 JPEG, PNG, WebP, GIF (first frame) and BMP. The size is read from the header and checked before
 anything is decoded. No process-wide state of PIL is read or changed.
@@ -66,7 +66,7 @@ def decode_image(
 
     Args:
         at_least: (height, width) below which a JPEG may not be shrunk while it is decoded, which
-            skips most of the work. None: every picture is decoded whole.
+            skips most of the work. None: every image is decoded whole.
         buffer: three bytes a pixel that the result may lie in: the caller is done with the result
             before it uses them again. Memory fresh from the system costs time for every page.
         header: of these bytes, where it has been read; else it is read here.
@@ -204,9 +204,9 @@ def _orientation(image: Image.Image, data: bytes, limits: ImageLimits) -> int:
         if exif is not None:
             image.info["exif"] = exif
     try:
-        # The base class's method: PNG's own decodes the whole picture to look behind it.
+        # The base class's method: PNG's own decodes the whole image to look behind it.
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a camera's broken EXIF block does not make its picture unreadable
+    except Exception:  # a camera's broken EXIF block does not make its image unreadable
         return 1
     return value if isinstance(value, int) else 1
 

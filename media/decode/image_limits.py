@@ -1,4 +1,4 @@
-"""What an image file may be made of: counted before anything is decoded.
+"""Rejects images of too many JPEG scans, PNG chunks or reads before anything is decoded.
 
 A file's parts can cost far more work than its pixels do, and decoders set no bound of their own.
 Seen: libjpeg-turbo 3.2 passed over the whole image once for every scan, so that 230 KB took eight

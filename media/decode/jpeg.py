@@ -1,4 +1,4 @@
-"""JPEG -> resized RGB raster in one go, row by row."""
+"""Decodes and resizes a JPEG in one pass, row by row (compiled)."""
 
 import torch
 
@@ -9,7 +9,7 @@ from saccade.media.types import ImageHeader, Pixels
 def decode_resized_jpeg(data: bytes, header: ImageHeader, out: Pixels) -> bool:
     """Fills ``out``, uint8 RGB [height, width, 3]: equal to decoding the image, then resizing it.
 
-    Without the GIL, and without the memory of the decoded picture. False, with anything in
+    Without the GIL, and without the memory of the decoded image. False, with anything in
     ``out``, where that has to be done one after the other: the file is no JPEG, or one that is
     turned, in other colours, flawed or of that size already; or the compiled form
     (`kernels/cpu/csrc/jpeg.cpp`) is not there, or out of use.

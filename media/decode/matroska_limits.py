@@ -1,4 +1,4 @@
-"""The elements of a Matroska or WebM file, counted before FFmpeg reads them.
+"""Rejects Matroska and WebM files of more elements than FFmpeg should allocate entries for.
 
 FFmpeg makes an entry of up to a hundred bytes for every element of a list (tracks, cues, chapters,
 tags, attachments, additions to a block), however few bytes of the file the element takes.
@@ -36,7 +36,7 @@ _LONGEST_SIZE = 8
 
 
 def check_matroska_elements(data: bytes, most: int) -> None:
-    """Refuses a Matroska or WebM file of too many elements; other files pass.
+    """Rejects a Matroska or WebM file of too many elements; other files pass.
 
     Args:
         most: elements of all lists, blocks of frames included.

@@ -1,4 +1,4 @@
-"""The samples that the headers of an MP4 or MOV announce, counted before FFmpeg reads them.
+"""Rejects MP4 and MOV sample tables that would make FFmpeg allocate gigabytes.
 
 FFmpeg makes an entry of dozens of bytes for every sample that a header announces, before it reads
 one. Seen: libavformat 62.12 (FFmpeg 8.1, PyAV 18.1) took 3.4 GiB and eight seconds for a file of
@@ -14,7 +14,7 @@ _OTHERS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"GIF8")
 
 
 def check_mp4_samples(data: bytes, most_samples: int) -> None:
-    """Refuses what the boxes of an MP4 or MOV announce in excess; other files pass.
+    """Rejects an MP4 or MOV whose headers announce too many samples; other files pass.
 
     Tables are looked for at any depth outside the media data, since FFmpeg takes them at any.
     PCM sound, every sample of which lasts one tick, passes: FFmpeg does not expand it.

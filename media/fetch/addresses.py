@@ -1,4 +1,4 @@
-"""Which network addresses media may come from, and dialling none but those.
+"""Connects to public addresses only (protection against SSRF).
 
 The check sits where the socket is opened: a name is resolved once, every address of the answer is
 checked, and a checked address is dialled. So nothing hangs on how a URL spells its host, which

@@ -1,4 +1,4 @@
-"""data:, http(s): and file: URLs -> bytes, closed by default.
+"""Fetches data:, http(s): and file: URLs under a policy that is closed by default.
 
 Remote hosts must have public addresses on every hop (:mod:`saccade.media.fetch.addresses`), files
 must lie below ``media_root``, and nothing grows beyond ``max_bytes``. Proxy variables of the
@@ -46,7 +46,7 @@ class FetchPolicy:
 
 
 Received = Callable[[int], None]
-"""Told of bytes that have come in, while they come; what it raises ends the fetch."""
+"""Progress callback, given a byte count; an exception aborts the fetch."""
 
 
 def anything(_: int) -> None:

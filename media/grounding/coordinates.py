@@ -1,4 +1,4 @@
-r"""Boxes and points of an answer, from pixels of the resized picture to those of the source. Pure.
+r"""Rewrites boxes and points of an answer from resized to source pixels. Pure.
 
 Places that are read, and nothing else:
 
@@ -8,7 +8,7 @@ Places that are read, and nothing else:
 - HTML: ``data-bbox="x1 y1 x2 y2"``.
 
 A tool's declared display (``display_width_px``) plays no part: Qwen2.5-VL points in pixels of the
-picture that it was shown, and Qwen's recipes declare that picture's size.
+image that it was shown, and Qwen's recipes declare that image's size.
 """
 
 import re
@@ -41,7 +41,7 @@ def read_number(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class PixelScale:
-    """From the picture that the model was shown to the one that was sent. Sizes in pixels."""
+    """From the image that the model was shown to the one that was sent. Sizes in pixels."""
 
     width: int
     height: int
@@ -50,7 +50,7 @@ class PixelScale:
 
     @classmethod
     def of(cls, plan: ImagePlan | VideoPlan) -> "PixelScale":
-        """The scale of a planned picture, or of a planned clip's frames."""
+        """The scale of a planned image, or of a planned video's frames."""
         return cls(plan.width, plan.height, plan.source_width, plan.source_height)
 
     def to_source(self, value: float, axis: int) -> float:
@@ -71,7 +71,7 @@ class CoordinateRewriter(TextRewriter):
     (``media/grounding/media_references.py``).
 
     Args:
-        plans: of all pictures and clips, in the order of the prompt.
+        plans: of all images and videos, in the order of the prompt.
 
     Attributes:
         undecided: boxes and points left as they were because it is open whose they are.

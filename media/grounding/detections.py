@@ -1,4 +1,4 @@
-"""The boxes and points of an answer, as data. Pure."""
+"""Parses the boxes and points of an answer. Pure."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from saccade.media.planning.plan import ImagePlan, VideoPlan
 _JSON_START = re.compile(r"[{\[]")
 _MARKS = (*(f'{key}"' for key in LENGTHS), *(f'{key}\\"' for key in LENGTHS), "data-bbox")
 # Each failed attempt may read all that is left of the text.
-_MOST_FAILURES = 64
+_MAX_FAILURES = 64
 _LABELS = ("label", "text_content")
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A box ``(x1, y1, x2, y2)`` or a point ``(x, y)`` in pixels of its picture.
+    """A box ``(x1, y1, x2, y2)`` or a point ``(x, y)`` in pixels of its image.
 
     ``medium`` is its place among the media of the prompt, from zero; None where media of the same
     scale leave it open.
@@ -37,7 +37,7 @@ class DetectionReader:
     not rewritten either (``CoordinateRewriter``).
 
     Args:
-        plans: of all pictures and clips, in the order of the prompt.
+        plans: of all images and videos, in the order of the prompt.
     """
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
@@ -47,8 +47,8 @@ class DetectionReader:
 
     def read(self, text: str) -> list[Detection]:
         """The detections of a text, JSON first, in the order in which they stand."""
-        found = self._in_text(text, self._only)
-        return [one for one in found if one.medium is not None or self._alike]
+        detections = self._in_text(text, self._only)
+        return [each for each in detections if each.medium is not None or self._alike]
 
     def _in_text(self, text: str, medium: int | None) -> Iterator[Detection]:
         if not any(mark in text for mark in _MARKS):
@@ -79,31 +79,34 @@ class DetectionReader:
     def _in_html(self, text: str, medium: int | None) -> Iterator[Detection]:
         if "data-bbox" not in text:
             return
-        parser = _Boxes()
+        parser = _BoxParser()
         parser.feed(text)
         parser.close()
-        for label, numbers, tag in parser.found:
+        for label, numbers, tag in parser.boxes:
             named = self._names.tag(tag)
             yield Detection(label, numbers, medium if named is None else named)
 
 
-class _Boxes(HTMLParser):
+class _BoxParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, tuple[float, ...], str]] = []
+        self.boxes: list[tuple[str, tuple[float, ...], str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        right = _numbers([read_number(one) for one in (given.get("data-bbox") or "").split()], 4)
-        if right is not None:
+        attributes = dict(attrs)
+        box = attributes.get("data-bbox") or ""
+        numbers = _numbers([read_number(number) for number in box.split()], 4)
+        if numbers is not None:
             before = (self.get_starttag_text() or "").partition("data-bbox")[0]
-            self.found.append((given.get("class") or tag, right, before))
+            self.boxes.append((attributes.get("class") or tag, numbers, before))
 
 
 def _numbers(value: object, length: int | None) -> tuple[float, ...] | None:
     if not isinstance(value, list) or len(value) != length:
         return None
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+    if not all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in value
+    ):
         return None
     return tuple(value)
 
@@ -112,7 +115,7 @@ def _json_values(text: str, rest: list[str]) -> Iterator[object]:
     """The JSON objects and arrays in a text; what stands around them goes to ``rest``."""
     decoder = json.JSONDecoder(parse_int=read_number, parse_float=read_number)
     position = passed = failures = 0
-    while failures < _MOST_FAILURES and (start := _JSON_START.search(text, position)):
+    while failures < _MAX_FAILURES and (start := _JSON_START.search(text, position)):
         try:
             value, end = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Which of several media an answer speaks of. Pure.
+"""Tracks which image or video of several an answer refers to. Pure.
 
-An object names a picture by a key of its own that comes before the box, or by the key under which
+An object names an image by a key of its own that comes before the box, or by the key under which
 the object or its list stands:
 
 - ``"image": 2``, ``"picture": "Picture 2"``, ``"video": 1``: counted from one within their kind, as
@@ -26,7 +26,7 @@ _LONGEST_TAG = 512
 
 
 class MediaReferences:
-    """Names -> places of the media in the prompt."""
+    """Resolves names such as ``image_2`` to positions of the media in the prompt."""
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
         self._places: dict[str, list[int]] = {"image": [], "video": []}

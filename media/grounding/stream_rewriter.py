@@ -1,4 +1,4 @@
-"""Numbers in a text that arrives in pieces, rewritten on the way. Pure.
+"""Rewrites numbers in a streamed text. Pure.
 
 What goes out depends on the text alone, never on how it was cut into pieces, and nothing is held
 back but the numbers that may have to change.

@@ -1,4 +1,4 @@
-r"""Times in an answer about a cut clip, from the start of the cut to that of the source. Pure.
+r"""Rewrites times of an answer about a trimmed video to times of the source. Pure.
 
 The model counts from the first frame that it was shown. Times that are read, and nothing else:
 

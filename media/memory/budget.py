@@ -1,4 +1,4 @@
-"""Memory that decoders may take together: work waits until what it needs is free."""
+"""Limits the memory that all decoders hold together: a FIFO semaphore that counts bytes."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Budget:
-    """Lets work in while the sum of its costs stays within ``limit``; first come, first served.
+    """Admits work while the sum of its costs stays within ``limit``; first come, first served.
 
     Work that alone costs more than the limit waits until it is alone; what came after it waits too.
     For one event loop.
@@ -20,7 +20,7 @@ class Budget:
 
     @property
     def held(self) -> int:
-        """The sum of the costs that are let in."""
+        """The sum of the costs that are admitted."""
         return self._held
 
     @asynccontextmanager
@@ -44,7 +44,7 @@ class Budget:
             if turn.cancelled():
                 self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
                 self._admit()  # it may have held up smaller work behind it
-            else:  # let in at the very moment that it was given up
+            else:  # admitted at the very moment that it was cancelled
                 self._leave(cost)
             raise
 

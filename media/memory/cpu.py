@@ -1,4 +1,4 @@
-"""How many processors this process may use, and who goes first on them."""
+"""CPU count available to this process; priority of decode threads."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ def usable_cores() -> int:
 
 
 def lower_thread_priority() -> None:
-    """Lets all other threads go before the calling one, and those that it starts, where both could.
+    """Lowers the priority (niceness) of the calling thread and of those that it starts.
 
     On Linux niceness is a thread's; elsewhere it is the process's, and stays as it is.
     """

@@ -1,35 +1,35 @@
-"""Memory of large rasters, used again when nobody holds the raster any longer."""
+"""Pool of memory for large rasters: reused once no array, tensor or view of a raster is left."""
 
 import weakref
 
 import numpy as np
 
-from saccade.media.types import Pixels
+from saccade.media.types import CHANNELS, Pixels
 
 # The allocator keeps the memory of smaller ones. That of larger ones goes back to the system, which
 # clears it for the next: a tenth of the time that a JPEG of 12 megapixels takes.
 _LARGE = 16 * 2**20
-_MOST_KEPT = 192 * 2**20  # bytes; five of 12 megapixels
+_MAX_KEPT = 192 * 2**20  # bytes; five of 12 megapixels
 
 
 class RasterPool:
-    """Hands out rasters for decoders to fill. Threads may share it."""
+    """Pool of rasters for decoders to fill. Thread-safe."""
 
     def __init__(self) -> None:
         self._free: dict[int, Pixels] = {}
 
     def take(self, height: int, width: int) -> Pixels:
         """A raster, uint8 [height, width, 3], of any content."""
-        size = height * width * 3
+        size = height * width * CHANNELS
         if size < _LARGE:
             # NumPy asks for huge pages, which spares the time for each small one.
-            return np.empty((height, width, 3), np.uint8)
+            return np.empty((height, width, CHANNELS), np.uint8)
         memory = self._taken(size)
         # Views, tensors and buffers made of an array hold on to the one above this memoryview, so
         # that one is the last to go.
         lent = np.frombuffer(memory.data, np.uint8, size)
         weakref.finalize(lent, self._take_back, memory).atexit = False
-        return lent.reshape(height, width, 3)
+        return lent.reshape(height, width, CHANNELS)
 
     # The garbage collector may take one back at any time, in the middle of these methods too. So
     # there is no lock: each step on the dict is whole, and two at once keep one more or less.
@@ -48,6 +48,6 @@ class RasterPool:
     def _take_back(self, memory: Pixels) -> None:
         self._free[id(memory)] = memory
         for oldest in list(self._free):
-            if sum(one.size for one in list(self._free.values())) <= _MOST_KEPT:
+            if sum(kept.size for kept in list(self._free.values())) <= _MAX_KEPT:
                 break
             self._free.pop(oldest, None)

@@ -1,4 +1,4 @@
-"""Memory that each worker thread keeps between the pictures it decodes."""
+"""Scratch memory that each worker thread keeps between the images it decodes."""
 
 import threading
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from saccade.media.types import Pixels
 
-# Of one thread: three bytes a pixel of a 16-megapixel picture.
-_MOST_KEPT = 48 * 2**20
+# Of one thread: three bytes a pixel of a 16-megapixel image.
+_MAX_KEPT = 48 * 2**20
 
 
 class ThreadBuffer(threading.local):
@@ -18,7 +18,7 @@ class ThreadBuffer(threading.local):
 
     def get(self, size: int) -> Pixels | None:
         """So many bytes, or None where that is more than a thread should keep."""
-        if size > _MOST_KEPT:
+        if size > _MAX_KEPT:
             return None
         if size > self._kept.size:
             self._kept = np.empty(size, np.uint8)

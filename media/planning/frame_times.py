@@ -1,7 +1,7 @@
-"""When the frames of a clip are shown, from the container's presentation timestamps.
+"""Presentation times of a video's frames, from the container's timestamps.
 
 Time 0 is the first frame that a player shows: what an edit list cuts off is not counted, and the
-stamp that the recording happens to begin with is taken off. A clip of a constant frame rate needs
+stamp that the recording happens to begin with is taken off. A video of a constant frame rate needs
 no times of its own: its frames are shown at ``index / fps``, which its stamps only round.
 """
 
@@ -19,7 +19,7 @@ _FLOAT_NOISE = 1e-9  # seconds, far above float64's error within a day of video
 
 @dataclass(frozen=True, eq=False)
 class FrameTimes:
-    """The times of all frames of a clip that has no constant frame rate."""
+    """The times of all frames of a video that has no constant frame rate."""
 
     seconds: npt.NDArray[np.float64]  # [frames], ascending from 0
     rounding: float  # seconds: the unit that the stamps are whole multiples of
@@ -43,11 +43,11 @@ class SampledTimes:
 def frame_times(
     stamps: Sequence[int | None], time_base: Fraction | None, fps: float
 ) -> FrameTimes | None:
-    """The times of a clip's frames.
+    """The times of a video's frames.
 
     Args:
         stamps: of every frame that is shown, in any order; ``time_base``: their unit in seconds.
-        fps: the clip's average rate.
+        fps: the video's average rate.
 
     Returns:
         None where the rate tells the times: the frames follow it but for the rounding of their

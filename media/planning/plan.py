@@ -1,8 +1,8 @@
-"""(size, controls, model geometry) -> resized size, grid, frames, tokens. Pure arithmetic.
+"""Plans an image or video: resized size, patch grid, sampled frames, tokens. Pure arithmetic.
 
 The results equal those of qwen-vl-utils 0.0.14 (`vision_process.py`), rounding included, because
 the model was trained on them and callers compute with them. Where that library would return an
-empty picture or fail an assertion, these functions raise by name. Errors carry the bare field in
+empty image or fail an assertion, these functions raise by name. Errors carry the bare field in
 ``param``.
 """
 
@@ -17,7 +17,7 @@ from saccade.media.planning.frame_times import FrameTimes, sampled_times
 from saccade.media.planning.resize_rules import (
     IMAGE_MAX_TOKENS,
     IMAGE_MIN_TOKENS,
-    asked_size,
+    explicit_size,
     resize_within,
 )
 from saccade.media.planning.sampling import frame_count, frame_indices, frame_range
@@ -28,7 +28,7 @@ Number = TypeVar("Number", int, float)
 # Defaults of qwen-vl-utils, in merged tokens: one token is factor x factor pixels.
 FRAME_MIN_TOKENS = 128
 FRAME_MAX_TOKENS = 768
-CONTEXT_TOKENS = 128_000  # of the language model; a clip may take nine tenths
+CONTEXT_TOKENS = 128_000  # of the language model; a video may take nine tenths
 DEFAULT_SAMPLE_FPS = 2.0
 
 
@@ -68,7 +68,7 @@ class ImagePlan:
 
 @dataclass(frozen=True)
 class VideoSource:
-    """What a clip's container says, after counting: upright size in pixels, frames, frames/s."""
+    """What a video's container says, after counting: upright size in pixels, frames, frames/s."""
 
     width: int
     height: int
@@ -82,7 +82,7 @@ class VideoSource:
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """What will be done with one clip."""
+    """What will be done with one video."""
 
     source_width: int
     source_height: int
@@ -117,7 +117,7 @@ def plan_image(
         ControlError, DecodeError: as :func:`smart_resize`; ``param`` names the control.
     """
     if controls.resized_width is not None and controls.resized_height is not None:
-        new_height, new_width = asked_size(
+        new_height, new_width = explicit_size(
             controls.resized_height, controls.resized_width, geometry.factor
         )
     else:
@@ -147,8 +147,8 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
     varies. The rate that they come at, and with it the seconds per grid, is the true one.
 
     Raises:
-        DecodeError: a clip without frames or rate, or too short for one step of the grid.
-        ControlError: controls that this clip cannot meet, or that only a list of frames has.
+        DecodeError: a video without frames or rate, or too short for one step of the grid.
+        ControlError: controls that this video cannot meet, or that only a list of frames has.
     """
     for name in ("sample_fps", "raw_fps"):
         if getattr(controls, name) is not None:
@@ -183,13 +183,13 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
 def frame_size(
     controls: VideoControls, geometry: VisionGeometry, count: int, height: int, width: int
 ) -> tuple[int, int]:
-    """(height, width) of ``count`` sampled frames under the per-frame and whole-clip budgets.
+    """(height, width) of ``count`` sampled frames under the per-frame and whole-video budgets.
 
     Raises:
         ControlError, DecodeError: as :func:`smart_resize`.
     """
     if controls.resized_width is not None and controls.resized_height is not None:
-        return asked_size(controls.resized_height, controls.resized_width, geometry.factor)
+        return explicit_size(controls.resized_height, controls.resized_width, geometry.factor)
     area = geometry.factor * geometry.factor
     min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
     # Written out in the reference's order of operations, which decides the last bit.
@@ -215,7 +215,7 @@ def listed_frame_size(
     """
     factor = geometry.factor * geometry.merge_size
     if controls.resized_width is not None and controls.resized_height is not None:
-        return asked_size(controls.resized_height, controls.resized_width, factor)
+        return explicit_size(controls.resized_height, controls.resized_width, factor)
     return resize_within(
         height,
         width,
@@ -229,7 +229,7 @@ def listed_frame_size(
 def plan_frame_list(
     sizes: Sequence[tuple[int, int]], controls: VideoControls, geometry: VisionGeometry
 ) -> VideoPlan:
-    """Plans a clip given as a list of frames.
+    """Plans a video given as a list of frames.
 
     Args:
         sizes: (width, height) of every frame, upright. The list is padded with its last frame to

@@ -1,4 +1,4 @@
-"""The size to which a picture or a frame is resized. Pure arithmetic.
+"""Smart resize: the size to which an image or frame is resized. Pure arithmetic.
 
 The results equal those of qwen-vl-utils 0.0.14 (`vision_process.py`), rounding included.
 """
@@ -63,8 +63,8 @@ def smart_resize(
     return new_height, new_width
 
 
-def asked_size(height: int, width: int, factor: int) -> tuple[int, int]:
-    """Sizes asked for in pixels obey the reference's default limits, not the checkpoint's."""
+def explicit_size(height: int, width: int, factor: int) -> tuple[int, int]:
+    """A requested size within the reference's default limits, not the checkpoint's."""
     area = factor * factor
     try:
         return smart_resize(height, width, factor, IMAGE_MIN_TOKENS * area, IMAGE_MAX_TOKENS * area)

@@ -1,4 +1,4 @@
-"""Which frames of a clip the model sees: the rules of qwen-vl-utils 0.0.14, rounding included."""
+"""Frame sampling: the rules of qwen-vl-utils 0.0.14, rounding included."""
 
 import math
 
@@ -19,7 +19,7 @@ def frame_range(
 ) -> tuple[int, int]:
     """First and last source frame between ``video_start`` and ``video_end``, both included.
 
-    Times beyond the clip count as its end (``calculate_video_frame_range`` of the reference).
+    Times beyond the video count as its end (``calculate_video_frame_range`` of the reference).
 
     Args:
         frames: of the source; ``fps``: their rate.
@@ -60,7 +60,7 @@ def frame_count(controls: VideoControls, total: int, fps: float, multiple: int) 
 
     Raises:
         ControlError: ``nframes`` or ``max_frames`` that cannot be met.
-        DecodeError: a clip shorter than ``multiple`` frames.
+        DecodeError: a video shorter than ``multiple`` frames.
     """
     if total < multiple:
         raise DecodeError(f"the video has {total} frame(s), at least {multiple} are needed")
@@ -88,6 +88,6 @@ def frame_indices(first: int, last: int, count: int) -> tuple[int, ...]:
     """``count`` frame numbers spread evenly over ``first`` to ``last``, both included.
 
     The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
-    so that long clips fall on the same frames: its float32 steps differ from float64 ones.
+    so that long videos fall on the same frames: its float32 steps differ from float64 ones.
     """
     return tuple(torch.linspace(first, last, count).round().long().tolist())

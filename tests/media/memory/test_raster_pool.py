@@ -70,7 +70,7 @@ def test_no_more_is_kept_than_a_few() -> None:
     assert len({address(raster) for raster in held}) == 12
     held.clear()
     kept = sum(memory.size for memory in pool._free.values())
-    assert 0 < kept <= raster_pool._MOST_KEPT
+    assert 0 < kept <= raster_pool._MAX_KEPT
     again = [pool.take(*LARGE) for _ in range(12)]
     assert len({address(raster) for raster in again}) == 12
 

@@ -15,10 +15,10 @@ import pytest
 
 TABLE = Path(__file__).parents[3] / "docs" / "controls.md"
 
-# A picture of 560 x 560 pixels; clips and listed frames of 448 x 336, 24 frames at 8 a second.
+# An image of 560 x 560 pixels; videos and listed frames of 448 x 336, 24 frames at 8 a second.
 SIDE, WIDTH, HEIGHT, FRAMES, RATE = 560, 448, 336, 24, 8
 
-# Row: what is asked of a picture, and of a clip where another value is needed.
+# Row: what is requested of an image, and of a video where another value is needed.
 ROWS = [
     ({"min_pixels": 400_000}, {"min_pixels": 200_000}),
     ({"max_pixels": 110_000},),
@@ -152,10 +152,10 @@ INTRODUCTION = f"""# Controls
 What each control does in each spelling, seen in the answers of a running server: how the report
 differs from that of the same part without the control, or the status of the refusal and the path of
 the field that it names, inside the part. `POST /v1/chat/completions` and `POST /v1/responses` gave
-the same in every cell. The picture has {SIDE} x {SIDE} pixels; the clip has {FRAMES} frames of
+the same in every cell. The image has {SIDE} x {SIDE} pixels; the video has {FRAMES} frames of
 {WIDTH} x {HEIGHT} pixels, {RATE} a second; the list has four frames. `in` means inside the object
 that holds the URL, other columns have the control beside the type. Where a row gives two values,
-the second is for clips.
+the second is for videos.
 
 `tests/server/api/test_controls_table.py` makes this table and compares it with every run.
 
