@@ -1,6 +1,7 @@
 """The OpenAPI document: what the routes take and give, with examples, so that /docs teaches it.
 
-The routes read their bodies themselves, so FastAPI knows nothing of them; they are described here.
+The routes read their bodies themselves, so FastAPI knows nothing of them. They are described here,
+from the table of routes and vLLM's schemas, whose definitions are shared by several routes.
 """
 
 from typing import Any
@@ -12,6 +13,16 @@ from pydantic.json_schema import models_json_schema
 from saccade.media.controls import ImageFields, VideoFields
 from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
+from saccade.server.core.routes import (
+    CHAT,
+    HEALTH,
+    READY,
+    RESPONSES,
+    ROUTES,
+    VISION_PLAN,
+    Route,
+    is_api,
+)
 from saccade.server.engine.schemas import schemas
 from saccade.server.request.refused_fields import REFUSED_FIELDS
 from saccade.server.request.vision_options import VisionOptions
@@ -31,22 +42,6 @@ _ERROR_STATUSES = {
     500: "the server failed",
     503: "the server is shutting down, or its engine has died",
 }
-_POST = tuple(_ERROR_STATUSES)
-_GET = (401, 431, 500, 503)
-# (method, path) -> statuses of errors.
-_ERRORS = {
-    ("post", "/v1/chat/completions"): _POST,
-    ("post", "/v1/completions"): _POST,
-    ("post", "/v1/responses"): _POST,
-    ("post", "/v1/vision/plan"): _POST,
-    ("post", "/tokenize"): _POST,
-    ("post", "/detokenize"): _POST,
-    ("get", "/v1/models"): _GET,
-    ("get", "/health"): (431, 503),
-    ("get", "/ready"): (431, 503),
-}
-_WITH_MEDIA = ("/v1/chat/completions", "/v1/responses")
-_STREAMS = (*_WITH_MEDIA, "/v1/completions")
 # vLLM's names of what is posted.
 _REQUESTS = (
     "ChatCompletionRequest",
@@ -55,9 +50,9 @@ _REQUESTS = (
     "TokenizeChatRequest",
 )
 _EXAMPLES = {
-    "/v1/chat/completions": CHAT_EXAMPLES,
-    "/v1/vision/plan": CHAT_EXAMPLES,
-    "/v1/responses": RESPONSE_EXAMPLES,
+    CHAT.path: CHAT_EXAMPLES,
+    VISION_PLAN.path: CHAT_EXAMPLES,
+    RESPONSES.path: RESPONSE_EXAMPLES,
 }
 
 _ERROR = {
@@ -104,6 +99,7 @@ def describe(app: FastAPI) -> None:
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
     requests, answers, definitions = schemas()
+    answers = {**answers, VISION_PLAN.path: _reference("VisionPlan")}
     for name in _REQUESTS:
         definitions[name] = _served(definitions[name])
     document.setdefault("components", {})["schemas"] = {
@@ -120,24 +116,30 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": body},
         }
-    for (method, path), statuses in _ERRORS.items():
-        described = document["paths"][path][method]["responses"]
-        for status in statuses:
+    for route in (route for route in ROUTES if route.path in document["paths"]):
+        described = document["paths"][route.path][route.method]["responses"]
+        for status in _error_statuses(route):
             described[str(status)] = {
                 "description": _ERROR_STATUSES[status],
                 "content": {"application/json": {"schema": _reference("Error")}},
             }
-    whole: dict[str, Any] = {**answers, "/v1/vision/plan": _reference("VisionPlan")}
-    for path, schema in whole.items():
-        (operation,) = document["paths"][path].values()
-        content = operation["responses"]["200"]["content"]
-        if path in _WITH_MEDIA:
-            vision = {"properties": {"vision": _reference("VisionReport")}}
-            schema = {"allOf": [schema, vision]}
-        content["application/json"]["schema"] = schema
-        if path in _STREAMS:
+        content = described["200"]["content"]
+        if (schema := answers.get(route.path)) is not None:
+            if route.media:
+                vision = {"properties": {"vision": _reference("VisionReport")}}
+                schema = {"allOf": [schema, vision]}
+            content["application/json"]["schema"] = schema
+        if route.streams:
             content["text/event-stream"] = {"schema": {"type": "string"}}
     return document
+
+
+def _error_statuses(route: Route) -> tuple[int, ...]:
+    if route.method == "post":
+        return tuple(_ERROR_STATUSES)
+    if is_api(route.path):
+        return (401, 431, 500, 503)
+    return (431, 503) if route in (HEALTH, READY) else ()
 
 
 def _served(schema: dict[str, Any]) -> dict[str, Any]:
