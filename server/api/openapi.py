@@ -124,7 +124,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 "content": {"application/json": {"schema": _reference("Error")}},
             }
         content = described["200"]["content"]
-        if (schema := answers.get(route.path)) is not None:
+        if route.path in answers:
+            schema = answers[route.path]
             if route.media:
                 vision = {"properties": {"vision": _reference("VisionReport")}}
                 schema = {"allOf": [schema, vision]}
