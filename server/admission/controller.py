@@ -164,7 +164,10 @@ class Admission:
             raise refusal
         ticket.charged = self.limits.charge(estimate)
         ticket.request_class = self.limits.classify(estimate)
-        queue, key = self._queues[ticket.request_class], self._key(ticket.charged)
+        queue = self._queues[ticket.request_class]
+        # A request as large as there can be lets pass what comes within half the longest wait.
+        share = ticket.charged.tokens / self.limits.total.tokens
+        key = self._clock() + share * self.limits.queue_seconds / 2
         if (not queue or key < queue[0][0]) and self._fits(ticket.request_class, ticket.charged):
             self._take(ticket)
             ADMISSION_WAIT.observe(0)
@@ -251,11 +254,6 @@ class Admission:
             for waiting, classes, held, limit in table
             if waiting and request_class in classes
         )
-
-    def _key(self, charged: Resources) -> float:
-        # A request as large as there can be lets pass what comes within half the longest wait.
-        share = charged.tokens / self.limits.total.tokens
-        return self._clock() + share * self.limits.queue_seconds / 2
 
     def _take(self, ticket: Ticket) -> None:
         ticket.state = State.ADMITTED
