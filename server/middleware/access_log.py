@@ -1,4 +1,4 @@
-"""Outermost middleware: request id, access log, trace span.
+"""Request id, access log, trace span.
 
 Every request gets an id, which its answer carries as ``X-Request-Id`` and vLLM takes over; a line
 in the log when it has ended; a span where traces are collected. None of them holds text of the
@@ -32,7 +32,7 @@ _TRACER = trace.get_tracer("saccade.server")
 
 
 class ObservationMiddleware:
-    """The outermost layer of the application.
+    """Within the security headers, the outermost layer of the application.
 
     Args:
         log_access: write a line for every request.
