@@ -1,8 +1,8 @@
 """Rejects images of too many JPEG scans, PNG chunks or reads before anything is decoded.
 
 A file's parts can cost far more work than its pixels do, and decoders set no bound of their own.
-Seen: libjpeg-turbo 3.2 passed over the whole image once for every scan, so that 230 KB took eight
-seconds; Pillow 13.0 read 30 MB of parts without content for three seconds and held the GIL.
+Seen: libjpeg-turbo 3.2 was busy for eight seconds with a file of 230 KB, Pillow 13.0 for three,
+holding the GIL, with the header of one of 30 MB.
 """
 
 import re

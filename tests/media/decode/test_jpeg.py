@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import simplejpeg
-from hostile_samples import encoded
+from damage import damaged
 from media_samples import noise
-from mutations import damaged
 from PIL import Image
+from real_files import encoded
 
 from saccade.kernels.cpu import extension
 from saccade.media.controls import ImageControls

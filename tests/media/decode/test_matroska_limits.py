@@ -1,7 +1,7 @@
 """Elements of Matroska and WebM are counted wherever FFmpeg would make entries of them."""
 
 import pytest
-from hostile_samples import FRAMES, real_clips
+from real_files import FRAMES, real_clips
 
 from saccade.media.decode.matroska_limits import check_matroska_elements
 from saccade.media.decode.video import probe_video

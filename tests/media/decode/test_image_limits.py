@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import simplejpeg
-from hostile_run import run_files, served_cuts
-from hostile_samples import HEIGHT, WIDTH, encoded, real_images
+from loading_run import run_files, served_cuts
 from media_samples import as_url
 from PIL import Image, ImageFile, PngImagePlugin, WebPImagePlugin
+from real_files import HEIGHT, WIDTH, encoded, real_images
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.image import decode_image, read_header

@@ -4,9 +4,9 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from hostile_run import Outcome, run_files
-from hostile_samples import real_clips, real_images
-from mutations import damaged
+from damage import damaged
+from loading_run import Outcome, run_files
+from real_files import real_clips, real_images
 
 SEED = "saccade-1"
 CASES = 20  # of each file

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from child_path import SUPPORT_PATH
-from hostile_child import LIMITS
+from loading_child import LIMITS
 
-CHILD = Path(__file__).with_name("hostile_child.py")
+CHILD = Path(__file__).with_name("loading_child.py")
 # Percent of a file that are left of it.
 SHARES = (*range(0, 100, 5), 99, 100)
 # What the libraries load and keep on their first use.

@@ -1,6 +1,6 @@
 """The process that takes bad media: one loader, one case after the other, one line each.
 
-    python hostile_child.py FOLDER        every NAME.image and NAME.video in the folder
+    python loading_child.py FOLDER        every NAME.image and NAME.video in the folder
 
 Every case is announced before it is loaded, so that the parent can name the one that killed us.
 Peak memory is the kernel's high-water mark of this process (VmHWM), set back before every case:
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hostile_samples import real_clips, real_images
+from real_files import real_clips, real_images
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import MediaError

@@ -185,7 +185,7 @@ def test_a_rebinding_name_is_looked_up_once_a_dial() -> None:
     alone = ["unshare", "--map-root-user", "--mount", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
         pytest.skip("no network of its own can be made here")
-    child = Path(__file__).parents[2] / "support/hostile/rebinding_child.py"
+    child = Path(__file__).parents[2] / "support/bad_media/rebinding_child.py"
     ran = subprocess.run(
         [*alone, sys.executable, str(child)],
         env=os.environ | {"PYTHONPATH": SUPPORT_PATH},

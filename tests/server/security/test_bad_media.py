@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx
 import numpy as np
 import pytest
-from hostile_samples import encode_clip, encoded, real_clips, real_images
 from PIL import Image
+from real_files import encode_clip, encoded, real_clips, real_images
 
 PART = "messages[0].content[0]"
 SECRET = b"inside-of-the-network"

@@ -16,11 +16,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from hostile_child import LIMITS
-from hostile_run import run_files, served_cuts
-from hostile_samples import FRAMES, HEIGHT, PIXEL_FORMATS, WIDTH, encode_clip, real_clips
 from loading import load_video
+from loading_child import LIMITS
+from loading_run import run_files, served_cuts
 from media_samples import raster
+from real_files import FRAMES, HEIGHT, PIXEL_FORMATS, WIDTH, encode_clip, real_clips
 
 from saccade.media.controls import VideoControls
 from saccade.media.decode import container, video
