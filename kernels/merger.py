@@ -29,31 +29,31 @@ LARGEST = 8192  # values of a patch; beyond, a program's registers do not hold i
 
 @triton.jit
 def merge_input_kernel(
-    x, weight, order, out, stride, eps,
-    hidden: tl.constexpr, unit: tl.constexpr, padded_hidden: tl.constexpr,
+    x_ptr, weight_ptr, unit_order_ptr, out_ptr, stride, eps,
+    HIDDEN: tl.constexpr, UNIT: tl.constexpr, PADDED_HIDDEN: tl.constexpr,
 ):  # fmt: skip
     """Program (patch of the sequence).
 
     Args:
-        x: ``[patches, hidden]``, rows ``stride`` apart.
-        order: int64 ``[units]``, the place in ``out`` of each unit of ``x``.
-        out: ``[units * unit, hidden]``.
-        padded_hidden: The power of two from ``hidden`` on.
+        x_ptr: ``[patches, HIDDEN]``, rows ``stride`` apart.
+        unit_order_ptr: int64 ``[units]``, the place in ``out_ptr`` of each unit of ``x_ptr``.
+        out_ptr: ``[units * UNIT, HIDDEN]``.
+        PADDED_HIDDEN: The power of two from ``HIDDEN`` on.
     """
     patch = tl.program_id(0)
-    columns = tl.arange(0, padded_hidden)
-    exists = columns < hidden
-    place = tl.load(order + patch // unit) * unit + patch % unit
-    row = x + patch.to(tl.int64) * stride
-    values = tl.load(row + columns, mask=exists, other=0.0).to(tl.float32)
-    weights = tl.load(weight + columns, mask=exists, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(values * values, 0) / hidden + eps)
+    columns = tl.arange(0, PADDED_HIDDEN)
+    exists = columns < HIDDEN
+    place = tl.load(unit_order_ptr + patch // UNIT) * UNIT + patch % UNIT
+    row_ptr = x_ptr + patch.to(tl.int64) * stride
+    values = tl.load(row_ptr + columns, mask=exists, other=0.0).to(tl.float32)
+    weights = tl.load(weight_ptr + columns, mask=exists, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(values * values, 0) / HIDDEN + eps)
     normed = values * scale * weights
-    tl.store(out + place * hidden + columns, normed.to(out.dtype.element_ty), mask=exists)
+    tl.store(out_ptr + place * HIDDEN + columns, normed.to(out_ptr.dtype.element_ty), mask=exists)
 
 
 def launch_merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> torch.Tensor:
     """`reference.merge_input` by Triton; rows of ``x`` may be apart.
 
@@ -61,13 +61,13 @@ def launch_merge_input(
         TypeError: a dtype is another than the kernel knows.
         ValueError: a shape, stride or device does not fit.
     """
-    _check(x, weight, order, unit)
+    _check(x, weight, unit_order, unit)
     patches, hidden = x.shape
-    out = x.new_empty(len(order), unit * hidden)
+    out = x.new_empty(len(unit_order), unit * hidden)
     if patches:
         constants = _constants(hidden, unit)
         merge_input_kernel[(patches,)](
-            x, weight, order, out, x.stride(0), eps, **constants, **MERGE_INPUT.options
+            x, weight, unit_order, out, x.stride(0), eps, **constants, **MERGE_INPUT.options
         )
     return out
 
@@ -80,55 +80,55 @@ def specialisations(target: str) -> list[Specialisation]:
             name=f"merge_input hidden 1280, units of 4, {number}",
             function=merge_input_kernel,
             signature={
-                "x": f"*{number}",
-                "weight": f"*{number}",
-                "order": "*i64",
-                "out": f"*{number}",
+                "x_ptr": f"*{number}",
+                "weight_ptr": f"*{number}",
+                "unit_order_ptr": "*i64",
+                "out_ptr": f"*{number}",
                 "stride": "i32",
                 "eps": "fp32",
             },
             constants=_constants(1280, 4),
-            divisible=("x", "weight", "order", "out", "stride"),
+            divisible=("x_ptr", "weight_ptr", "unit_order_ptr", "out_ptr", "stride"),
             options=MERGE_INPUT.options,
         )
     ]
 
 
 def _constants(hidden: int, unit: int) -> dict[str, Any]:
-    return {"hidden": hidden, "unit": unit, "padded_hidden": triton.next_power_of_2(hidden)}
+    return {"HIDDEN": hidden, "UNIT": unit, "PADDED_HIDDEN": triton.next_power_of_2(hidden)}
 
 
-def _check(x: torch.Tensor, weight: torch.Tensor, order: torch.Tensor, unit: int) -> None:
+def _check(x: torch.Tensor, weight: torch.Tensor, unit_order: torch.Tensor, unit: int) -> None:
     check_number("x", x)
     check_number("weight", weight)
-    check_dtype("order", order, [torch.int64])
-    check_shape("order", order, "[units]", (None,))
+    check_dtype("unit_order", unit_order, [torch.int64])
+    check_shape("unit_order", unit_order, "[units]", (None,))
     if unit < 1:
         raise ValueError(f"unit is {unit}; it must be at least one patch")
-    check_shape("x", x, "[units * unit, hidden]", (len(order) * unit, None))
+    check_shape("x", x, "[units * unit, hidden]", (len(unit_order) * unit, None))
     hidden = x.shape[1]
     if not 1 <= hidden <= LARGEST:
         raise ValueError(f"x has patches of {hidden} values; they must have 1 to {LARGEST}")
     check_shape("weight", weight, "[hidden]", (hidden,))
     check_rows("x", x)
     check_contiguous("weight", weight)
-    check_contiguous("order", order)
+    check_contiguous("unit_order", unit_order)
     check_beside("weight", weight, "x", x)
-    check_beside("order", order, "x", x)
+    check_beside("unit_order", unit_order, "x", x)
 
 
 @torch.library.custom_op("saccade::merge_input", mutates_args=())
 def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> torch.Tensor:
     """The registered operation: `reference.merge_input` in the form that `dispatch` chooses."""
     run = dispatch.implementation("merge_input", x.device.type)
-    result: torch.Tensor = run(x, weight, eps, order, unit)
+    result: torch.Tensor = run(x, weight, eps, unit_order, unit)
     return result
 
 
 @merge_input.register_fake
 def _(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> torch.Tensor:
-    return x.new_empty(order.shape[0], unit * x.shape[1])
+    return x.new_empty(unit_order.shape[0], unit * x.shape[1])

@@ -36,92 +36,92 @@ LANES = 32
 
 @triton.jit
 def load_angles(
-    table, time, row, column, pair,
-    half: tl.constexpr, time_pairs: tl.constexpr, row_pairs: tl.constexpr,
-    column_pairs: tl.constexpr, interleaved: tl.constexpr,
+    table_ptr, time, row, column, pair,
+    HALF: tl.constexpr, TIME_PAIRS: tl.constexpr, ROW_PAIRS: tl.constexpr,
+    COLUMN_PAIRS: tl.constexpr, INTERLEAVED: tl.constexpr,
 ):  # fmt: skip
     """Cosines or sines of a token, float32 in the shape of ``pair``.
 
     Args:
-        table: The cache, at the first cosine or the first sine of position 0.
+        table_ptr: The cache, at the first cosine or the first sine of position 0.
         time: Where the row of the token's position in time begins; ``row``, ``column`` alike.
         pair: The pairs wanted.
     """
-    places = table + pair
-    exists = pair < half
-    if interleaved:
+    pair_ptr = table_ptr + pair
+    exists = pair < HALF
+    if INTERLEAVED:
         # Neighbours turn with different axes: all three rows are read, in whole vectors.
-        of_row = (pair % 3 == 1) & (pair < 3 * row_pairs)
-        of_column = (pair % 3 == 2) & (pair < 3 * column_pairs)
-        angles = tl.load(places + time, mask=exists, other=0.0)
-        angles = tl.where(of_row, tl.load(places + row, mask=exists, other=0.0), angles)
-        angles = tl.where(of_column, tl.load(places + column, mask=exists, other=0.0), angles)
+        of_row = (pair % 3 == 1) & (pair < 3 * ROW_PAIRS)
+        of_column = (pair % 3 == 2) & (pair < 3 * COLUMN_PAIRS)
+        angles = tl.load(pair_ptr + time, mask=exists, other=0.0)
+        angles = tl.where(of_row, tl.load(pair_ptr + row, mask=exists, other=0.0), angles)
+        angles = tl.where(of_column, tl.load(pair_ptr + column, mask=exists, other=0.0), angles)
     else:
         # The masks let each axis read its own section only. Where sections divide by 8, the
         # compiler sees that no vector of 8 crosses a border, and reads 16 bytes at a time.
-        column_start: tl.constexpr = time_pairs + row_pairs
-        of_row = (pair >= time_pairs) & (pair < column_start)
-        angles = tl.load(places + time, mask=pair < time_pairs, other=0.0)
-        angles = tl.load(places + row, mask=of_row, other=angles)
-        angles = tl.load(places + column, mask=exists & (pair >= column_start), other=angles)
+        COLUMN_START: tl.constexpr = TIME_PAIRS + ROW_PAIRS
+        of_row = (pair >= TIME_PAIRS) & (pair < COLUMN_START)
+        angles = tl.load(pair_ptr + time, mask=pair < TIME_PAIRS, other=0.0)
+        angles = tl.load(pair_ptr + row, mask=of_row, other=angles)
+        angles = tl.load(pair_ptr + column, mask=exists & (pair >= COLUMN_START), other=angles)
     return angles.to(tl.float32)
 
 
 @triton.jit
-def rotate_heads(first_head, cos, sin, heads: tl.constexpr, half: tl.constexpr):
+def rotate_heads(head_ptr, cos, sin, HEADS: tl.constexpr, HALF: tl.constexpr):
     """Rotate the heads of a token in place, as many at a time as ``cos`` has rows.
 
     Args:
-        first_head: Pointer to the first channel of the token's first head.
-        cos: float32 ``[heads at a time, pairs]``, every row the same; ``sin`` alike.
+        head_ptr: Pointer to the first channel of the token's first head.
+        cos: float32 ``[HEADS at a time, pairs]``, every row the same; ``sin`` alike.
     """
     head = tl.arange(0, cos.shape[0])[:, None]
     pair = tl.arange(0, cos.shape[1])[None, :]
-    for start in tl.static_range(0, heads, cos.shape[0]):
-        exists = (start + head < heads) & (pair < half)
-        firsts = first_head + (start + head) * (2 * half) + pair
-        seconds = firsts + half
-        first = tl.load(firsts, mask=exists, other=0.0).to(tl.float32)
-        second = tl.load(seconds, mask=exists, other=0.0).to(tl.float32)
-        new_first = (first * cos - second * sin).to(first_head.dtype.element_ty)
-        new_second = (second * cos + first * sin).to(first_head.dtype.element_ty)
-        tl.store(firsts, new_first, mask=exists)
-        tl.store(seconds, new_second, mask=exists)
+    for start in tl.static_range(0, HEADS, cos.shape[0]):
+        exists = (start + head < HEADS) & (pair < HALF)
+        first_ptr = head_ptr + (start + head) * (2 * HALF) + pair
+        second_ptr = first_ptr + HALF
+        first = tl.load(first_ptr, mask=exists, other=0.0).to(tl.float32)
+        second = tl.load(second_ptr, mask=exists, other=0.0).to(tl.float32)
+        new_first = (first * cos - second * sin).to(head_ptr.dtype.element_ty)
+        new_second = (second * cos + first * sin).to(head_ptr.dtype.element_ty)
+        tl.store(first_ptr, new_first, mask=exists)
+        tl.store(second_ptr, new_second, mask=exists)
 
 
 @triton.jit(do_not_specialize=["position_stride"])
 def mrope_kernel(
-    query, key, positions, cache, query_stride, key_stride, position_stride,
-    heads: tl.constexpr, kv_heads: tl.constexpr, half: tl.constexpr, time_pairs: tl.constexpr,
-    row_pairs: tl.constexpr, column_pairs: tl.constexpr, interleaved: tl.constexpr,
-    step: tl.constexpr, padded_half: tl.constexpr,
+    query_ptr, key_ptr, positions_ptr, cache_ptr, query_stride, key_stride, position_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, TIME_PAIRS: tl.constexpr,
+    ROW_PAIRS: tl.constexpr, COLUMN_PAIRS: tl.constexpr, INTERLEAVED: tl.constexpr,
+    STEP: tl.constexpr, PADDED_HALF: tl.constexpr,
 ):  # fmt: skip
-    """Program (token): all its heads, ``step`` at a time.
+    """Program (token): all its heads, ``STEP`` at a time.
 
     Args:
-        query: ``[tokens, heads * 2 * half]``, rows ``query_stride`` apart; ``key`` alike.
-        positions: int64 ``[3, tokens]``, rows ``position_stride`` apart.
-        cache: ``[positions, 2 * half]``.
-        time_pairs: How many pairs turn with time; ``row_pairs``, ``column_pairs`` alike.
-        padded_half: The power of two from ``half`` on.
+        query_ptr: ``[tokens, HEADS * 2 * HALF]``, rows ``query_stride`` apart; ``key_ptr`` alike.
+        positions_ptr: int64 ``[3, tokens]``, rows ``position_stride`` apart.
+        cache_ptr: ``[positions, 2 * HALF]``.
+        TIME_PAIRS: How many pairs turn with time; ``ROW_PAIRS``, ``COLUMN_PAIRS`` alike.
+        PADDED_HALF: The power of two from ``HALF`` on.
     """
     token = tl.program_id(0).to(tl.int64)
-    place = positions + token
-    time = tl.load(place) * (2 * half)
-    row = tl.load(place + position_stride) * (2 * half)
-    column = tl.load(place + 2 * position_stride) * (2 * half)
+    place_ptr = positions_ptr + token
+    time = tl.load(place_ptr) * (2 * HALF)
+    row = tl.load(place_ptr + position_stride) * (2 * HALF)
+    column = tl.load(place_ptr + 2 * position_stride) * (2 * HALF)
     # The angles are loaded once for every head of a step, into the lanes that need them: the same
     # addresses, so the same bytes of the cache, and nothing to exchange between lanes.
-    pair = tl.arange(0, padded_half)[None, :] + tl.zeros((step, 1), tl.int32)
+    pair = tl.arange(0, PADDED_HALF)[None, :] + tl.zeros((STEP, 1), tl.int32)
     cos = load_angles(
-        cache, time, row, column, pair, half, time_pairs, row_pairs, column_pairs, interleaved
+        cache_ptr, time, row, column, pair, HALF, TIME_PAIRS, ROW_PAIRS, COLUMN_PAIRS, INTERLEAVED
     )
     sin = load_angles(
-        cache + half, time, row, column, pair,
-        half, time_pairs, row_pairs, column_pairs, interleaved,
+        cache_ptr + HALF, time, row, column, pair,
+        HALF, TIME_PAIRS, ROW_PAIRS, COLUMN_PAIRS, INTERLEAVED,
     )  # fmt: skip
-    rotate_heads(query + token * query_stride, cos, sin, heads, half)
-    rotate_heads(key + token * key_stride, cos, sin, kv_heads, half)
+    rotate_heads(query_ptr + token * query_stride, cos, sin, HEADS, HALF)
+    rotate_heads(key_ptr + token * key_stride, cos, sin, KV_HEADS, HALF)
 
 
 def launch_mrope(
@@ -177,16 +177,23 @@ def _specialisation(
         name=f"mrope {heads}/{kv_heads} heads of {head_dim}, {order}, {number}",
         function=mrope_kernel,
         signature={
-            "query": f"*{number}",
-            "key": f"*{number}",
-            "positions": "*i64",
-            "cache": f"*{number}",
+            "query_ptr": f"*{number}",
+            "key_ptr": f"*{number}",
+            "positions_ptr": "*i64",
+            "cache_ptr": f"*{number}",
             "query_stride": "i32",
             "key_stride": "i32",
             "position_stride": "i32",
         },
         constants=constants,
-        divisible=("query", "key", "positions", "cache", "query_stride", "key_stride"),
+        divisible=(
+            "query_ptr",
+            "key_ptr",
+            "positions_ptr",
+            "cache_ptr",
+            "query_stride",
+            "key_stride",
+        ),
         options=options,
     )
 
@@ -199,16 +206,16 @@ def _configuration(
     launch = mrope_launch(heads + kv_heads)
     padded_half = triton.next_power_of_2(head_dim // 2)
     constants = {
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "half": head_dim // 2,
-        "time_pairs": sections[0],
-        "row_pairs": sections[1],
-        "column_pairs": sections[2],
-        "interleaved": interleaved,
+        "HEADS": heads,
+        "KV_HEADS": kv_heads,
+        "HALF": head_dim // 2,
+        "TIME_PAIRS": sections[0],
+        "ROW_PAIRS": sections[1],
+        "COLUMN_PAIRS": sections[2],
+        "INTERLEAVED": interleaved,
         # One vector a lane: more heads at a time would only cost registers.
-        "step": max(1, launch.warps * LANES * VECTOR // padded_half),
-        "padded_half": padded_half,
+        "STEP": max(1, launch.warps * LANES * VECTOR // padded_half),
+        "PADDED_HALF": padded_half,
     }
     return constants, launch.options
 

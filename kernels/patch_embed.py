@@ -33,45 +33,46 @@ CHANNELS = 3
 
 @triton.jit
 def patch_input_kernel(
-    pixel_pairs, corners, row_bytes, frame_bytes, out,
-    frames: tl.constexpr, patch_size: tl.constexpr, merge_size: tl.constexpr, block: tl.constexpr,
+    pixel_pairs_ptr, unit_offsets_ptr, row_bytes_ptr, frame_bytes_ptr, out_ptr,
+    FRAMES: tl.constexpr, PATCH_SIZE: tl.constexpr, MERGE_SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Program (unit of the sequence, block of its values).
 
     Args:
-        pixel_pairs: uint16, two bytes of the rasters each; the first byte is the low one.
-        corners: As of `reference.patch_input`, with ``row_bytes`` and ``frame_bytes``.
-        out: ``[units, merge_size**2, frames, patch_size, 3 * patch_size]``.
-        block: Pairs of values that a program writes.
+        pixel_pairs_ptr: uint16, two bytes of the rasters each; the first byte is the low one.
+        unit_offsets_ptr: As of `reference.patch_input`, with ``row_bytes_ptr`` and
+            ``frame_bytes_ptr``.
+        out_ptr: ``[units, MERGE_SIZE**2, FRAMES, PATCH_SIZE, 3 * PATCH_SIZE]``.
+        BLOCK: Pairs of values that a program writes.
     """
-    step: tl.constexpr = 3 * patch_size // 2  # pairs of a row of a patch
-    patch_pairs: tl.constexpr = frames * patch_size * step
-    unit_pairs: tl.constexpr = merge_size * merge_size * patch_pairs
+    STEP: tl.constexpr = 3 * PATCH_SIZE // 2  # pairs of a row of a patch
+    PATCH_PAIRS: tl.constexpr = FRAMES * PATCH_SIZE * STEP
+    UNIT_PAIRS: tl.constexpr = MERGE_SIZE * MERGE_SIZE * PATCH_PAIRS
     unit = tl.program_id(0).to(tl.int64)
-    pair = tl.program_id(1) * block + tl.arange(0, block)
-    exists = pair < unit_pairs
+    pair = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    exists = pair < UNIT_PAIRS
     # Of the unit: which patch; of the patch: which frame, row of pixels and pair in the row.
-    patch, in_patch = pair // patch_pairs, pair % patch_pairs
-    frame, in_frame = in_patch // (patch_size * step), in_patch % (patch_size * step)
-    row = patch // merge_size * patch_size + in_frame // step
-    column = patch % merge_size * step + in_frame % step
+    patch, in_patch = pair // PATCH_PAIRS, pair % PATCH_PAIRS
+    frame, in_frame = in_patch // (PATCH_SIZE * STEP), in_patch % (PATCH_SIZE * STEP)
+    row = patch // MERGE_SIZE * PATCH_SIZE + in_frame // STEP
+    column = patch % MERGE_SIZE * STEP + in_frame % STEP
 
-    corner = pixel_pairs + tl.load(corners + unit) // 2
-    row_pairs = tl.load(row_bytes + unit) // 2
-    frame_pairs = tl.load(frame_bytes + unit) // 2
-    places = corner + frame * frame_pairs + row * row_pairs + column
+    unit_ptr = pixel_pairs_ptr + tl.load(unit_offsets_ptr + unit) // 2
+    row_pairs = tl.load(row_bytes_ptr + unit) // 2
+    frame_pairs = tl.load(frame_bytes_ptr + unit) // 2
+    places = unit_ptr + frame * frame_pairs + row * row_pairs + column
     both = tl.load(places, mask=exists, other=0).to(tl.int32)
     values = tl.interleave(both & 0xFF, both >> 8)
     centred = (values - 128).to(tl.float32) * (1.0 / 128.0)
 
-    value = tl.program_id(1) * (2 * block) + tl.arange(0, 2 * block)
-    run = out + unit * (2 * unit_pairs) + value
-    tl.store(run, centred.to(out.dtype.element_ty), mask=value < 2 * unit_pairs)
+    value = tl.program_id(1) * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
+    value_ptr = out_ptr + unit * (2 * UNIT_PAIRS) + value
+    tl.store(value_ptr, centred.to(out_ptr.dtype.element_ty), mask=value < 2 * UNIT_PAIRS)
 
 
 def launch_patch_input(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,
@@ -84,15 +85,15 @@ def launch_patch_input(
         TypeError: a dtype is another than the kernel knows.
         ValueError: a shape, stride, device or address does not fit, or ``patch_size`` is odd.
     """
-    _check_patch_input(pixels, corners, row_bytes, frame_bytes, patch_size, merge_size, dtype)
+    _check_patch_input(pixels, unit_offsets, row_bytes, frame_bytes, patch_size, merge_size, dtype)
     out = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
-    if len(corners):
+    if len(unit_offsets):
         frames = pixels.shape[1] // (CHANNELS * patch_size**2)
         constants = _patch_input_constants(frames, patch_size, merge_size)
         unit_pairs = merge_size**2 * pixels.shape[1] // 2
-        grid = (len(corners), triton.cdiv(unit_pairs, PATCH_INPUT.columns))
+        grid = (len(unit_offsets), triton.cdiv(unit_pairs, PATCH_INPUT.columns))
         patch_input_kernel[grid](
-            pixels.view(torch.uint16), corners, row_bytes, frame_bytes, out,
+            pixels.view(torch.uint16), unit_offsets, row_bytes, frame_bytes, out,
             **constants, **PATCH_INPUT.options,
         )  # fmt: skip
     return out
@@ -106,14 +107,20 @@ def specialisations(target: str) -> list[Specialisation]:
             name=f"patch_input {kind}, patches of 14, units of 2x2, {number}",
             function=patch_input_kernel,
             signature={
-                "pixel_pairs": "*u16",
-                "corners": "*i64",
-                "row_bytes": "*i64",
-                "frame_bytes": "*i64",
-                "out": f"*{number}",
+                "pixel_pairs_ptr": "*u16",
+                "unit_offsets_ptr": "*i64",
+                "row_bytes_ptr": "*i64",
+                "frame_bytes_ptr": "*i64",
+                "out_ptr": f"*{number}",
             },
             constants=_patch_input_constants(frames, 14, 2),
-            divisible=("pixel_pairs", "corners", "row_bytes", "frame_bytes", "out"),
+            divisible=(
+                "pixel_pairs_ptr",
+                "unit_offsets_ptr",
+                "row_bytes_ptr",
+                "frame_bytes_ptr",
+                "out_ptr",
+            ),
             options=PATCH_INPUT.options,
         )
         for kind, frames in (("still", 1), ("clip", 2))
@@ -122,16 +129,16 @@ def specialisations(target: str) -> list[Specialisation]:
 
 def _patch_input_constants(frames: int, patch_size: int, merge_size: int) -> dict[str, Any]:
     return {
-        "frames": frames,
-        "patch_size": patch_size,
-        "merge_size": merge_size,
-        "block": PATCH_INPUT.columns,
+        "FRAMES": frames,
+        "PATCH_SIZE": patch_size,
+        "MERGE_SIZE": merge_size,
+        "BLOCK": PATCH_INPUT.columns,
     }
 
 
 def _check_patch_input(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,
@@ -145,8 +152,8 @@ def _check_patch_input(
     if merge_size < 1:
         raise ValueError(f"merge_size is {merge_size}; it must be at least one patch")
     check_dtype("pixels", pixels, [torch.uint8])
-    check_shape("corners", corners, "[units]", (None,))
-    units, frame = len(corners), CHANNELS * patch_size**2
+    check_shape("unit_offsets", unit_offsets, "[units]", (None,))
+    units, frame = len(unit_offsets), CHANNELS * patch_size**2
     check_shape("pixels", pixels, "[patches, K]", (units * merge_size**2, None))
     if pixels.shape[1] == 0 or pixels.shape[1] % frame:
         raise ValueError(f"pixels has rows of {pixels.shape[1]}: not whole frames of {frame}")
@@ -154,7 +161,7 @@ def _check_patch_input(
     if pixels.data_ptr() % 2:
         raise ValueError("pixels begins at an odd address; pixels are read in pairs")
     for name, tensor in (
-        ("corners", corners),
+        ("unit_offsets", unit_offsets),
         ("row_bytes", row_bytes),
         ("frame_bytes", frame_bytes),
     ):
@@ -167,7 +174,7 @@ def _check_patch_input(
 @torch.library.custom_op("saccade::patch_input", mutates_args=())
 def patch_input(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,
@@ -177,7 +184,7 @@ def patch_input(
     """The registered operation: `reference.patch_input` in the form that `dispatch` chooses."""
     run = dispatch.implementation("patch_input", pixels.device.type)
     result: torch.Tensor = run(
-        pixels, corners, row_bytes, frame_bytes, patch_size, merge_size, dtype
+        pixels, unit_offsets, row_bytes, frame_bytes, patch_size, merge_size, dtype
     )
     return result
 
@@ -185,7 +192,7 @@ def patch_input(
 @patch_input.register_fake
 def _(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,

@@ -25,15 +25,19 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def window_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
 ) -> torch.Tensor:
-    """Attention within runs of the sequence, with rotary embedding of queries and keys.
+    """Attention within segments of the sequence, with rotary embedding of queries and keys.
 
     Args:
         qkv: ``[tokens, 3, heads, head_dim]``.
         cos: float32 ``[tokens, head_dim // 2]``; ``sin`` alike.
-        borders: int32 ``[runs + 1]``, cumulative tokens, where runs begin and end.
-        longest: Tokens of the longest run.
+        cu_seqlens: int32 ``[segments + 1]``, cumulative tokens, where segments begin and end.
+        max_seqlen: Tokens of the longest segment.
 
     Returns:
         ``[tokens, heads * head_dim]`` in the dtype of ``qkv``. The softmax scale is
@@ -42,19 +46,23 @@ def window_attention(
     query, key = rotate(qkv[:, 0], cos, sin), rotate(qkv[:, 1], cos, sin)
     value = qkv[:, 2].float()
     context = torch.empty_like(value)
-    ends = borders.tolist()
+    ends = cu_seqlens.tolist()
     for start, end in pairwise(ends):
-        run = slice(start, end)
-        scores = torch.einsum("qhd,khd->hqk", query[run], key[run]) * qkv.shape[-1] ** -0.5
-        context[run] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value[run])
+        segment = slice(start, end)
+        scores = torch.einsum("qhd,khd->hqk", query[segment], key[segment]) * qkv.shape[-1] ** -0.5
+        context[segment] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value[segment])
     return context.flatten(1).to(qkv.dtype)
 
 
 def full_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
 ) -> torch.Tensor:
-    """As `window_attention`, for runs of any length. Other forms may overwrite ``qkv``."""
-    return window_attention(qkv, cos, sin, borders, longest)
+    """As `window_attention`, for segments of any length. Other forms may overwrite ``qkv``."""
+    return window_attention(qkv, cos, sin, cu_seqlens, max_seqlen)
 
 
 def mrope(
@@ -95,7 +103,7 @@ def mrope(
 
 def patch_input(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,
@@ -107,7 +115,7 @@ def patch_input(
     Args:
         pixels: uint8 ``[patches, frames * patch_size**2 * 3]``: the rasters
             ``[frames, height, width, 3]`` of all media, one after another, in memory order.
-        corners: int64 ``[units]``: where in ``pixels`` the unit of ``merge_size**2`` patches
+        unit_offsets: int64 ``[units]``: where in ``pixels`` the unit of ``merge_size**2`` patches
             that stands at each place of the sequence begins, in bytes.
         row_bytes: int64 ``[units]``: bytes of a row of pixels of the unit's raster.
         frame_bytes: int64 ``[units]``: bytes of a frame of the unit's raster.
@@ -126,7 +134,7 @@ def patch_input(
     each = torch.arange(frames, device=pixels.device)
     # Where each row of each patch begins: [units, unit row and row, unit column, frame]
     starts = (
-        corners[:, None, None, None]
+        unit_offsets[:, None, None, None]
         + (row_bytes[:, None] * rows)[:, :, None, None]
         + columns[:, None]
         + (frame_bytes[:, None] * each)[:, None, None]
@@ -174,7 +182,7 @@ def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> torch.Tensor:
     """RMSNorm of patches, and the units they make put back in raster order.
 
@@ -182,11 +190,11 @@ def merge_input(
         x: ``[patches, hidden]`` in the order of the sequence.
         weight: ``[hidden]``.
         eps: Added to the mean square.
-        order: int64 ``[units]``: the unit in raster order that stands at each place.
+        unit_order: int64 ``[units]``: the unit in raster order that stands at each place.
         unit: Patches of a unit.
 
     Returns:
         ``[units, unit * hidden]`` in the dtype of ``x``, rounded once.
     """
-    units = rms_norm(x, weight, eps).view(len(order), -1)
-    return torch.empty_like(units).index_copy_(0, order, units)
+    units = rms_norm(x, weight, eps).view(len(unit_order), -1)
+    return torch.empty_like(units).index_copy_(0, unit_order, units)

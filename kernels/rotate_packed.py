@@ -19,29 +19,29 @@ from .launch.tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
 
 @triton.jit
 def rotate_packed_kernel(
-    qkv, cos, sin, heads: tl.constexpr, head_dim: tl.constexpr, block: tl.constexpr
+    qkv_ptr, cos_ptr, sin_ptr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Program (token, block of pairs): rotates pairs of all heads of q and k in place.
 
     Args:
-        qkv: ``[tokens, 3, heads, head_dim]``.
-        cos: float32 ``[tokens, head_dim // 2]``; ``sin`` alike.
-        block: Pairs of a program.
+        qkv_ptr: ``[tokens, 3, HEADS, HEAD_DIM]``.
+        cos_ptr: float32 ``[tokens, HEAD_DIM // 2]``; ``sin_ptr`` alike.
+        BLOCK: Pairs of a program.
     """
-    half: tl.constexpr = head_dim // 2
+    HALF: tl.constexpr = HEAD_DIM // 2
     token = tl.program_id(0).to(tl.int64)
-    pairs = tl.program_id(1) * block + tl.arange(0, block)
-    mask = pairs < 2 * heads * half
-    angle = token * half + pairs % half
-    turn_cos = tl.load(cos + angle, mask=mask, other=0.0)
-    turn_sin = tl.load(sin + angle, mask=mask, other=0.0)
+    pairs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = pairs < 2 * HEADS * HALF
+    angle = token * HALF + pairs % HALF
+    turn_cos = tl.load(cos_ptr + angle, mask=mask, other=0.0)
+    turn_sin = tl.load(sin_ptr + angle, mask=mask, other=0.0)
     # The heads of k follow those of q without a gap.
-    first = qkv + token * (3 * heads * head_dim) + pairs // half * head_dim + pairs % half
-    lower = tl.load(first, mask=mask, other=0.0).to(tl.float32)
-    upper = tl.load(first + half, mask=mask, other=0.0).to(tl.float32)
-    number: tl.constexpr = qkv.dtype.element_ty
-    tl.store(first, (lower * turn_cos - upper * turn_sin).to(number), mask=mask)
-    tl.store(first + half, (upper * turn_cos + lower * turn_sin).to(number), mask=mask)
+    lower_ptr = qkv_ptr + token * (3 * HEADS * HEAD_DIM) + pairs // HALF * HEAD_DIM + pairs % HALF
+    lower = tl.load(lower_ptr, mask=mask, other=0.0).to(tl.float32)
+    upper = tl.load(lower_ptr + HALF, mask=mask, other=0.0).to(tl.float32)
+    DTYPE: tl.constexpr = qkv_ptr.dtype.element_ty
+    tl.store(lower_ptr, (lower * turn_cos - upper * turn_sin).to(DTYPE), mask=mask)
+    tl.store(lower_ptr + HALF, (upper * turn_cos + lower * turn_sin).to(DTYPE), mask=mask)
 
 
 def launch_rotate_packed(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
@@ -59,7 +59,7 @@ def launch_rotate_packed(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
         pairs = heads * head_dim  # of q and of k together
         rotate_packed_kernel[(tokens, triton.cdiv(pairs, launch.columns))](
             qkv, cos, sin,
-            heads=heads, head_dim=head_dim, block=launch.columns, **launch.options,
+            HEADS=heads, HEAD_DIM=head_dim, BLOCK=launch.columns, **launch.options,
         )  # fmt: skip
 
 
@@ -75,9 +75,9 @@ def specialisations(target: str) -> list[Specialisation]:
         Specialisation(
             name=f"rotate_packed {heads} heads of {head_dim}, {number}",
             function=rotate_packed_kernel,
-            signature={"qkv": f"*{number}", "cos": "*fp32", "sin": "*fp32"},
-            constants={"heads": heads, "head_dim": head_dim, "block": launch.columns},
-            divisible=("qkv", "cos", "sin"),
+            signature={"qkv_ptr": f"*{number}", "cos_ptr": "*fp32", "sin_ptr": "*fp32"},
+            constants={"HEADS": heads, "HEAD_DIM": head_dim, "BLOCK": launch.columns},
+            divisible=("qkv_ptr", "cos_ptr", "sin_ptr"),
             options=launch.options,
         )
         for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))

@@ -21,9 +21,9 @@ _EPILOG = """examples:
   saccade bench planning --images 1 --side 4032
 
 Everything that one request's pictures cost the host apart from their pixels: positions of the
-prompt, order and borders of the tower's sequence. Sizes are drawn between 2 x 2 patches and --side
-pixels a side. Unless positions, order and borders are those of transformers, no figures are
-printed. The last line is RESULT patches= planning_ms= planning_ms_transformers= planning_ratio=
+prompt, order and cumulative lengths of the tower's sequence. Sizes are drawn between 2 x 2 patches
+and --side pixels a side. Unless positions, order and lengths are those of transformers, no figures
+are printed. The last line is RESULT patches= planning_ms= planning_ms_transformers= planning_ratio=
 (transformers' time over ours), medians of --rounds.
 """
 _PATCH, _MERGE, _WINDOW = 14, 2, 112  # pixels, patches, pixels: as published
@@ -108,28 +108,28 @@ class Transformers:
 
     def plan(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Positions ``[3, tokens]``; rows and columns ``[patches, 2]``, in units' order; the units'
-        order; borders of windows and frames."""
+        order; cumulative lengths of windows and frames."""
         library, grids = self._library, self._grids
         positions, _ = self._model.get_rope_index(self._kinds, self._kinds, grids)
         places = library.get_vision_position_ids(grids, _MERGE)
-        order, windows = library.get_vision_window_index(grids, _MERGE, _WINDOW, _PATCH)
+        unit_order, windows = library.get_vision_window_index(grids, _MERGE, _WINDOW, _PATCH)
         frames, _ = library.get_vision_attention_seqlens(grids, self._config)
-        return positions[:, 0], places, order, windows, frames
+        return positions[:, 0], places, unit_order, windows, frames
 
 
 def differences(planned: Planned, transformers: Transformers) -> list[str]:
     """In what the two differ."""
     positions, inputs = planned
-    right, places, order, windows, frames = transformers.plan()
+    right, places, unit_order, windows, frames = transformers.plan()
     # Of a unit's patches the first tells where it is.
     units = places[:: _MERGE**2] // _MERGE
     pairs = {
         "positions": (positions, right),
-        "order": (inputs.order, order),
-        "rows and columns": (inputs.positions, units[order].T),
-        # A window that is empty has no border of its own.
-        "windows": (inputs.windows.borders.long(), torch.unique_consecutive(windows).long()),
-        "frames": (inputs.frames.borders.long(), frames.long()),
+        "order": (inputs.unit_order, unit_order),
+        "rows and columns": (inputs.positions, units[unit_order].T),
+        # A window that is empty has no entry of its own.
+        "windows": (inputs.windows.cu_seqlens.long(), torch.unique_consecutive(windows).long()),
+        "frames": (inputs.frames.cu_seqlens.long(), frames.long()),
     }
     return [
         f"{name} are not transformers'"

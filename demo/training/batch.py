@@ -225,18 +225,18 @@ def patchify(raster: Pixels) -> npt.NDArray[np.uint8]:
 def _tower_inputs(examples: Sequence[Example]) -> TowerInputs:
     unit = _MERGE**2
     plan = plan_windows([example.grid for example in examples], _MERGE, WINDOW)
-    cells = len(plan.order)
-    lengths = np.diff(plan.window_borders) // unit
+    cells = len(plan.unit_order)
+    lengths = np.diff(plan.window_cu_seqlens) // unit
     window_of = np.repeat(np.arange(len(lengths)), lengths)  # of each cell of the plan's sequence
     sequence = np.argsort(lengths[window_of], kind="stable")
-    raster = plan.order[sequence]  # raster cell at each place of the batch
+    raster = plan.unit_order[sequence]  # raster cell at each place of the batch
     inverse = np.empty(cells, np.int64)
     inverse[raster] = np.arange(cells)
     patches = np.concatenate([patchify(example.raster) for example in examples])
     in_order = patches.reshape(cells, -1)[raster].reshape(cells * unit, -1)
     within = np.indices((_MERGE, _MERGE)).reshape(2, 1, unit)  # rows and columns in a unit
     rows_columns = (plan.positions[:, sequence, None] * _MERGE + within).reshape(2, -1).T
-    frame_lengths = np.diff(plan.frame_borders)
+    frame_lengths = np.diff(plan.frame_cu_seqlens)
     frame_of_raster = np.repeat(np.arange(len(frame_lengths)), frame_lengths // unit)
     frame_of = np.repeat(frame_of_raster[raster], unit)
     order = np.lexsort((frame_of, frame_lengths[frame_of]))

@@ -11,7 +11,7 @@ from .cases.attention import (
     TRITON_ATTENTION,
     AttentionCase,
     RotationCase,
-    Runs,
+    Segments,
     uses_flash_attention,
 )
 from .cases.case import Case, Place, TimedCase
@@ -46,18 +46,18 @@ class Edges:
     """Sizes of the cases that are checked and not timed. A dry run has the same kinds, smaller.
 
     Attributes:
-        windows: Of `window_attention`; ``runs`` of `full_attention`.
+        windows: Of `window_attention`; ``segments`` of `full_attention`.
         window_shapes: Other counts and sizes of heads, each of which is compiled anew: in the
-            first format only. ``run_shapes`` alike.
+            first format only. ``segment_shapes`` alike.
         languages: Heads of queries and of keys; in other formats than the first, three of them.
         tokens: Of a step of the language model.
         images: Grids of the media of a call; ``videos`` alike.
     """
 
-    windows: tuple[Runs, ...]
-    window_shapes: tuple[Runs, ...]
-    runs: tuple[Runs, ...]
-    run_shapes: tuple[Runs, ...]
+    windows: tuple[Segments, ...]
+    window_shapes: tuple[Segments, ...]
+    segments: tuple[Segments, ...]
+    segment_shapes: tuple[Segments, ...]
     languages: tuple[tuple[int, int], ...]
     tokens: tuple[int, ...]
     images: tuple[tuple[Grid, ...], ...]
@@ -70,33 +70,33 @@ _MANY: tuple[Grid, ...] = tuple((1, 4 + 2 * (n % 9), 6 + 2 * (n * 5 % 11)) for n
 
 PUBLISHED = Edges(
     windows=(
-        Runs(lay_out([(1, 54, 74)]).window_lengths),  # 1024x768
-        Runs([1]),
-        Runs(_RAGGED, before=2, after=3),
-        Runs(_EMPTY, heads=5, before=1, after=200),
-        Runs(lay_out(_MANY).window_lengths),
-        Runs([64, 31], size=5),
-        Runs([64, 21], size=30, own_keys=True),
-        Runs([65, 3]),
-        Runs([128, 1]),
+        Segments(lay_out([(1, 54, 74)]).window_lengths),  # 1024x768
+        Segments([1]),
+        Segments(_RAGGED, before=2, after=3),
+        Segments(_EMPTY, heads=5, before=1, after=200),
+        Segments(lay_out(_MANY).window_lengths),
+        Segments([64, 31], size=5),
+        Segments([64, 21], size=30, own_keys=True),
+        Segments([65, 3]),
+        Segments([128, 1]),
     ),
     window_shapes=(
-        *(Runs([64, 20], heads=heads) for heads in (8, 4, 2, 1, 3)),  # tensor-parallel shares
-        *(Runs([33, 5], heads=2, head_dim=size) for size in (64, 72, 96, 128)),
+        *(Segments([64, 20], heads=heads) for heads in (8, 4, 2, 1, 3)),  # tensor-parallel shares
+        *(Segments([33, 5], heads=2, head_dim=size) for size in (64, 72, 96, 128)),
     ),
-    runs=(
-        Runs(lay_out([(1, 54, 74)]).frame_lengths),
-        Runs([1]),
-        Runs([*_RAGGED, 513]),
-        Runs(_EMPTY, heads=5),
-        Runs(lay_out(_MANY).frame_lengths),
-        Runs([700, 31], size=5),
-        Runs([300, 21], size=30, own_keys=True),
-        Runs([16384], heads=4),
+    segments=(
+        Segments(lay_out([(1, 54, 74)]).frame_lengths),
+        Segments([1]),
+        Segments([*_RAGGED, 513]),
+        Segments(_EMPTY, heads=5),
+        Segments(lay_out(_MANY).frame_lengths),
+        Segments([700, 31], size=5),
+        Segments([300, 21], size=30, own_keys=True),
+        Segments([16384], heads=4),
     ),
-    run_shapes=(
-        *(Runs([300, 129], heads=heads) for heads in (8, 4, 2, 1, 3)),
-        *(Runs([133, 5], heads=2, head_dim=size) for size in (64, 72, 96, 128)),
+    segment_shapes=(
+        *(Segments([300, 129], heads=heads) for heads in (8, 4, 2, 1, 3)),
+        *(Segments([133, 5], heads=2, head_dim=size) for size in (64, 72, 96, 128)),
     ),
     languages=((16, 2), (28, 4), (64, 8), (8, 1), (14, 2), (7, 1), (32, 4), (5, 3)),
     tokens=(1, 37),
@@ -105,22 +105,22 @@ PUBLISHED = Edges(
 )
 TINY = Edges(
     windows=(
-        Runs([1], heads=2),
-        Runs(_RAGGED, heads=2, before=2, after=3),
-        Runs(_EMPTY, heads=1, before=1, after=2),
-        Runs([64, 31], heads=1, size=5),
-        Runs([64, 21], heads=1, size=30, own_keys=True),
-        Runs([65, 3], heads=1),
+        Segments([1], heads=2),
+        Segments(_RAGGED, heads=2, before=2, after=3),
+        Segments(_EMPTY, heads=1, before=1, after=2),
+        Segments([64, 31], heads=1, size=5),
+        Segments([64, 21], heads=1, size=30, own_keys=True),
+        Segments([65, 3], heads=1),
     ),
-    window_shapes=(Runs([20, 9], heads=5), Runs([12], heads=2, head_dim=72)),
-    runs=(
-        Runs([1], heads=1),
-        Runs([*_RAGGED, 150], heads=1),
-        Runs(_EMPTY, heads=1),
-        Runs([100, 31], heads=1, size=5),
-        Runs([64, 21], heads=1, size=30, own_keys=True),
+    window_shapes=(Segments([20, 9], heads=5), Segments([12], heads=2, head_dim=72)),
+    segments=(
+        Segments([1], heads=1),
+        Segments([*_RAGGED, 150], heads=1),
+        Segments(_EMPTY, heads=1),
+        Segments([100, 31], heads=1, size=5),
+        Segments([64, 21], heads=1, size=30, own_keys=True),
     ),
-    run_shapes=(Runs([133], heads=1, head_dim=72),),
+    segment_shapes=(Segments([133], heads=1, head_dim=72),),
     languages=((16, 2), (28, 4), (64, 8), (5, 3)),
     tokens=(1, 3),
     images=(((1, 2, 2),), ((1, 4, 6), (1, 2, 10))),
@@ -158,15 +158,15 @@ def _attention(edges: Edges, place: Place, all_shapes: bool) -> Iterator[Maker]:
     device = place.device.type
     for each in edges.windows + edges.window_shapes * all_shapes:
         yield partial(AttentionCase, "window_attention", each, place)
-    runs = edges.runs + edges.run_shapes * all_shapes
+    segments = edges.segments + edges.segment_shapes * all_shapes
     triton = dispatch.choose("full_attention", device).form == "triton"
     flash = triton and place.dtype != torch.float32 and uses_flash_attention(device, 80)
     if triton:
-        for each in (*runs, Runs(_RAGGED, edges.runs[0].heads, before=2, after=3)):
+        for each in (*segments, Segments(_RAGGED, edges.segments[0].heads, before=2, after=3)):
             yield partial(AttentionCase, TRITON_ATTENTION, each, place)
     if flash or not triton:
-        for each in runs:
-            # What FlashAttention does with runs that nobody has is not ours to judge.
+        for each in segments:
+            # What FlashAttention does with segments that nobody has is not ours to judge.
             if not flash or (0 not in each.lengths and not each.own_keys):
                 yield partial(AttentionCase, "full_attention", each, place)
     if triton:
@@ -203,7 +203,7 @@ def timed(scale: Scale, place: Place) -> Iterator[TimedMaker]:
             grid = [(1, rows, columns)]
             layout, patches = lay_out(grid), rows * columns
             size = f"{patches} patches, 16 x 80"
-            windows, frames = Runs(layout.window_lengths), Runs(layout.frame_lengths)
+            windows, frames = Segments(layout.window_lengths), Segments(layout.frame_lengths)
             yield partial(AttentionCase, "window_attention", windows, place, size)
             yield partial(AttentionCase, "full_attention", frames, place, size)
             yield partial(PatchInputCase, grid, place)

@@ -12,7 +12,7 @@ AXES = 3  # time, row, column
 
 
 def window_attention(heads: int, head_dim: int, number: int = 2) -> int:
-    """Bytes per token of `window_attention`, without the 4 bytes a window of ``borders``.
+    """Bytes per token of `window_attention`, without the 4 bytes a window of ``cu_seqlens``.
 
     Queries, keys and values read; results written; a cosine and a sine read for each pair.
     """

@@ -101,7 +101,9 @@ class Verdict:
         self.require(around, "memory around the result was written")
         rows = guarded.inside
         spared = (rows[: written.start], rows[written.stop :])
-        self.require(all(bool(part.isnan().all()) for part in spared), "rows of no run are written")
+        self.require(
+            all(bool(part.isnan().all()) for part in spared), "rows of no segment are written"
+        )
 
     def _hold(self, kind: str, error: float, limit: float) -> None:
         # Not the other way round, so that NaN is a problem.

@@ -86,7 +86,7 @@ def _check(name: str, run: Callable[..., Any], dtype: torch.dtype) -> None:
         return
 
     def attention(*arguments: Any) -> Any:
-        return run(*arguments[:-1])  # it finds the longest run itself
+        return run(*arguments[:-1])  # it finds the longest segment itself
 
     for reference in ("window_attention", "full_attention"):
         cases.check(reference, attention, dtype)

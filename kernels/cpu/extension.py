@@ -34,7 +34,7 @@ class Extension(NamedTuple):
     """What there is of it.
 
     Attributes:
-        operations: ``attention(qkv, cos, sin, borders)`` and ``attention_bfloat16``, the layers
+        operations: ``attention(qkv, cos, sin, cu_seqlens)`` and ``attention_bfloat16``, the layers
             of ``layers.cpp`` and ``resize(pixels, out)``; None if there are none. Whether they
             are right is not known here: `compiled.operation` is the way to them.
         reason: Why it is, or is not, there.
@@ -80,7 +80,7 @@ def _register_fakes() -> None:
 
     @torch.library.register_fake("saccade_cpu::attention")
     @torch.library.register_fake("saccade_cpu::attention_bfloat16")
-    def _attention(qkv: Any, cos: Any, sin: Any, borders: Any) -> Any:
+    def _attention(qkv: Any, cos: Any, sin: Any, cu_seqlens: Any) -> Any:
         return qkv.new_empty(qkv.shape[0], qkv.shape[2] * qkv.shape[3])
 
     @torch.library.register_fake("saccade_cpu::rms_norm")

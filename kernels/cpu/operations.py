@@ -2,10 +2,10 @@
 rotary embedding and attention on pieces that fit caches.
 
 vLLM's tower copies queries and keys, rotates them into new tensors and calls attention once a
-run. Here windows of one length go through rotary embedding and attention together, a few hundred
-tokens at a time (an image's windows have at most four lengths), and runs of full attention rotate
-in place. No temporary is larger than a piece: memory fresh from the system costs more than the
-arithmetic. Scores and sums are float32 whatever the dtype.
+segment. Here windows of one length go through rotary embedding and attention together, a few
+hundred tokens at a time (an image's windows have at most four lengths), and segments of full
+attention rotate in place. No temporary is larger than a piece: memory fresh from the system costs
+more than the arithmetic. Scores and sums are float32 whatever the dtype.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,23 +22,31 @@ _PIECE = 512  # tokens that are worked on at once
 
 
 def window_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
 ) -> torch.Tensor:
     """See `reference.window_attention`."""
-    context = _compiled_attention(qkv, cos, sin, borders)
-    return window_attention_in_pieces(qkv, cos, sin, borders) if context is None else context
+    context = _compiled_attention(qkv, cos, sin, cu_seqlens)
+    return window_attention_in_pieces(qkv, cos, sin, cu_seqlens) if context is None else context
 
 
 def full_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
 ) -> torch.Tensor:
     """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
-    context = _compiled_attention(qkv, cos, sin, borders)
-    return full_attention_in_pieces(qkv, cos, sin, borders) if context is None else context
+    context = _compiled_attention(qkv, cos, sin, cu_seqlens)
+    return full_attention_in_pieces(qkv, cos, sin, cu_seqlens) if context is None else context
 
 
 def _compiled_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: torch.Tensor
 ) -> torch.Tensor | None:
     """Attention by the fastest compiled form that does not fail; None where there is none.
 
@@ -50,7 +58,7 @@ def _compiled_attention(
         if run is None:
             continue
         try:
-            context: torch.Tensor = run(qkv, cos, sin, borders)
+            context: torch.Tensor = run(qkv, cos, sin, cu_seqlens)
         except MemoryError:
             continue  # of this call alone: the next form may need less
         except Exception as error:  # a library may refuse a shape that no test had
@@ -77,14 +85,18 @@ def mrope(
 
 
 def window_attention_in_pieces(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int = 0
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int = 0,
 ) -> torch.Tensor:
     """Rotary embedding and attention of a few windows at a time; on any device."""
     context = torch.empty_like(qkv[:, 0], memory_format=torch.contiguous_format)
-    for length, rows in _pieces(borders):
+    for length, rows in _pieces(cu_seqlens):
         piece = qkv[rows]
         _rotate(piece, cos[rows], sin[rows], out=(rotated := torch.empty_like(piece[:, :2])))
-        # [runs, heads, length, head_dim]
+        # [segments, heads, length, head_dim]
         query, key, value = (
             part.view(-1, length, *part.shape[1:]).transpose(1, 2)
             for part in (rotated[:, 0], rotated[:, 1], piece[:, 2])
@@ -95,15 +107,20 @@ def window_attention_in_pieces(
 
 
 def full_attention_in_pieces(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int = 0
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int = 0,
 ) -> torch.Tensor:
-    """Rotary embedding in place, a piece at a time, then attention run by run; on any device."""
+    """Rotary embedding in place, a piece at a time, then attention segment by segment; on any
+    device."""
     for piece, its_cos, its_sin in zip(
         *(torch.split(whole, _PIECE) for whole in (qkv, cos, sin)), strict=True
     ):
         _rotate(piece, its_cos, its_sin, out=piece[:, :2])
     context = torch.empty_like(qkv[:, 0], memory_format=torch.contiguous_format)
-    ends = borders.tolist()
+    ends = cu_seqlens.tolist()
     for start, end in pairwise(ends):
         # [1, heads, length, head_dim]
         query, key, value = (part[None] for part in qkv[start:end].permute(1, 2, 0, 3))
@@ -121,10 +138,10 @@ def _rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.
     out[..., :half], out[..., half:] = turned, out_second
 
 
-def _pieces(borders: torch.Tensor) -> Iterator[tuple[int, slice | torch.Tensor]]:
-    """Whole runs of one length, up to a piece: the length, and where their tokens are."""
-    exist = borders.diff() > 0
-    lengths, starts = borders.diff()[exist], borders[:-1][exist]
+def _pieces(cu_seqlens: torch.Tensor) -> Iterator[tuple[int, slice | torch.Tensor]]:
+    """Whole segments of one length, up to a piece: the length, and where their tokens are."""
+    exist = cu_seqlens.diff() > 0
+    lengths, starts = cu_seqlens.diff()[exist], cu_seqlens[:-1][exist]
     different = torch.unique(lengths).tolist()
     for length in different:
         at_once = max(1, _PIECE // length)

@@ -10,7 +10,7 @@ import torch
 
 def patch_input(
     pixels: torch.Tensor,
-    corners: torch.Tensor,
+    unit_offsets: torch.Tensor,
     row_bytes: torch.Tensor,
     frame_bytes: torch.Tensor,
     patch_size: int,
@@ -21,7 +21,7 @@ def patch_input(
     step = 3 * patch_size  # bytes of a row of a patch; from here on, places count in these
     frames = pixels.shape[1] // (step * patch_size)
     corner, row, frame = (
-        (places // step).view(-1, 1, 1, 1, 1) for places in (corners, row_bytes, frame_bytes)
+        (places // step).view(-1, 1, 1, 1, 1) for places in (unit_offsets, row_bytes, frame_bytes)
     )
     rows = torch.arange(merge_size * patch_size).view(merge_size, 1, 1, patch_size)
     columns = torch.arange(merge_size).view(merge_size, 1, 1)

@@ -6,7 +6,7 @@ from .arguments import check_beside, check_contiguous, check_dtype, check_number
 
 
 def check_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: torch.Tensor
 ) -> None:
     """Refuse what a kernel would misread; arguments as of `reference.window_attention`.
 
@@ -16,7 +16,7 @@ def check_attention(
     """
     check_packed(qkv)
     check_angles(cos, sin, qkv)
-    check_borders(borders, qkv)
+    check_cu_seqlens(cu_seqlens, qkv)
 
 
 def check_packed(qkv: torch.Tensor) -> None:
@@ -41,11 +41,13 @@ def check_angles(cos: torch.Tensor, sin: torch.Tensor, qkv: torch.Tensor) -> Non
         check_contiguous(name, angles)
 
 
-def check_borders(borders: torch.Tensor, qkv: torch.Tensor) -> None:
+def check_cu_seqlens(cu_seqlens: torch.Tensor, qkv: torch.Tensor) -> None:
     """A list of int32 beside ``qkv``; raises as `check_attention`."""
-    check_dtype("borders", borders, [torch.int32])
-    check_shape("borders", borders, "[runs + 1]", (None,))
-    if len(borders) == 0:
-        raise ValueError("borders is empty; it must be [runs + 1], and [0] where there are no runs")
-    check_beside("borders", borders, "qkv", qkv)
-    check_contiguous("borders", borders)
+    check_dtype("cu_seqlens", cu_seqlens, [torch.int32])
+    check_shape("cu_seqlens", cu_seqlens, "[segments + 1]", (None,))
+    if len(cu_seqlens) == 0:
+        raise ValueError(
+            "cu_seqlens is empty; it must be [segments + 1], and [0] where there are none"
+        )
+    check_beside("cu_seqlens", cu_seqlens, "qkv", qkv)
+    check_contiguous("cu_seqlens", cu_seqlens)

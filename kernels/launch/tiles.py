@@ -47,31 +47,33 @@ def _width(size: int, smallest: int) -> int:
 
 
 @triton.jit
-def within(row_mask, columns, used: tl.constexpr, width: tl.constexpr):
-    """Mask of a tile ``[rows, width]`` of which ``used`` columns are real.
+def within(row_mask, columns, USED: tl.constexpr, WIDTH: tl.constexpr):
+    """Mask of a tile ``[rows, WIDTH]`` of which ``USED`` columns are real.
 
     Args:
         row_mask: ``[rows, 1]``.
-        columns: ``[width]``, counted from the tile's first.
+        columns: ``[WIDTH]``, counted from the tile's first.
     """
-    return row_mask & (columns < used)[None, :] if used < width else row_mask
+    return row_mask & (columns < USED)[None, :] if USED < WIDTH else row_mask
 
 
 @triton.jit
-def load_tile(rows, columns, row_mask, used: tl.constexpr, width: tl.constexpr):
-    """Load ``[rows, width]``, zero where there is nothing.
+def load_tile(rows_ptr, columns, row_mask, USED: tl.constexpr, WIDTH: tl.constexpr):
+    """Load ``[rows, WIDTH]``, zero where there is nothing.
 
     Args:
-        rows: Pointers to the tile's first column, ``[rows, 1]``.
+        rows_ptr: Pointers to the tile's first column, ``[rows, 1]``.
     """
-    return tl.load(rows + columns[None, :], mask=within(row_mask, columns, used, width), other=0.0)
+    return tl.load(
+        rows_ptr + columns[None, :], mask=within(row_mask, columns, USED, WIDTH), other=0.0
+    )
 
 
 @triton.jit
-def store_tile(rows, columns, row_mask, tile, used: tl.constexpr, width: tl.constexpr):
-    """Store ``[rows, width]`` in the format of the memory; arguments as of `load_tile`."""
+def store_tile(rows_ptr, columns, row_mask, tile, USED: tl.constexpr, WIDTH: tl.constexpr):
+    """Store ``[rows, WIDTH]`` in the format of the memory; arguments as of `load_tile`."""
     tl.store(
-        rows + columns[None, :],
-        tile.to(rows.dtype.element_ty),
-        mask=within(row_mask, columns, used, width),
+        rows_ptr + columns[None, :],
+        tile.to(rows_ptr.dtype.element_ty),
+        mask=within(row_mask, columns, USED, WIDTH),
     )

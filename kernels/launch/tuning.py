@@ -95,14 +95,14 @@ MERGE_INPUT = Launch(warps=4)
 LONGEST_WINDOW = 128
 
 
-def window_attention_launch(target: str, dtype: torch.dtype, longest: int) -> Launch:
+def window_attention_launch(target: str, dtype: torch.dtype, max_seqlen: int) -> Launch:
     """A tile of ``rows`` queries and as many keys, the least power of two that holds a window.
 
     A warp takes 16 rows, which is what a tensor core takes: with more warps sm_80 would do each
     product twice, with fewer they spill. float32, which has no tensor core, is spread further.
     Three blocks fit a multiprocessor of AMD, where Triton 3.6 takes registers for two unless asked.
     """
-    rows = max(16, triton.next_power_of_2(longest))
+    rows = max(16, triton.next_power_of_2(max_seqlen))
     warps = 8 if dtype == torch.float32 else min(8, rows // 16)
     asked = target.startswith("gfx") and rows == 64 and dtype != torch.float32
     return Launch(

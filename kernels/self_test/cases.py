@@ -103,14 +103,14 @@ def _check_runs(
             tokens = sum(lengths)
             qkv = _draw((tokens, 3, heads, head_dim), dtype, device)
             angles = _draw((tokens, head_dim // 2), torch.float32, device) * 100
-            borders = torch.tensor([0, *lengths], dtype=torch.int32, device=device)
-            borders = borders.cumsum(0, dtype=torch.int32)
-            cos, sin, longest = angles.cos(), angles.sin(), max(lengths, default=0)
+            cu_seqlens = torch.tensor([0, *lengths], dtype=torch.int32, device=device)
+            cu_seqlens = cu_seqlens.cumsum(0, dtype=torch.int32)
+            cos, sin, max_seqlen = angles.cos(), angles.sin(), max(lengths, default=0)
             # On the CPU: a GPU may be told to round products of float32.
             truth = reference.window_attention(
-                qkv.float().cpu(), cos.cpu(), sin.cpu(), borders.cpu(), longest
+                qkv.float().cpu(), cos.cpu(), sin.cpu(), cu_seqlens.cpu(), max_seqlen
             ).to(device)
-            found = run(qkv.clone(), cos, sin, borders, longest)
+            found = run(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
             allowed = steps * truth.abs().max().item() if tokens else 0.0
             what = f"{heads} heads of {head_dim}, runs of {list(lengths)}"
             _expect(found, truth, dtype, allowed, what)
@@ -176,12 +176,12 @@ def _patch_input(run: Run, dtype: torch.dtype, device: torch.device, shapes: Sha
         numbers = torch.arange(frames * frame, dtype=torch.int64, device=device) * 37 % 251
         pixels = numbers.to(torch.uint8).view(units * merge**2, -1)
         places = torch.arange(units, dtype=torch.int64, device=device).flip(0)
-        corners = places // units_wide * side * row + places % units_wide * side * 3
+        unit_offsets = places // units_wide * side * row + places % units_wide * side * 3
         arguments = (
             pixels,
-            corners,
-            torch.full_like(corners, row),
-            torch.full_like(corners, frame),
+            unit_offsets,
+            torch.full_like(unit_offsets, row),
+            torch.full_like(unit_offsets, frame),
             patch,
             merge,
             dtype,
@@ -197,8 +197,8 @@ def _merge_input(run: Run, dtype: torch.dtype, device: torch.device, shapes: Sha
             x, weight = (
                 _draw(shape, dtype, device) for shape in ((units * unit, hidden), (hidden,))
             )
-            order = torch.arange(units, dtype=torch.int64, device=device).flip(0)
-            rest = (_EPS, order, unit)
+            unit_order = torch.arange(units, dtype=torch.int64, device=device).flip(0)
+            rest = (_EPS, unit_order, unit)
             truth = reference.merge_input(x.float(), weight.float(), *rest)
             _expect_rounded(run(x, weight, *rest), truth, dtype, f"{units} units of {hidden}")
 

@@ -6,10 +6,10 @@ their beginning and calls `PADDING` for the rest:
 
 - Units beyond the media show pixels of the first raster and belong to no frame. Their outputs
   come after all others, where nobody reads them.
-- Borders beyond the last repeat it: runs without patches. For windows, `fill_windows` spreads
-  the spare patches over such runs, so that attention writes every row. Frames may not take them
-  up, for attention within one costs the square of its length: the rows of `Runs.outside` are
-  cleared instead. So no row ever holds a NaN that was found in memory. Real rows only meet each
+- Entries of ``cu_seqlens`` beyond the last repeat it: empty segments. For windows, `fill_windows`
+  spreads the spare patches over these, so that attention writes every row. Frames may not take them
+  up, for attention within one costs the square of its length: the rows of `Segments.padding_mask`
+  are cleared instead. So no row ever holds a NaN that was found in memory. Real rows only meet each
   other, but a kernel may read whole tiles, and zero times NaN is NaN.
 - Bounds of lengths become part of a graph, and so they are the largest that the budget allows.
   Windows are computed in tiles of a whole window, where a small image alone would take a smaller
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 
 from saccade.model.inputs.profiling import MAX_FRAME_TOKENS
-from saccade.model.tower.inputs import Runs, TowerGeometry, TowerInputs
+from saccade.model.tower.inputs import Segments, TowerGeometry, TowerInputs
 
 SMALLEST_BUDGET = 64  # tokens: a picture of 224x224
 FRAME_COST = 64  # tokens that a frame of a clip takes up at least; Qwen's own have 128 and more
@@ -42,13 +42,13 @@ MODALITIES = ("image", "video")
 
 BUFFERS = (
     "pixels",
-    "corners",
+    "unit_offsets",
     "row_bytes",
     "frame_bytes",
-    "order",
+    "unit_order",
     "positions",
-    "window_borders",
-    "frame_borders",
+    "window_cu_seqlens",
+    "frame_cu_seqlens",
 )
 Buffers = dict[str, torch.Tensor]  # by these names; shapes as in `TowerInputs`
 
@@ -113,13 +113,13 @@ def empty_buffers(
         "pixels": zeros(
             capacity.units * geometry.unit, slots * geometry.slot_bytes, dtype=torch.uint8
         ),
-        "corners": zeros(capacity.units),
+        "unit_offsets": zeros(capacity.units),
         "row_bytes": zeros(capacity.units),
         "frame_bytes": zeros(capacity.units),
-        "order": torch.arange(capacity.units, device=device),
+        "unit_order": torch.arange(capacity.units, device=device),
         "positions": zeros(2, capacity.units),
-        "window_borders": zeros(capacity.windows + 1, dtype=torch.int32),
-        "frame_borders": zeros(capacity.frames + 1, dtype=torch.int32),
+        "window_cu_seqlens": zeros(capacity.windows + 1, dtype=torch.int32),
+        "frame_cu_seqlens": zeros(capacity.frames + 1, dtype=torch.int32),
     }
 
 
@@ -127,47 +127,47 @@ def as_buffers(inputs: TowerInputs) -> Buffers:
     """A batch at its own size."""
     return {
         "pixels": inputs.pixels,
-        "corners": inputs.corners,
+        "unit_offsets": inputs.unit_offsets,
         "row_bytes": inputs.row_bytes,
         "frame_bytes": inputs.frame_bytes,
-        "order": inputs.order,
+        "unit_order": inputs.unit_order,
         "positions": inputs.positions,
-        "window_borders": inputs.windows.borders,
-        "frame_borders": inputs.frames.borders,
+        "window_cu_seqlens": inputs.windows.cu_seqlens,
+        "frame_cu_seqlens": inputs.frames.cu_seqlens,
     }
 
 
 def as_inputs(buffers: Mapping[str, torch.Tensor], geometry: TowerGeometry) -> TowerInputs:
     """What the tower computes in a graph: all of the buffers, whatever part of them is media."""
-    pixels, frames = buffers["pixels"], buffers["frame_borders"]
+    pixels, frames = buffers["pixels"], buffers["frame_cu_seqlens"]
     patches = len(pixels)
     longest_frame = patches
     if pixels.shape[1] > geometry.slot_bytes:
         longest_frame = min(patches, MAX_FRAME_TOKENS * geometry.unit)
     longest_window = geometry.window_units * geometry.unit
-    outside = torch.arange(patches, device=pixels.device) >= frames[-1]
+    padding_mask = torch.arange(patches, device=pixels.device) >= frames[-1]
     return TowerInputs(
         pixels=pixels,
-        corners=buffers["corners"],
+        unit_offsets=buffers["unit_offsets"],
         row_bytes=buffers["row_bytes"],
         frame_bytes=buffers["frame_bytes"],
-        order=buffers["order"],
+        unit_order=buffers["unit_order"],
         positions=buffers["positions"],
-        windows=Runs(
-            fill_windows(buffers["window_borders"], patches, longest_window), longest_window
+        windows=Segments(
+            fill_windows(buffers["window_cu_seqlens"], patches, longest_window), longest_window
         ),
-        frames=Runs(frames, longest_frame, outside[:, None]),
+        frames=Segments(frames, longest_frame, padding_mask[:, None]),
     )
 
 
-def fill_windows(borders: torch.Tensor, patches: int, longest: int) -> torch.Tensor:
-    """Let the empty runs at the end take up the patches up to ``patches``, ``longest`` each.
+def fill_windows(cu_seqlens: torch.Tensor, patches: int, max_seqlen: int) -> torch.Tensor:
+    """Let the empty segments at the end take up the patches up to ``patches``, ``max_seqlen`` each.
 
     Args:
-        borders: int32 ``[runs + 1]``, of which those after the last of a medium repeat it.
+        cu_seqlens: int32 ``[segments + 1]``, of which those after the last of a medium repeat it.
     """
-    steps = ((borders == borders[-1]).cumsum(0) - 1).clamp(min=0)
-    return (borders + longest * steps).clamp(max=patches).to(torch.int32)
+    steps = ((cu_seqlens == cu_seqlens[-1]).cumsum(0) - 1).clamp(min=0)
+    return (cu_seqlens + max_seqlen * steps).clamp(max=patches).to(torch.int32)
 
 
 def _keep_the_rest(buffer: torch.Tensor, batch: torch.Tensor) -> None:
@@ -187,7 +187,7 @@ def _clear_columns(buffer: torch.Tensor, batch: torch.Tensor) -> None:
     buffer[:, count:].zero_()
 
 
-def _repeat_border(buffer: torch.Tensor, batch: torch.Tensor) -> None:
+def _repeat_last(buffer: torch.Tensor, batch: torch.Tensor) -> None:
     buffer[: len(batch)].copy_(batch)
     buffer[len(batch) :].copy_(batch[-1:].expand(len(buffer) - len(batch)))
 
@@ -195,8 +195,8 @@ def _repeat_border(buffer: torch.Tensor, batch: torch.Tensor) -> None:
 # What is not named is cleared beyond the batch: units that begin at the first byte.
 PADDING: dict[str, Callable[[torch.Tensor, torch.Tensor], None]] = {
     "pixels": _keep_the_rest,
-    "order": _continue_order,
+    "unit_order": _continue_order,
     "positions": _clear_columns,
-    "window_borders": _repeat_border,
-    "frame_borders": _repeat_border,
+    "window_cu_seqlens": _repeat_last,
+    "frame_cu_seqlens": _repeat_last,
 }

@@ -44,23 +44,26 @@ class TowerGeometry:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The runs of the sequence within which patches attend to each other.
+class Segments:
+    """The segments of the sequence within which patches attend to each other.
 
     Attributes:
-        borders: int32 ``[runs + 1]``, cumulative patches, where runs begin and end.
-        longest: Patches of the longest run, or more.
-        outside: bool ``[patches, 1]``, the patches that are in no run; None if all are in one.
+        cu_seqlens: int32 ``[segments + 1]``, cumulative patches, where segments begin and end.
+        max_seqlen: Patches of the longest segment, or more.
+        padding_mask: bool ``[patches, 1]``, the patches that are in no segment; None if there are
+            none.
     """
 
-    borders: torch.Tensor
-    longest: int
-    outside: torch.Tensor | None = None
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
+    padding_mask: torch.Tensor | None = None
 
     @classmethod
-    def between(cls, borders: IntArray, device: torch.device) -> "Runs":
-        """From borders on the host."""
-        return cls(async_tensor_h2d(borders.astype(np.int32), device), int(np.diff(borders).max()))
+    def between(cls, cu_seqlens: IntArray, device: torch.device) -> "Segments":
+        """From ``cu_seqlens`` on the host."""
+        return cls(
+            async_tensor_h2d(cu_seqlens.astype(np.int32), device), int(np.diff(cu_seqlens).max())
+        )
 
 
 @dataclass(frozen=True)
@@ -69,21 +72,21 @@ class TowerInputs:
 
     Attributes:
         pixels: uint8 ``[patches, K]``, rasters in memory order (see `patch_input`).
-        corners: int64 ``[units]``, with ``row_bytes`` and ``frame_bytes`` as in `PixelPlan`.
-        order: int64 ``[units]``, the unit in raster order at each place of the sequence.
+        unit_offsets: int64 ``[units]``, with ``row_bytes`` and ``frame_bytes`` as in `PixelPlan`.
+        unit_order: int64 ``[units]``, the unit in raster order at each place of the sequence.
         positions: int64 ``[2, units]``, row and column in its frame of each unit.
         windows: Of the layers that attend within windows.
         frames: Of the layers that attend within whole frames.
     """
 
     pixels: torch.Tensor
-    corners: torch.Tensor
+    unit_offsets: torch.Tensor
     row_bytes: torch.Tensor
     frame_bytes: torch.Tensor
-    order: torch.Tensor
+    unit_order: torch.Tensor
     positions: torch.Tensor
-    windows: Runs
-    frames: Runs
+    windows: Segments
+    frames: Segments
 
 
 def prepare_inputs(
@@ -101,18 +104,18 @@ def prepare_inputs(
     plan = plan_windows(grids, geometry.merge_size, geometry.window)
     where = plan_pixels(
         grids,
-        plan.order,
+        plan.unit_order,
         geometry.merge_size,
         geometry.patch_size,
         frames=pixels.shape[1] // geometry.slot_bytes,
     )
     return TowerInputs(
         pixels=pixels.to(device, non_blocking=True),
-        corners=async_tensor_h2d(where.corners, device),
+        unit_offsets=async_tensor_h2d(where.unit_offsets, device),
         row_bytes=async_tensor_h2d(where.row_bytes, device),
         frame_bytes=async_tensor_h2d(where.frame_bytes, device),
-        order=async_tensor_h2d(plan.order, device),
+        unit_order=async_tensor_h2d(plan.unit_order, device),
         positions=async_tensor_h2d(plan.positions, device),
-        windows=Runs.between(plan.window_borders, device),
-        frames=Runs.between(plan.frame_borders, device),
+        windows=Segments.between(plan.window_cu_seqlens, device),
+        frames=Segments.between(plan.frame_cu_seqlens, device),
     )

@@ -35,7 +35,7 @@ from saccade.kernels.patch_embed import patch_input
 from saccade.kernels.window_attention import window_attention
 from saccade.model.checkpoint_config import Normalisation
 from saccade.model.compat import is_vit_use_data_parallel
-from saccade.model.tower.inputs import Runs, TowerGeometry, TowerInputs, prepare_inputs
+from saccade.model.tower.inputs import Segments, TowerGeometry, TowerInputs, prepare_inputs
 from saccade.model.tower.patch_embed import PatchEmbed
 
 NORM_EPS = 1e-6  # fixed by the reference; not in any configuration
@@ -60,7 +60,7 @@ def linear_options(quant_config: QuantizationConfig | None) -> dict[str, Any]:
 
 
 class VisionAttention(nn.Module):
-    """Multi-head attention within runs, with 2D rotary embedding of queries and keys."""
+    """Multi-head attention within segments, with 2D rotary embedding of queries and keys."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class VisionAttention(nn.Module):
         self.proj = RowParallelLinear(hidden_size, hidden_size, prefix=f"{prefix}.proj", **options)
 
     def forward(
-        self, x: torch.Tensor, runs: Runs, cos: torch.Tensor, sin: torch.Tensor
+        self, x: torch.Tensor, segments: Segments, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
         # [patches, 3, heads, head_dim]
         qkv = self.qkv(x).view(-1, 3, self.num_heads, self.head_dim)
-        context = self.attend(qkv, cos, sin, runs.borders, runs.longest)
-        if runs.outside is not None:
+        context = self.attend(qkv, cos, sin, segments.cu_seqlens, segments.max_seqlen)
+        if segments.padding_mask is not None:
             # Not written by attention: whatever the memory held, a NaN for instance.
-            context.masked_fill_(runs.outside, 0)
+            context.masked_fill_(segments.padding_mask, 0)
         return self.proj(context)
 
 
@@ -144,13 +144,13 @@ class VisionBlock(nn.Module):
         self,
         x: torch.Tensor,
         residual: torch.Tensor | None,
-        runs: Runs,
+        segments: Segments,
         cos: torch.Tensor,
         sin: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The residual stream and what is still to be added to it, which the next norm does."""
         x, residual = (self.norm1(x), x) if residual is None else self.norm1(x, residual)
-        x, residual = self.norm2(self.attn(x, runs, cos, sin), residual)
+        x, residual = self.norm2(self.attn(x, segments, cos, sin), residual)
         return self.mlp(x), residual
 
 
@@ -171,9 +171,9 @@ class PatchMerger(nn.Module):
             RowParallelLinear(size, config.out_hidden_size, prefix=f"{prefix}.mlp.2", **options),
         )
 
-    def forward(self, x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, unit_order: torch.Tensor) -> torch.Tensor:
         """``[patches, hidden]`` in the order of the sequence to tokens in raster order."""
-        return self.mlp(merge_input(x, self.ln_q.weight, NORM_EPS, order, self.unit))
+        return self.mlp(merge_input(x, self.ln_q.weight, NORM_EPS, unit_order, self.unit))
 
 
 class VisionTower(nn.Module):
@@ -215,7 +215,7 @@ class VisionTower(nn.Module):
         self.register_buffer("inverse_frequencies", ROPE_THETA**-exponents, persistent=False)
 
         self.patch_embed = PatchEmbed(config, normalisation)
-        # Windows too large for one tile take the kernel that walks over runs of any length.
+        # Windows too large for one tile take the kernel that walks over segments of any length.
         large = self.geometry.window_units * self.geometry.unit > LONGEST_WINDOW
         self.blocks = nn.ModuleList(
             VisionBlock(
@@ -252,12 +252,12 @@ class VisionTower(nn.Module):
         """The part of `forward` on the device, which looks at shapes and at no values.
 
         Returns:
-            ``[units, out_hidden_size]``, in the places that ``inputs.order`` names.
+            ``[units, out_hidden_size]``, in the places that ``inputs.unit_order`` names.
         """
         cos, sin = self.rotary(inputs.positions)
         patches = patch_input(
             inputs.pixels,
-            inputs.corners,
+            inputs.unit_offsets,
             inputs.row_bytes,
             inputs.frame_bytes,
             self.geometry.patch_size,
@@ -272,7 +272,7 @@ class VisionTower(nn.Module):
         if x.dtype == torch.float16:
             # The last block of published checkpoints overflows float16 on long sequences.
             x = cast_overflow_tensors(x)
-        return self.merger(x, inputs.order)
+        return self.merger(x, inputs.unit_order)
 
     def rotary(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines ``[patches, head_dim // 2]``, from each unit's row and column.

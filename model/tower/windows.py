@@ -1,9 +1,9 @@
 """Window planning: which patches the tower's attention layers put together. Pure.
 
-The tower works in units of ``merge_size**2`` patches. Each frame of the grid is cut into windows
-of ``window`` by ``window`` units, row by row; windows at the right and lower edge are smaller
-where the grid does not divide. All units of a window are made neighbours, so that attention over
-a window is attention over a run of the sequence. Follows section 2.1.1 of the Qwen2.5-VL report.
+The tower works in units of ``merge_size**2`` patches. Each frame of the grid is cut into windows of
+``window`` by ``window`` units, row by row; windows at the right and lower edge are smaller where
+the grid does not divide. All units of a window are made neighbours, so that attention over a window
+is attention over a segment of the sequence. Follows section 2.1.1 of the Qwen2.5-VL report.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The order and the borders of the tower's sequence, for all media of one call.
+    """Order and cumulative lengths of the tower's sequence, for all media of one call.
 
     Attributes:
-        order: ``[units]``, the unit in raster order that stands at each place of the sequence.
+        unit_order: ``[units]``, the unit in raster order that stands at each place of the sequence.
         positions: ``[2, units]``, row and column in its frame of each unit of the sequence.
-        window_borders: ``[windows + 1]``, cumulative patches, where windows begin and end.
-        frame_borders: ``[frames + 1]``, cumulative patches, where frames begin and end.
+        window_cu_seqlens: ``[windows + 1]``, cumulative patches, where windows begin and end.
+        frame_cu_seqlens: ``[frames + 1]``, cumulative patches, where frames begin and end.
     """
 
-    order: IntArray
+    unit_order: IntArray
     positions: IntArray
-    window_borders: IntArray
-    frame_borders: IntArray
+    window_cu_seqlens: IntArray
+    frame_cu_seqlens: IntArray
 
 
 def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -> WindowPlan:
@@ -53,13 +53,13 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
         windows += [lengths * merge_size**2] * t
         frames += [h * w] * t
         units += t * down * across
-    order = np.concatenate(local)
+    unit_order = np.concatenate(local)
     sizes = np.array(frames) // merge_size**2
     return WindowPlan(
-        order=order + np.repeat(first, sizes),
-        positions=np.stack(np.divmod(order, np.repeat(columns, sizes))),
-        window_borders=_borders(np.concatenate(windows)),
-        frame_borders=_borders(np.array(frames)),
+        unit_order=unit_order + np.repeat(first, sizes),
+        positions=np.stack(np.divmod(unit_order, np.repeat(columns, sizes))),
+        window_cu_seqlens=_cumulative(np.concatenate(windows)),
+        frame_cu_seqlens=_cumulative(np.array(frames)),
     )
 
 
@@ -68,26 +68,30 @@ class PixelPlan:
     """Where the pixels of each merge unit are, in the rasters of all media of one call.
 
     Attributes:
-        corners: ``[units]``, the byte at which the unit at each place of the sequence begins.
+        unit_offsets: ``[units]``, the byte at which the unit at each place of the sequence begins.
         row_bytes: ``[units]``, of a row of pixels of its raster.
         frame_bytes: ``[units]``, of a frame of its raster.
     """
 
-    corners: IntArray
+    unit_offsets: IntArray
     row_bytes: IntArray
     frame_bytes: IntArray
 
 
 def plan_pixels(
-    grids: Sequence[Sequence[int]], order: IntArray, merge_size: int, patch_size: int, frames: int
+    grids: Sequence[Sequence[int]],
+    unit_order: IntArray,
+    merge_size: int,
+    patch_size: int,
+    frames: int,
 ) -> PixelPlan:
     """Find the units' pixels in rasters ``[t * frames, height, width, 3]`` that follow each other.
 
     Args:
-        grids: As in `plan_windows`, which made ``order``.
+        grids: As in `plan_windows`, which made ``unit_order``.
         frames: Frames of each step of a grid: one for still images.
     """
-    corners, rows, whole, units = [], [], [], []
+    unit_offsets, rows, whole, units = [], [], [], []
     first = 0
     side = merge_size * patch_size  # of a unit, in pixels
     for t, h, w in grids:
@@ -96,15 +100,15 @@ def plan_pixels(
         steps = np.arange(first, first + t * frames * frame, frames * frame)
         down = np.arange(0, frame, side * row)
         across = np.arange(0, row, side * 3)
-        corners.append((steps[:, None, None] + down[:, None] + across).ravel())
+        unit_offsets.append((steps[:, None, None] + down[:, None] + across).ravel())
         rows.append(row)
         whole.append(frame)
-        units.append(len(corners[-1]))
+        units.append(len(unit_offsets[-1]))
         first += t * frames * frame
     return PixelPlan(
-        corners=np.concatenate(corners)[order],
-        row_bytes=np.repeat(rows, units)[order],
-        frame_bytes=np.repeat(whole, units)[order],
+        unit_offsets=np.concatenate(unit_offsets)[unit_order],
+        row_bytes=np.repeat(rows, units)[unit_order],
+        frame_bytes=np.repeat(whole, units)[unit_order],
     )
 
 
@@ -123,5 +127,5 @@ def _frame_order(rows: int, columns: int, window: int) -> IntArray:
     return by_window[by_window >= 0]
 
 
-def _borders(lengths: IntArray) -> IntArray:
+def _cumulative(lengths: IntArray) -> IntArray:
     return np.concatenate(([0], np.cumsum(lengths)))

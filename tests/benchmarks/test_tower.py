@@ -123,10 +123,10 @@ def test_exact_attention_is_attention():
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(300, 3, 2, 20, generator=generator)
     angles = torch.randn(300, 10, generator=generator)
-    borders = [0, 5, 290, 300]
-    found = exact_attention(qkv, angles.cos(), angles.sin(), borders)
+    cu_seqlens = [0, 5, 290, 300]
+    found = exact_attention(qkv, angles.cos(), angles.sin(), cu_seqlens)
     other = reference.full_attention(
-        qkv, angles.cos(), angles.sin(), torch.tensor(borders, dtype=torch.int32), 285
+        qkv, angles.cos(), angles.sin(), torch.tensor(cu_seqlens, dtype=torch.int32), 285
     )
     assert found.dtype == torch.float64
     assert relative_error(other, found) < 1e-6

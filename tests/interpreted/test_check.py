@@ -8,7 +8,7 @@ from saccade.kernels.check.cases.attention import (
     TRITON_ATTENTION,
     AttentionCase,
     RotationCase,
-    Runs,
+    Segments,
 )
 from saccade.kernels.check.cases.case import Place
 from saccade.kernels.check.cases.pointwise import (
@@ -19,7 +19,7 @@ from saccade.kernels.check.cases.pointwise import (
 )
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
-RUNS = Runs([5, 0, 20], heads=2, before=2, after=3)
+RUNS = Segments([5, 0, 20], heads=2, before=2, after=3)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def row_forgotten(found, *given):
     found[4] = torch.nan
 
 
-def row_of_no_run(found, *given):
+def row_of_no_segment(found, *given):
     found[1] = 0
 
 
@@ -104,7 +104,7 @@ def row_overrun(found, x, *given):
         ("window_attention", written_before, "memory around the result"),
         ("window_attention", written_after, "memory around the result"),
         ("window_attention", row_forgotten, "largest error is nan"),
-        ("window_attention", row_of_no_run, "rows of no run"),
+        ("window_attention", row_of_no_segment, "rows of no segment"),
         ("window_attention", values_written, "qkv was written"),
         ("window_attention", keys_written, "qkv was written"),
         ("window_attention", angles_written, "cos was written"),

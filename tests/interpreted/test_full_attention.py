@@ -36,7 +36,7 @@ def check(sample):
     eager = Sample(**vars(sample) | {"qkv": sample.qkv.clone()})
     with prepared_output(sample) as out:
         assert launch_full_attention(**vars(sample)) is out
-    first, last = sample.borders[0], sample.borders[-1]
+    first, last = sample.cu_seqlens[0], sample.cu_seqlens[-1]
     assert out[first:last].isfinite().all()
     assert_close(out, eager, exact)
     for rows in (out[:first], out[last:], guards(out)):
@@ -81,7 +81,7 @@ def test_scores_beyond_the_range_of_exponentials(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_scores_far_below_zero(dtype):
-    """A row past the run's end that counted with a score of zero would win over all others."""
+    """A row past the segment's end that counted with a score of zero would win over all others."""
     sample = draw([70], 1, 80, dtype)
     sample.cos.fill_(1.0)
     sample.sin.fill_(0.0)
@@ -141,9 +141,9 @@ def test_memory_traffic_of_the_attention(dtype):
     sample = draw([70, 133], 1, 80, dtype)
     query, rest = sample.qkv[:, 0], sample.qkv[:, 1:]
     with prepared_output(sample) as out:
-        tensors = {"query": query, "rest": rest, "borders": sample.borders, "out": out}
+        tensors = {"query": query, "rest": rest, "cu_seqlens": sample.cu_seqlens, "out": out}
         with traced(**tensors) as traffic:
-            launch_attention_packed(sample.qkv, sample.borders, sample.longest)
+            launch_attention_packed(sample.qkv, sample.cu_seqlens, sample.max_seqlen)
     size = query.numel() * query.element_size()
     assert traffic.loaded("query").unique == traffic.loaded("query").requested == size
     assert traffic.loaded("rest").unique == 2 * size
@@ -197,7 +197,7 @@ def test_flash_attention_gets_views_and_gives_the_result(dtype):
     eager = Sample(**vars(sample) | {"qkv": sample.qkv.clone()})
     flash = StandInFlashAttention()
     launch_rotate_packed(sample.qkv, sample.cos, sample.sin)
-    out = attend(sample.qkv, sample.borders, sample.longest, flash)
+    out = attend(sample.qkv, sample.cu_seqlens, sample.max_seqlen, flash)
     assert out.shape == (79, 240)
     assert_close(out, eager, exact)
     ((*views, _),) = flash.calls
@@ -218,9 +218,11 @@ def test_flash_attention_gets_views_and_gives_the_result(dtype):
 def test_what_flash_attention_does_not_take_is_ours(head_dim, dtype, lengths):
     sample = draw(lengths, 2, head_dim, dtype)
     flash = StandInFlashAttention()
-    out = attend(sample.qkv, sample.borders, sample.longest, flash)
+    out = attend(sample.qkv, sample.cu_seqlens, sample.max_seqlen, flash)
     assert flash.calls == []
-    assert torch.equal(out, launch_attention_packed(sample.qkv, sample.borders, sample.longest))
+    assert torch.equal(
+        out, launch_attention_packed(sample.qkv, sample.cu_seqlens, sample.max_seqlen)
+    )
 
 
 @pytest.fixture
@@ -239,7 +241,7 @@ def vllm_with_flash_attention(monkeypatch):
 def test_flash_attention_in_vllms_version(vllm_with_flash_attention):
     sample = draw([9], 2, 80, torch.float16)
     found = find_flash_attention("cuda", 80)
-    attend(sample.qkv, sample.borders, sample.longest, found)
+    attend(sample.qkv, sample.cu_seqlens, sample.max_seqlen, found)
     ((*_, version),) = vllm_with_flash_attention.calls
     assert version == 3
 

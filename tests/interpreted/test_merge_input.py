@@ -18,15 +18,15 @@ def draw(units, unit, hidden, dtype, scale=1.0, seed=0):
     return x, weight, torch.randperm(units, generator=generator)
 
 
-def check(x, weight, order, unit, eps=EPS):
+def check(x, weight, unit_order, unit, eps=EPS):
     """Within 16 roundings of float32 of the exact result, then rounded once."""
     wide = x.double()
     normed = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
-    units = normed.view(len(order), unit * x.shape[1])
+    units = normed.view(len(unit_order), unit * x.shape[1])
     exact = torch.empty_like(units)
-    for place, target in enumerate(order.tolist()):
+    for place, target in enumerate(unit_order.tolist()):
         exact[target] = units[place]
-    ours = launch_merge_input(x, weight, eps, order, unit)
+    ours = launch_merge_input(x, weight, eps, unit_order, unit)
     assert ours.dtype == x.dtype
     bound = exact.abs() * 2.0**-20 + half_steps(exact, x.dtype)
     assert ((ours.double() - exact).abs() <= bound).all()
@@ -54,29 +54,29 @@ def test_squares_beyond_float16():
 
 
 def test_the_weight_may_be_in_another_format():
-    x, weight, order = draw(3, 4, 96, torch.float32)
-    check(x.bfloat16(), weight, order, 4)
+    x, weight, unit_order = draw(3, 4, 96, torch.float32)
+    check(x.bfloat16(), weight, unit_order, 4)
 
 
 def test_guarded_rows_apart():
     guarded = torch.full((14, 200), torch.nan, dtype=torch.bfloat16)
-    x, weight, order = draw(3, 4, 96, torch.bfloat16)
+    x, weight, unit_order = draw(3, 4, 96, torch.bfloat16)
     guarded[1:-1, 3:99] = x
-    check(guarded[1:-1, 3:99], weight, order, 4)
+    check(guarded[1:-1, 3:99], weight, unit_order, 4)
 
 
 def test_memory_traffic():
     """A patch is read once and written once; the weight stays in the caches."""
-    x, weight, order = draw(3, 4, 1280, torch.bfloat16)
+    x, weight, unit_order = draw(3, 4, 1280, torch.bfloat16)
     out = torch.full((3, 4 * 1280), torch.nan, dtype=torch.bfloat16)
-    with traced(x=x, weight=weight, order=order, out=out) as traffic:
-        merge_input_kernel[(12,)](x, weight, order, out, 1280, EPS, 1280, 4, 2048)
+    with traced(x=x, weight=weight, unit_order=unit_order, out=out) as traffic:
+        merge_input_kernel[(12,)](x, weight, unit_order, out, 1280, EPS, 1280, 4, 2048)
     assert out.isfinite().all()
     size = x.nbytes
     assert traffic.loaded("x").requested == traffic.loaded("x").unique == size
     assert traffic.stored("out").requested == traffic.stored("out").unique == size
     assert traffic.loaded("weight").unique == weight.nbytes
-    assert traffic.loaded("order").unique == order.nbytes
+    assert traffic.loaded("unit_order").unique == unit_order.nbytes
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_memory_traffic():
         ({"weight": torch.ones(95)}, ValueError, r"weight is \[95\]"),
         ({"weight": torch.ones(192)[::2]}, ValueError, "weight has strides"),
         ({"weight": torch.ones(96, device="meta")}, ValueError, "weight is on meta"),
-        ({"order": torch.arange(3).int()}, TypeError, "order is torch.int32"),
-        ({"order": torch.arange(3)[None]}, ValueError, r"order is \[1, 3\]"),
-        ({"order": torch.arange(6)[::2]}, ValueError, "order has strides"),
+        ({"unit_order": torch.arange(3).int()}, TypeError, "unit_order is torch.int32"),
+        ({"unit_order": torch.arange(3)[None]}, ValueError, r"unit_order is \[1, 3\]"),
+        ({"unit_order": torch.arange(6)[::2]}, ValueError, "unit_order has strides"),
         ({"unit": 0}, ValueError, "unit is 0"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(changed, error, message):
-    x, weight, order = draw(3, 4, 96, torch.float32)
-    plain = {"x": x, "weight": weight, "eps": EPS, "order": order, "unit": 4}
+    x, weight, unit_order = draw(3, 4, 96, torch.float32)
+    plain = {"x": x, "weight": weight, "eps": EPS, "unit_order": unit_order, "unit": 4}
     with pytest.raises(error, match=message):
         launch_merge_input(**(plain | changed))

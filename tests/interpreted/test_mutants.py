@@ -16,7 +16,7 @@ from saccade.kernels import (
 )
 
 # Module, and how its launcher is checked. Windows of other sizes than the tile, heads beyond
-# the first, runs longer than a block of keys.
+# the first, segments longer than a block of keys.
 CHECKS = {
     "window_attention": (window_attention, partial(checks.check_attention, lengths=[20, 7])),
     "full_attention": (full_attention, partial(checks.check_attention, lengths=[150, 70])),
@@ -34,36 +34,36 @@ MISTAKES = {
     "window_attention": [
         (
             "mask dropped",
-            'tl.where((places < length)[None, :], scores * scale, float("-inf"))',
-            "scores * scale",
+            'tl.where((places < length)[None, :], scores * SCALE, float("-inf"))',
+            "scores * SCALE",
         ),
-        ("scale dropped", "scores * scale, float", "scores, float"),
+        ("scale dropped", "scores * SCALE, float", "scores, float"),
         ("sin flipped", "(lower * cos - upper * sin)", "(lower * cos + upper * sin)"),
-        ("sin flipped in the rest", "columns < rest, -1.0, 1.0", "columns < rest, 1.0, -1.0"),
+        ("sin flipped in the rest", "columns < REST, -1.0, 1.0", "columns < REST, 1.0, -1.0"),
         (
             "halves not exchanged",
-            "start + columns + half - upper * (half + rest)",
-            "start + columns + upper * (half - rest)",
+            "START + columns + HALF - upper * (HALF + REST)",
+            "START + columns + upper * (HALF - REST)",
         ),
         (
             "angles of the first tile for the rest",
-            "pairs = left + columns % rest",
-            "pairs = columns % rest",
+            "pairs = LEFT + columns % REST",
+            "pairs = columns % REST",
         ),
         (
             "rows beyond the window written",
             "row_mask = (places < length)[:, None]",
-            "row_mask = (places < block)[:, None]",
+            "row_mask = (places < BLOCK)[:, None]",
         ),
         ("not divided by the sum", "share = (1.0 / tl.sum(weights, 1))[:, None]", "share = 1.0"),
     ],
     "full_attention": [
         (
             "mask dropped",
-            'tl.where((key_places < length)[None, :], scores * scale, float("-inf"))',
-            "scores * scale",
+            'tl.where((key_places < length)[None, :], scores * SCALE, float("-inf"))',
+            "scores * SCALE",
         ),
-        ("scale dropped", "scores * scale, float", "scores, float"),
+        ("scale dropped", "scores * SCALE, float", "scores, float"),
         ("sum not decayed", "total = total * decay + tl.sum", "total = total + tl.sum"),
         (
             "context not decayed",
@@ -72,8 +72,8 @@ MISTAKES = {
         ),
         (
             "every block the first",
-            "first = tl.program_id(0) % query_blocks * rows",
-            "first = 0 * rows",
+            "first = tl.program_id(0) % query_blocks * ROWS",
+            "first = 0 * ROWS",
         ),
     ],
     "rotate_packed": [
@@ -82,39 +82,39 @@ MISTAKES = {
             "(lower * turn_cos - upper * turn_sin)",
             "(lower * turn_cos + upper * turn_sin)",
         ),
-        ("key left alone", "mask = pairs < 2 * heads * half", "mask = pairs < heads * half"),
+        ("key left alone", "mask = pairs < 2 * HEADS * HALF", "mask = pairs < HEADS * HALF"),
     ],
     "mrope": [
         ("sin flipped", "(first * cos - second * sin)", "(first * cos + second * sin)"),
         (
             "sections swapped",
-            "tl.load(places + row, mask=of_row, other=angles)",
-            "tl.load(places + column, mask=of_row, other=angles)",
+            "tl.load(pair_ptr + row, mask=of_row, other=angles)",
+            "tl.load(pair_ptr + column, mask=of_row, other=angles)",
         ),
         (
             "a section a pair too short",
-            "of_row = (pair >= time_pairs) & (pair < column_start)",
-            "of_row = (pair >= time_pairs) & (pair < column_start - 1)",
+            "of_row = (pair >= TIME_PAIRS) & (pair < COLUMN_START)",
+            "of_row = (pair >= TIME_PAIRS) & (pair < COLUMN_START - 1)",
         ),
     ],
     "mrope interleaved": [
         (
             "axes swapped",
-            "(pair % 3 == 1) & (pair < 3 * row_pairs)",
-            "(pair % 3 == 2) & (pair < 3 * row_pairs)",
+            "(pair % 3 == 1) & (pair < 3 * ROW_PAIRS)",
+            "(pair % 3 == 2) & (pair < 3 * ROW_PAIRS)",
         ),
-        ("no rest for time", "(pair % 3 == 2) & (pair < 3 * column_pairs)", "(pair % 3 == 2)"),
+        ("no rest for time", "(pair % 3 == 2) & (pair < 3 * COLUMN_PAIRS)", "(pair % 3 == 2)"),
     ],
     "merge_input": [
         (
             "order ignored",
-            "place = tl.load(order + patch // unit) * unit",
-            "place = patch // unit * unit",
+            "place = tl.load(unit_order_ptr + patch // UNIT) * UNIT",
+            "place = patch // UNIT * UNIT",
         ),
         (
             "mean over the padding",
-            "tl.sum(values * values, 0) / hidden",
-            "tl.sum(values * values, 0) / padded_hidden",
+            "tl.sum(values * values, 0) / HIDDEN",
+            "tl.sum(values * values, 0) / PADDED_HIDDEN",
         ),
         ("weight dropped", "values * scale * weights", "values * scale"),
     ],
@@ -123,8 +123,8 @@ MISTAKES = {
         ("bytes swapped", "both & 0xFF, both >> 8", "both >> 8, both & 0xFF"),
         (
             "patches in raster order",
-            "patch // merge_size * patch_size",
-            "patch % merge_size * patch_size",
+            "patch // MERGE_SIZE * PATCH_SIZE",
+            "patch % MERGE_SIZE * PATCH_SIZE",
         ),
     ],
     "patch_input clip": [

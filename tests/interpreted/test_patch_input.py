@@ -44,11 +44,14 @@ def test_memory_traffic(grids, frames):
     """Every byte is read once and every value written once, and nothing outside is touched."""
     media = draw_rasters(grids, frames)
     out = torch.full(media.pixels.shape, torch.nan, dtype=torch.bfloat16)
-    tensors = {"pixels": media.pixels, "corners": media.corners, "out": out}
+    tensors = {"pixels": media.pixels, "unit_offsets": media.unit_offsets, "out": out}
     tensors |= {"row_bytes": media.row_bytes, "frame_bytes": media.frame_bytes}
     places, pairs = media.places, media.pixels.view(torch.uint16)
     with traced(**tensors) as traffic:
-        grid = (len(media.corners), frames * 5)  # blocks of 256 pairs: the last one is not full
+        grid = (
+            len(media.unit_offsets),
+            frames * 5,
+        )  # blocks of 256 pairs: the last one is not full
         patch_input_kernel[grid](pairs, *places, out, frames, PATCH, MERGE, 256)
     assert out.isfinite().all()
     size = media.pixels.numel()
@@ -72,8 +75,8 @@ def test_memory_traffic(grids, frames):
             ValueError,
             "pixels begins at an odd address",
         ),
-        ({"corners": torch.zeros(6).int()}, TypeError, "corners is torch.int32"),
-        ({"corners": torch.zeros(2, 3).long()}, ValueError, r"corners is \[2, 3\]"),
+        ({"unit_offsets": torch.zeros(6).int()}, TypeError, "unit_offsets is torch.int32"),
+        ({"unit_offsets": torch.zeros(2, 3).long()}, ValueError, r"unit_offsets is \[2, 3\]"),
         ({"row_bytes": torch.zeros(5).long()}, ValueError, r"row_bytes is \[5\]"),
         ({"frame_bytes": torch.zeros(12).long()[::2]}, ValueError, "frame_bytes has strides"),
         (
@@ -87,7 +90,7 @@ def test_wrong_arguments_are_refused_by_name(changed, error, message):
     media = draw_rasters([(1, 4, 6)], 1)
     plain = {
         "pixels": media.pixels,
-        "corners": media.corners,
+        "unit_offsets": media.unit_offsets,
         "row_bytes": media.row_bytes,
         "frame_bytes": media.frame_bytes,
         "patch_size": PATCH,

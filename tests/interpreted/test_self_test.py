@@ -84,8 +84,8 @@ def test_a_gpu_that_computes_no_more_ends_the_start(monkeypatch: pytest.MonkeyPa
 
 def test_a_failed_form_is_not_what_the_operation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(faults.VARIABLE, "merge_input:wrong")
-    x, weight, order = torch.randn(8, 160), torch.randn(160), torch.tensor([1, 0])
-    truth = reference.merge_input(x, weight, 1e-6, order, 4)
-    assert (merge_input(x, weight, 1e-6, order, 4) - truth).abs().max() > 0.9
+    x, weight, unit_order = torch.randn(8, 160), torch.randn(160), torch.tensor([1, 0])
+    truth = reference.merge_input(x, weight, 1e-6, unit_order, 4)
+    assert (merge_input(x, weight, 1e-6, unit_order, 4) - truth).abs().max() > 0.9
     dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
-    assert torch.equal(merge_input(x, weight, 1e-6, order, 4), truth)
+    assert torch.equal(merge_input(x, weight, 1e-6, unit_order, 4), truth)

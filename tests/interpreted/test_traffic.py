@@ -24,10 +24,10 @@ LANGUAGE = {"3B": (16, 2), "7B": (28, 4), "72B": (64, 8)}  # heads, kv_heads
 def test_window_attention():
     sample = draw([64, 16, 37], *TOWER, torch.bfloat16)
     with prepared_output(sample) as out:
-        tensors = {name: one for name, one in vars(sample).items() if name != "longest"}
+        tensors = {name: one for name, one in vars(sample).items() if name != "max_seqlen"}
         with traced(out=out, **tensors) as counted:
             launch_window_attention(**vars(sample))
-    expected = len(sample.qkv) * traffic.window_attention(*TOWER) + sample.borders.nbytes
+    expected = len(sample.qkv) * traffic.window_attention(*TOWER) + sample.cu_seqlens.nbytes
     assert counted.unique == expected
 
 
@@ -60,10 +60,12 @@ def test_mrope(heads, kv_heads):
 def test_merge_input():
     units, unit, hidden = 3, 4, 1280
     x = torch.randn(units * unit, hidden).bfloat16()
-    weight, order = torch.randn(hidden).bfloat16(), torch.tensor([2, 0, 1])
+    weight, unit_order = torch.randn(hidden).bfloat16(), torch.tensor([2, 0, 1])
     out = torch.empty(units, unit * hidden, dtype=torch.bfloat16)
-    with traced(x=x, weight=weight, order=order, out=out) as counted:
-        merge_input_kernel[(units * unit,)](x, weight, order, out, hidden, 1e-6, hidden, unit, 2048)
+    with traced(x=x, weight=weight, unit_order=unit_order, out=out) as counted:
+        merge_input_kernel[(units * unit,)](
+            x, weight, unit_order, out, hidden, 1e-6, hidden, unit, 2048
+        )
     assert counted.unique == units * traffic.merge_input(hidden, unit) + weight.nbytes
 
 
@@ -72,13 +74,17 @@ def test_patch_input(frames):
     media = draw_rasters([(1, 4, 6)], frames)
     pairs = media.pixels.view(torch.uint16)
     out = torch.empty(media.pixels.shape, dtype=torch.bfloat16)
-    corners, row_bytes, frame_bytes = media.places
+    unit_offsets, row_bytes, frame_bytes = media.places
     with traced(
-        pairs=pairs, corners=corners, row_bytes=row_bytes, frame_bytes=frame_bytes, out=out
+        pairs=pairs,
+        unit_offsets=unit_offsets,
+        row_bytes=row_bytes,
+        frame_bytes=frame_bytes,
+        out=out,
     ) as counted:
-        grid = (len(corners), frames * 5)
+        grid = (len(unit_offsets), frames * 5)
         patch_input_kernel[grid](pairs, *media.places, out, frames, PATCH, MERGE, 256)
-    assert counted.unique == len(corners) * traffic.patch_input(frames, PATCH, MERGE)
+    assert counted.unique == len(unit_offsets) * traffic.patch_input(frames, PATCH, MERGE)
 
 
 class TestFigures:

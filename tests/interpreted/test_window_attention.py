@@ -24,7 +24,7 @@ def check(sample):
     exact = attend_exactly(sample)
     with prepared_output(sample) as out:
         assert launch_window_attention(**vars(sample)) is out
-    first, last = sample.borders[0], sample.borders[-1]
+    first, last = sample.cu_seqlens[0], sample.cu_seqlens[-1]
     assert out[first:last].isfinite().all()
     assert_close(out, sample, exact)
     # Nothing else was written: neither tokens of no window nor memory beside the tensor.
@@ -98,9 +98,11 @@ def test_windows_do_not_see_each_other():
 
 def test_arguments_are_left_alone():
     sample = draw([12, 30], 2, 80)
-    before = [part.clone() for part in (sample.qkv, sample.cos, sample.sin, sample.borders)]
+    before = [part.clone() for part in (sample.qkv, sample.cos, sample.sin, sample.cu_seqlens)]
     launch_window_attention(**vars(sample))
-    for part, was in zip((sample.qkv, sample.cos, sample.sin, sample.borders), before, strict=True):
+    for part, was in zip(
+        (sample.qkv, sample.cos, sample.sin, sample.cu_seqlens), before, strict=True
+    ):
         assert torch.equal(part, was)
 
 
@@ -122,7 +124,7 @@ def test_memory_traffic(dtype):
     sample = draw([37, 64], heads, head_dim, dtype)
     with prepared_output(sample) as out:
         tensors = vars(sample) | {"out": out}
-        tensors.pop("longest")
+        tensors.pop("max_seqlen")
         with traced(**tensors) as traffic:
             launch_window_attention(**vars(sample))
     channels = tokens * heads * head_dim * sample.qkv.element_size()
@@ -134,11 +136,13 @@ def test_memory_traffic(dtype):
     assert traffic.loaded("out").requested == traffic.stored("qkv").requested == 0
 
 
-@pytest.mark.parametrize("longest", [LONGEST_WINDOW + 1, 4096])
-def test_too_long_a_window_is_refused(longest):
+@pytest.mark.parametrize("max_seqlen", [LONGEST_WINDOW + 1, 4096])
+def test_too_long_a_window_is_refused(max_seqlen):
     sample = draw([3], 2, 80)
-    sample.longest = longest
-    with pytest.raises(ValueError, match=f"longest is {longest}; .* at most {LONGEST_WINDOW}"):
+    sample.max_seqlen = max_seqlen
+    with pytest.raises(
+        ValueError, match=f"max_seqlen is {max_seqlen}; .* at most {LONGEST_WINDOW}"
+    ):
         launch_window_attention(**vars(sample))
 
 

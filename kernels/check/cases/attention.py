@@ -19,12 +19,13 @@ TRITON_ATTENTION = "full_attention, Triton"  # where FlashAttention would be tak
 
 
 @dataclass(frozen=True)
-class Runs:
+class Segments:
     """Arguments of an attention, in words and numbers.
 
     Attributes:
-        lengths: Tokens of each run.
-        before: Tokens of no run before the first; ``after`` the last. All their numbers are NaN.
+        lengths: Tokens of each segment.
+        before: Tokens of no segment before the first; ``after`` the last. All their numbers are
+            NaN.
         size: Of queries and keys, as a standard deviation.
         own_keys: Each token is its own key, so that with a large ``size`` its score is hundreds
             above all others and the result is its value.
@@ -39,7 +40,7 @@ class Runs:
     own_keys: bool = False
 
     @property
-    def borders(self) -> list[int]:
+    def cu_seqlens(self) -> list[int]:
         """Cumulative tokens."""
         return list(accumulate(self.lengths, initial=self.before))
 
@@ -48,7 +49,7 @@ class Runs:
         """For people."""
         shown = ", ".join(map(str, self.lengths[:7])) + (", ..." if len(self.lengths) > 7 else "")
         size = f", size {self.size:g}" if self.size != 1 else ""
-        return f"runs of {shown}, {self.heads} x {self.head_dim}{size}"
+        return f"segments of {shown}, {self.heads} x {self.head_dim}{size}"
 
 
 @dataclass(frozen=True)
@@ -58,44 +59,47 @@ class Sample:
     qkv: Guarded
     cos: Guarded
     sin: Guarded
-    borders: torch.Tensor
-    longest: int
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
 
     @staticmethod
-    def draw(runs: Runs, place: Place) -> "Sample":
+    def draw(segments: Segments, place: Place) -> "Sample":
         """Random numbers, and float32 angles: many rotations in place keep their length."""
-        ends = runs.borders
-        tokens = ends[-1] + runs.after
-        qkv = place.normal(tokens, 3, runs.heads, runs.head_dim)
-        qkv[:, :2] *= runs.size
-        if runs.own_keys:
+        ends = segments.cu_seqlens
+        tokens = ends[-1] + segments.after
+        qkv = place.normal(tokens, 3, segments.heads, segments.head_dim)
+        qkv[:, :2] *= segments.size
+        if segments.own_keys:
             qkv[:, 1] = qkv[:, 0]
         generator = torch.Generator().manual_seed(tokens)
-        angles = 10 * torch.randn(tokens, runs.head_dim // 2, generator=generator)
+        angles = 10 * torch.randn(tokens, segments.head_dim // 2, generator=generator)
         cos, sin = angles.cos().to(place.device), angles.sin().to(place.device)
         for part in (qkv, cos, sin):
-            part[: runs.before] = part[ends[-1] :] = torch.nan
+            part[: segments.before] = part[ends[-1] :] = torch.nan
         return Sample(
             Guarded.around(qkv),
             Guarded.around(cos),
             Guarded.around(sin),
             torch.tensor(ends, dtype=torch.int32, device=place.device),
-            max(runs.lengths, default=0),
+            max(segments.lengths, default=0),
         )
 
     @property
     def arguments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int]:
         """Of the operation."""
-        return self.qkv.inside, self.cos.inside, self.sin.inside, self.borders, self.longest
+        return self.qkv.inside, self.cos.inside, self.sin.inside, self.cu_seqlens, self.max_seqlen
 
 
 class AttentionCase:
-    """`window_attention` or `full_attention` on some runs; see `cases.Case`."""
+    """`window_attention` or `full_attention` on some segments; see `cases.Case`."""
 
-    def __init__(self, operation: str, runs: Runs, place: Place, size: str = "") -> None:
-        self.operation, self.runs, self.place = operation, runs, place
-        self.size = f"{size or runs.words}, {str(place.dtype).removeprefix('torch.')}"
-        tokens, channels = sum(runs.lengths), (runs.heads, runs.head_dim, place.dtype.itemsize)
+    def __init__(self, operation: str, segments: Segments, place: Place, size: str = "") -> None:
+        self.operation, self.segments, self.place = operation, segments, place
+        self.size = f"{size or segments.words}, {str(place.dtype).removeprefix('torch.')}"
+        tokens, channels = (
+            sum(segments.lengths),
+            (segments.heads, segments.head_dim, place.dtype.itemsize),
+        )
         if operation == "window_attention":
             self.bytes = tokens * traffic.window_attention(*channels)
             self.stock_bytes = tokens * traffic.stock_window_attention(*channels)
@@ -104,15 +108,15 @@ class AttentionCase:
             attended = traffic.full_attention(*channels)
             self.bytes = tokens * (attended + traffic.rotate_packed(*channels))
             self.stock_bytes = tokens * (attended + traffic.stock_rotate_packed(*channels))
-            pairs = sum(length**2 for length in runs.lengths)
-            self.flops = 4 * pairs * runs.heads * runs.head_dim
+            pairs = sum(length**2 for length in segments.lengths)
+            self.flops = 4 * pairs * segments.heads * segments.head_dim
 
     def check(self) -> Verdict:
         """See `cases.Case`."""
-        sample = self.sample = Sample.draw(self.runs, self.place)
+        sample = self.sample = Sample.draw(self.segments, self.place)
         before = [part.memory.clone() for part in (sample.qkv, sample.cos, sample.sin)]
         self.clean = sample.qkv.inside.clone()
-        ends = self.runs.borders
+        ends = self.segments.cu_seqlens
         run = slice(ends[0], ends[-1])
         self.exact = exact_attention(*sample.arguments[:3], ends)
         with Results() as results:
@@ -122,7 +126,7 @@ class AttentionCase:
             verdict.hold_result(results.of(found), run)
         self._hold_arguments(verdict, before)
         sample.qkv.inside.copy_(self.clean)
-        if self.runs.own_keys:
+        if self.segments.own_keys:
             verdict.hold_within_a_step(found[run], self.clean[run, 2].flatten(1).double())
             return verdict
         rounded = [
@@ -130,7 +134,7 @@ class AttentionCase:
             for products in (self.place.dtype, torch.float64)
             if self.place.dtype != torch.float32
         ]
-        steepness = self.runs.size**2  # of queries and of keys
+        steepness = self.segments.size**2  # of queries and of keys
         verdict.hold_attention(found[run], self.exact[run], *rounded, steepness=steepness)
         return verdict
 
@@ -143,11 +147,11 @@ class AttentionCase:
     def others(self) -> list[Contender]:
         """See `cases.TimedCase`."""
         arguments = (self.clean, self.sample.cos.inside, self.sample.sin.inside)
-        others = vllm_baseline.attention(*arguments, self.runs.borders, self.stock_bytes)
+        others = vllm_baseline.attention(*arguments, self.segments.cu_seqlens, self.stock_bytes)
         if self._uses_flash_attention:
             run = partial(Contender, "saccade, triton", bytes=self.bytes)
             others.append(run(lambda: partial(_by_triton, *self._copies())))
-        return others + pytorch.attention(*arguments, self.runs.borders)
+        return others + pytorch.attention(*arguments, self.segments.cu_seqlens)
 
     def _copies(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int]:
         return self.clean.clone(), *self.sample.arguments[1:]
@@ -168,7 +172,7 @@ class AttentionCase:
             return False
         device = self.place.device.type
         triton = dispatch.choose(self.operation, device).form == "triton"
-        return triton and uses_flash_attention(device, self.runs.head_dim)
+        return triton and uses_flash_attention(device, self.segments.head_dim)
 
     @property
     def _is_triton(self) -> bool:
@@ -196,11 +200,15 @@ def uses_flash_attention(device_type: str, head_dim: int) -> bool:
 
 
 def _by_triton(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: torch.Tensor, longest: int
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
 ) -> torch.Tensor:
     """`full_attention` by kernels of ours alone."""
     rotate_packed.launch_rotate_packed(qkv, cos, sin)
-    return full_attention.launch_attention_packed(qkv, borders, longest)
+    return full_attention.launch_attention_packed(qkv, cu_seqlens, max_seqlen)
 
 
 _REGISTERED: dict[str, Callable[..., torch.Tensor]] = {
@@ -215,14 +223,14 @@ class RotationCase:
     operation = "rotate_packed"
 
     def __init__(self, tokens: int, heads: int, head_dim: int, place: Place) -> None:
-        self.runs, self.place = Runs([tokens], heads, head_dim), place
+        self.segments, self.place = Segments([tokens], heads, head_dim), place
         dtype = str(place.dtype).removeprefix("torch.")
         self.size = f"{tokens} tokens, {heads} x {head_dim}, {dtype}"
 
     def check(self) -> Verdict:
         """Half a step of the format, and a few roundings of float32 of the pair's length, which
         bounds both products and which rotation does not change."""
-        sample = Sample.draw(self.runs, self.place)
+        sample = Sample.draw(self.segments, self.place)
         qkv, cos, sin = sample.arguments[:3]
         value = qkv[:, 2].clone()
         exact = rotate(qkv[:, :2], cos.double(), sin.double())

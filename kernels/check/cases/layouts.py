@@ -20,13 +20,13 @@ class Layout:
     """Of all media of one call.
 
     Attributes:
-        order: int64 ``[units]``: the unit in raster order that stands at each place.
+        unit_order: int64 ``[units]``: the unit in raster order that stands at each place.
         window_lengths: Patches of each window; ``frame_lengths`` of each frame.
-        places: int64 ``[units]`` each: ``corners``, ``row_bytes`` and ``frame_bytes`` of
+        places: int64 ``[units]`` each: ``unit_offsets``, ``row_bytes`` and ``frame_bytes`` of
             `reference.patch_input`.
     """
 
-    order: torch.Tensor
+    unit_order: torch.Tensor
     window_lengths: list[int]
     frame_lengths: list[int]
     places: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -38,7 +38,7 @@ def lay_out(grids: Sequence[Grid], frames: int = 1) -> Layout:
     Args:
         frames: Of a step in time: 1 for still images, 2 for videos.
     """
-    order: list[int] = []
+    unit_order: list[int] = []
     windows: list[int] = []
     whole: list[int] = []
     places: list[tuple[int, int, int]] = []
@@ -58,10 +58,10 @@ def lay_out(grids: Sequence[Grid], frames: int = 1) -> Layout:
                     ]
                     windows.append(len(units) * MERGE**2)
                     for row, column in units:
-                        order.append(first_unit + row * across + column)
-                        corner = (row * row_bytes + column * 3) * MERGE * PATCH
-                        places.append((first_byte + corner, row_bytes, frame_bytes))
+                        unit_order.append(first_unit + row * across + column)
+                        offset = (row * row_bytes + column * 3) * MERGE * PATCH
+                        places.append((first_byte + offset, row_bytes, frame_bytes))
             first_unit += down * across
             first_byte += frames * frame_bytes
-    corners, row_sizes, frame_sizes = torch.tensor(places).T.contiguous().unbind(0)
-    return Layout(torch.tensor(order), windows, whole, (corners, row_sizes, frame_sizes))
+    unit_offsets, row_sizes, frame_sizes = torch.tensor(places).T.contiguous().unbind(0)
+    return Layout(torch.tensor(unit_order), windows, whole, (unit_offsets, row_sizes, frame_sizes))

@@ -57,13 +57,13 @@ class MRopeCase:
         heads: int,
         kv_heads: int,
         place: Place,
-        order: tuple[tuple[int, int, int], bool] = BLOCKS,
+        layout: tuple[tuple[int, int, int], bool] = BLOCKS,
         head_dim: int = HEAD_DIM,
         positions: int = 0,
         name: str = "",
     ) -> None:
         self.tokens, self.heads, self.kv_heads, self.place = tokens, heads, kv_heads, place
-        (self.sections, self.interleaved), self.head_dim = order, head_dim
+        (self.sections, self.interleaved), self.head_dim = layout, head_dim
         self.positions = positions or 3 * tokens
         turns = " by turns" if self.interleaved else ""
         self.size = (
@@ -138,11 +138,11 @@ class PatchInputCase:
         kind = "still images" if frames == 1 else "videos"
         self.size = f"{patches} patches, {len(grids)} {kind}, {_format(place.dtype)}"
         unit = traffic.patch_input(frames, PATCH, MERGE, place.dtype.itemsize)
-        self.bytes = len(self.layout.order) * unit
+        self.bytes = len(self.layout.unit_order) * unit
 
     def check(self) -> Verdict:
         """Exact, whatever the format."""
-        generator = torch.Generator().manual_seed(len(self.layout.order))
+        generator = torch.Generator().manual_seed(len(self.layout.unit_order))
         width = self.frames * PATCH * PATCH * 3
         rasters, vectors = [], []
         for steps, rows, columns in self.grids:
@@ -154,10 +154,10 @@ class PatchInputCase:
             rasters.append(raster.view(-1, width))
             vectors.append(tiles.permute(0, 2, 5, 3, 6, 1, 4, 7, 8).reshape(-1, MERGE**2 * width))
         device = self.place.device
-        self.order = self.layout.order.to(device)
+        self.unit_order = self.layout.unit_order.to(device)
         places = [place.to(device) for place in self.layout.places]
         pixels = Guarded.around(torch.cat(rasters).to(device), 255)
-        units = torch.cat(vectors).to(device)[self.order]
+        units = torch.cat(vectors).to(device)[self.unit_order]
         self.exact = ((units.double() - 128) / 128).view(-1, width)
         arguments = (pixels.inside, *places, PATCH, MERGE, self.place.dtype)
         with Results() as results:
@@ -179,7 +179,7 @@ class PatchInputCase:
         """See `cases.TimedCase`."""
         ((_, _, columns),) = self.grids
         raster = self.pixels.view(-1, columns * PATCH, 3)
-        arguments = (raster, self.order, PATCH, MERGE, self.place.dtype)
+        arguments = (raster, self.unit_order, PATCH, MERGE, self.place.dtype)
         return vllm_baseline.patch_input(*arguments) + pytorch.patch_input(*arguments)
 
 
@@ -208,8 +208,8 @@ class MergeInputCase:
         name: str = "",
     ) -> None:
         self.place, self.width, self.hidden, self.unit = place, width, hidden, unit
-        self.gap, self.spread, self.order = gap, size, lay_out(grids).order
-        units = len(self.order)
+        self.gap, self.spread, self.unit_order = gap, size, lay_out(grids).unit_order
+        units = len(self.unit_order)
         words = f"{units * unit} patches{name} of {hidden} and {gap}" if gap else (
             f"{units * unit} patches{name} of {hidden}"
         )  # fmt: skip
@@ -218,17 +218,17 @@ class MergeInputCase:
 
     def check(self) -> Verdict:
         """The truth after a few roundings of float32 and one to the format."""
-        rows = len(self.order) * self.unit
+        rows = len(self.unit_order) * self.unit
         numbers = self.place.normal(rows, self.hidden + self.gap) * self.spread
         numbers[:, self.hidden :] = torch.nan
         guarded = Guarded.around(numbers)
         before = guarded.memory.clone()
         x = guarded.inside[:, : self.hidden]
         weight = 1 + 0.5 * self.place.normal(self.hidden)
-        order = self.order.to(self.place.device)
-        units = exact_norm(x, weight, EPS).view(len(order), -1)
-        self.exact = torch.empty_like(units).index_copy_(0, order, units)
-        arguments = (x, weight, EPS, order, self.unit)
+        unit_order = self.unit_order.to(self.place.device)
+        units = exact_norm(x, weight, EPS).view(len(unit_order), -1)
+        self.exact = torch.empty_like(units).index_copy_(0, unit_order, units)
+        arguments = (x, weight, EPS, unit_order, self.unit)
         with Results() as results:
             found = _run("merge_input", self.place, *arguments)
         verdict = Verdict()

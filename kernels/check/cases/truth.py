@@ -42,25 +42,25 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def exact_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int]
 ) -> torch.Tensor:
-    """Rotary embedding and attention within runs, in float64.
+    """Rotary embedding and attention within segments, in float64.
 
     Args:
         qkv: ``[tokens, 3, heads, head_dim]``.
         cos: ``[tokens, head_dim // 2]``; ``sin`` alike.
-        borders: Cumulative tokens, where runs begin and end.
+        cu_seqlens: Cumulative tokens, where segments begin and end.
 
     Returns:
-        ``[tokens, heads * head_dim]``; zero for tokens of no run.
+        ``[tokens, heads * head_dim]``; zero for tokens of no segment.
     """
     query, key = rotate(qkv[:, :2], cos.double(), sin.double()).unbind(1)
     value = qkv[:, 2].double()
     context = torch.zeros_like(value)
-    for some, run in _pieces(borders):
-        scores = torch.einsum("qhd,khd->hqk", query[some], key[run])
+    for some, segment in _pieces(cu_seqlens):
+        scores = torch.einsum("qhd,khd->hqk", query[some], key[segment])
         weights = (scores * qkv.shape[-1] ** -0.5).softmax(-1)
-        context[some] = torch.einsum("hqk,khd->qhd", weights, value[run])
+        context[some] = torch.einsum("hqk,khd->qhd", weights, value[segment])
     return context.flatten(1)
 
 
@@ -68,7 +68,7 @@ def rounded_attention(
     qkv: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
-    borders: Sequence[int],
+    cu_seqlens: Sequence[int],
     products: torch.dtype,
 ) -> torch.Tensor:
     """As `exact_attention`, by PyTorch in the format of ``qkv``: what rounding costs at least.
@@ -85,10 +85,10 @@ def rounded_attention(
     )
     value = qkv[:, 2].to(products)
     context = torch.zeros_like(qkv[:, 0])
-    for some, run in _pieces(borders):
+    for some, segment in _pieces(cu_seqlens):
         # [heads, tokens, head_dim]
         queries, keys, values = (
-            part.transpose(0, 1) for part in (query[some], key[run], value[run])
+            part.transpose(0, 1) for part in (query[some], key[segment], value[segment])
         )
         scores = queries @ keys.transpose(1, 2) * qkv.shape[-1] ** -0.5
         weights = scores.softmax(-1, dtype=torch.float32).to(qkv.dtype).to(products)
@@ -96,9 +96,9 @@ def rounded_attention(
     return context.flatten(1)
 
 
-def _pieces(borders: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Some queries, and the run in which they are."""
-    for start, end in pairwise(borders):
+def _pieces(cu_seqlens: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """Some queries, and the segment in which they are."""
+    for start, end in pairwise(cu_seqlens):
         for first in range(start, end, _QUERIES):
             yield slice(first, min(first + _QUERIES, end)), slice(start, end)
 

@@ -42,15 +42,15 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
 
 
 def attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int]
 ) -> list[Contender]:
-    """Every back end of SDPA on runs batched by length, and attention that takes borders.
+    """Every back end of SDPA on segments batched by length, and attention that takes cu_seqlens.
 
     Args:
         qkv: ``[tokens, 3, heads, head_dim]``; ``cos`` and ``sin`` float32.
-        borders: Cumulative tokens from 0 on.
+        cu_seqlens: Cumulative tokens from 0 on.
     """
-    taken = (qkv, cos, sin, borders)
+    taken = (qkv, cos, sin, cu_seqlens)
     contenders = []
     if find_spec("flash_attn") is not None:
         contenders.append(Contender("flash-attn", partial(_flash_attn, *taken)))
@@ -69,11 +69,11 @@ def _rotated(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.T
 
 
 def _sdpa(
-    member: str, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
+    member: str, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int]
 ) -> Callable[[], torch.Tensor]:
-    """Runs of one length make a batch. Where all have one length nothing is gathered."""
+    """Segments of one length make a batch. Where all have one length nothing is gathered."""
     groups: dict[int, list[int]] = defaultdict(list)
-    for start, end in pairwise(borders):
+    for start, end in pairwise(cu_seqlens):
         if end > start:
             groups[end - start].append(start)
     rows = {
@@ -83,7 +83,7 @@ def _sdpa(
     rotate_all = compiled(_rotated, qkv.device)
 
     def attend(batch: torch.Tensor, value: torch.Tensor, length: int) -> torch.Tensor:
-        # [runs, heads, length, head_dim]
+        # [segments, heads, length, head_dim]
         query, key, values = (
             part.reshape(-1, length, *part.shape[1:]).transpose(1, 2)
             for part in (*batch.unbind(1), value)
@@ -105,18 +105,18 @@ def _sdpa(
 
 
 def _varlen_attn(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int]
 ) -> Callable[[], torch.Tensor]:
     from torch.nn.attention.varlen import varlen_attn
 
-    return _by_borders(varlen_attn, qkv, cos, sin, borders)
+    return _by_borders(varlen_attn, qkv, cos, sin, cu_seqlens)
 
 
 def _flash_attn(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int]
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int]
 ) -> Callable[[], torch.Tensor]:
     run = importlib.import_module("flash_attn").flash_attn_varlen_func
-    return _by_borders(run, qkv, cos, sin, borders)
+    return _by_borders(run, qkv, cos, sin, cu_seqlens)
 
 
 def _by_borders(
@@ -124,16 +124,17 @@ def _by_borders(
     qkv: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
-    borders: Sequence[int],
+    cu_seqlens: Sequence[int],
 ) -> Callable[[], torch.Tensor]:
-    """``run(query, key, value, borders, borders, longest, longest)``, its scale by default."""
-    ends = torch.tensor(borders, dtype=torch.int32, device=qkv.device)
-    longest = max(end - start for start, end in pairwise(borders))
+    """``run(query, key, value, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen)``, its scale by
+    default."""
+    ends = torch.tensor(cu_seqlens, dtype=torch.int32, device=qkv.device)
+    max_seqlen = max(end - start for start, end in pairwise(cu_seqlens))
     rotate_all = compiled(_rotated, qkv.device)
 
     def call() -> torch.Tensor:
         query, key = rotate_all(qkv, cos, sin).unbind(1)
-        context: torch.Tensor = run(query, key, qkv[:, 2], ends, ends, longest, longest)
+        context: torch.Tensor = run(query, key, qkv[:, 2], ends, ends, max_seqlen, max_seqlen)
         return context.flatten(1)
 
     return call
@@ -184,29 +185,30 @@ def _mrope(
 
 
 def patch_input(
-    raster: torch.Tensor, order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
+    raster: torch.Tensor, unit_order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
 ) -> list[Contender]:
-    """A still image ``[height, width, 3]`` to centred patch vectors, ``order`` of its units."""
-    return _both("permute", _patches, raster, order, patch, merge, dtype, device=raster.device)
+    """A still image ``[height, width, 3]`` to centred patch vectors, ``unit_order`` of its
+    units."""
+    return _both("permute", _patches, raster, unit_order, patch, merge, dtype, device=raster.device)
 
 
 def _patches(
-    raster: torch.Tensor, order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
+    raster: torch.Tensor, unit_order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
 ) -> torch.Tensor:
     side = merge * patch
     tiles = raster.view(
         raster.shape[0] // side, merge, patch, raster.shape[1] // side, merge, patch, 3
     )
     # [units, patches of a unit, row, column, channel]
-    units = tiles.permute(0, 3, 1, 4, 2, 5, 6).flatten(0, 1).flatten(1, 2)[order]
+    units = tiles.permute(0, 3, 1, 4, 2, 5, 6).flatten(0, 1).flatten(1, 2)[unit_order]
     return ((units.to(dtype) - 128) * (1 / 128)).view(-1, 3 * patch * patch)
 
 
 def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, unit: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> list[Contender]:
     """Arguments as of `reference.merge_input`."""
-    inverse = order.argsort()
+    inverse = unit_order.argsort()
     return _both("rms_norm", _normed_units, x, weight, eps, inverse, unit, device=x.device)
 
 

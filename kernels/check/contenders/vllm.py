@@ -37,7 +37,7 @@ class StockAttention:
     """``Qwen2_5_VisionAttention`` between its projections.
 
     Args:
-        borders: int32 ``[runs + 1]``, cumulative tokens.
+        cu_seqlens: int32 ``[segments + 1]``, cumulative tokens.
     """
 
     def __init__(
@@ -45,21 +45,23 @@ class StockAttention:
         heads: int,
         head_dim: int,
         dtype: torch.dtype,
-        borders: npt.NDArray[np.int32],
+        cu_seqlens: npt.NDArray[np.int32],
         device: torch.device,
     ) -> None:
         with set_default_torch_dtype(dtype):
             self.attend = MMEncoderAttention(heads, head_dim, head_dim**-0.5)
         self.rotate = ApplyRotaryEmb(enforce_enable=True)
         backend = self.attend.attn_backend
-        longest = MMEncoderAttention.compute_max_seqlen(backend, borders)
-        self.runs: dict[str, Any] = {
+        max_seqlen = MMEncoderAttention.compute_max_seqlen(backend, cu_seqlens)
+        self.segments: dict[str, Any] = {
             "cu_seqlens": MMEncoderAttention.maybe_recompute_cu_seqlens(
-                backend, borders, heads * head_dim, 1, device
+                backend, cu_seqlens, heads * head_dim, 1, device
             ),
             # On the host, as vLLM has it.
-            "max_seqlen": torch.tensor(longest, dtype=torch.int32),
-            "sequence_lengths": MMEncoderAttention.maybe_compute_seq_lens(backend, borders, device),
+            "max_seqlen": torch.tensor(max_seqlen, dtype=torch.int32),
+            "sequence_lengths": MMEncoderAttention.maybe_compute_seq_lens(
+                backend, cu_seqlens, device
+            ),
         }
 
     @property
@@ -76,16 +78,16 @@ class StockAttention:
         """
         both = qkv[:, :2].transpose(0, 1).contiguous()  # [2, tokens, heads, head_dim]
         query, key = self.rotate(both, cos, sin)[:, None].unbind(0)
-        context: torch.Tensor = self.attend(query, key, qkv[None, :, 2], **self.runs)
+        context: torch.Tensor = self.attend(query, key, qkv[None, :, 2], **self.segments)
         return context[0].flatten(1).contiguous()
 
 
 def attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int], moved: int
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int], moved: int
 ) -> list[Contender]:
     """Its back end is in the name: vLLM chooses it."""
     narrow = (cos.to(qkv.dtype), sin.to(qkv.dtype))
-    ends = np.array(borders, dtype=np.int32)
+    ends = np.array(cu_seqlens, dtype=np.int32)
     try:
         stock = StockAttention(qkv.shape[2], qkv.shape[3], qkv.dtype, ends, qkv.device)
     except Exception as error:  # told where the contender is made
@@ -127,7 +129,7 @@ def mrope(
 
 
 def patch_input(
-    raster: torch.Tensor, order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
+    raster: torch.Tensor, unit_order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
 ) -> list[Contender]:
     """Its vectors are normalised, channels first and in raster order: brought into ours before
     they are compared."""
@@ -139,23 +141,23 @@ def patch_input(
     def result(made: Any) -> torch.Tensor:
         pixels = made.double().view(-1, 3, 2, patch, patch)[:, :, 0].permute(0, 2, 3, 1)
         pixels = (pixels * pixels.new_tensor(_STD) + pixels.new_tensor(_MEAN)) * 255
-        units = ((pixels - 128) / 128).reshape(len(order), -1)
-        return units[order].view(len(made), -1)
+        units = ((pixels - 128) / 128).reshape(len(unit_order), -1)
+        return units[unit_order].view(len(made), -1)
 
     return [Contender("vLLM's image processor", make, result)]
 
 
 def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, width: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, width: int
 ) -> list[Contender]:
     """Normed patches, and as many tokens of the language model reordered."""
 
     def make() -> Callable[[], object]:
         stock = StockMergeInput(weight, eps)
-        return partial(stock, x, x.new_zeros(len(order), width), order.argsort())
+        return partial(stock, x, x.new_zeros(len(unit_order), width), unit_order.argsort())
 
     def result(made: Any) -> torch.Tensor:
-        return made[0].view(len(order), -1)[order.argsort()]
+        return made[0].view(len(unit_order), -1)[unit_order.argsort()]
 
     return [Contender("vLLM", make, result)]
 

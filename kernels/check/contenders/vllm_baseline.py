@@ -43,11 +43,11 @@ def eager_vllm() -> AbstractContextManager[None]:
 
 
 def attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, borders: Sequence[int], moved: int
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: Sequence[int], moved: int
 ) -> list[Contender]:
     """``Qwen2_5_VisionAttention`` between its projections."""
     found, _ = _find()
-    return [] if found is None else found.attention(qkv, cos, sin, borders, moved)
+    return [] if found is None else found.attention(qkv, cos, sin, cu_seqlens, moved)
 
 
 def mrope(
@@ -67,16 +67,16 @@ def mrope(
 
 
 def patch_input(
-    raster: torch.Tensor, order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
+    raster: torch.Tensor, unit_order: torch.Tensor, patch: int, merge: int, dtype: torch.dtype
 ) -> list[Contender]:
     """The image processor, told to run on the GPU; by default it is on the CPU."""
     found, _ = _find()
-    return [] if found is None else found.patch_input(raster, order, patch, merge, dtype)
+    return [] if found is None else found.patch_input(raster, unit_order, patch, merge, dtype)
 
 
 def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, order: torch.Tensor, width: int
+    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, width: int
 ) -> list[Contender]:
     """vLLM's norm, and its reordering of tokens, which it does after the merger's products."""
     found, _ = _find()
-    return [] if found is None else found.merge_input(x, weight, eps, order, width)
+    return [] if found is None else found.merge_input(x, weight, eps, unit_order, width)

@@ -50,7 +50,7 @@ def test_a_wrong_plan_has_no_figures(part, told, monkeypatch, capsys):
         if isinstance(value, torch.Tensor):
             value = value.flip(-1)
         else:
-            value = dataclasses.replace(value, borders=value.borders + 1)
+            value = dataclasses.replace(value, cu_seqlens=value.cu_seqlens + 1)
         return positions, dataclasses.replace(inputs, **{part: value})
 
     right = planning.ours

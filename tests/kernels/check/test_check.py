@@ -11,7 +11,7 @@ import torch
 from saccade.benchmarks import cli
 from saccade.kernels import dispatch
 from saccade.kernels.check import command, report, suite, traffic
-from saccade.kernels.check.cases.attention import AttentionCase, Runs
+from saccade.kernels.check.cases.attention import AttentionCase, Segments
 from saccade.kernels.check.cases.case import Contender, Place
 from saccade.kernels.check.cases.layouts import MERGE, PATCH, WINDOW, lay_out
 from saccade.kernels.check.contenders import pytorch
@@ -193,7 +193,9 @@ def test_no_figures_without_time_for_all_checks():
     cpu = torch.device("cpu")
     examiner = Examiner(cpu, False, time.monotonic() - 1)
     place = Place(cpu, torch.float32)
-    findings = examiner.run([lambda: AttentionCase("window_attention", Runs([1]), place)] * 3, [])
+    findings = examiner.run(
+        [lambda: AttentionCase("window_attention", Segments([1]), place)] * 3, []
+    )
     assert findings.problems == ["no time for 3 checks: see --minutes"]
 
 
@@ -207,7 +209,7 @@ class TestContenders:
 
         cpu = torch.device("cpu")
         examiner = Examiner(cpu, False, time.monotonic() + 60)
-        make = lambda: Given("window_attention", Runs([5], 2), Place(cpu, torch.float32))  # noqa: E731
+        make = lambda: Given("window_attention", Segments([5], 2), Place(cpu, torch.float32))  # noqa: E731
         with torch.inference_mode():
             findings = examiner.run([], [make])
         assert not findings.problems
@@ -254,7 +256,7 @@ def test_after_the_gpu_is_lost_nothing_else_runs(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Examiner, "_recover", lost)
     cpu = torch.device("cpu")
     examiner = Examiner(cpu, False, time.monotonic() + 60)
-    wrong = lambda: AttentionCase("no_such", Runs([1]), Place(cpu, torch.float32))  # noqa: E731
+    wrong = lambda: AttentionCase("no_such", Segments([1]), Place(cpu, torch.float32))  # noqa: E731
     findings = examiner.run([wrong, wrong], [wrong])
     assert len(findings.problems) == 2
     assert findings.problems[1] == "the GPU is lost"
@@ -380,17 +382,19 @@ def test_layouts_are_the_towers(frames):
     """What the kit lays out by loops is what the server plans."""
     layout = lay_out(GRIDS, frames)
     plan = plan_windows(GRIDS, MERGE, WINDOW)
-    pixels = plan_pixels(GRIDS, plan.order, MERGE, PATCH, frames)
-    assert layout.order.tolist() == plan.order.tolist()
-    assert Runs(layout.window_lengths).borders == plan.window_borders.tolist()
-    assert Runs(layout.frame_lengths).borders == plan.frame_borders.tolist()
+    pixels = plan_pixels(GRIDS, plan.unit_order, MERGE, PATCH, frames)
+    assert layout.unit_order.tolist() == plan.unit_order.tolist()
+    assert Segments(layout.window_lengths).cu_seqlens == plan.window_cu_seqlens.tolist()
+    assert Segments(layout.frame_lengths).cu_seqlens == plan.frame_cu_seqlens.tolist()
     for found, planned in zip(
-        layout.places, (pixels.corners, pixels.row_bytes, pixels.frame_bytes), strict=True
+        layout.places, (pixels.unit_offsets, pixels.row_bytes, pixels.frame_bytes), strict=True
     ):
         assert found.tolist() == planned.tolist()
 
 
 def test_floating_point_operations_of_full_attention():
-    case = AttentionCase("full_attention", Runs([10, 20]), Place(torch.device("cpu"), torch.half))
+    case = AttentionCase(
+        "full_attention", Segments([10, 20]), Place(torch.device("cpu"), torch.half)
+    )
     assert case.flops == 4 * (10**2 + 20**2) * 16 * 80  # two products, a multiply and an add each
     assert case.bytes == 30 * (traffic.full_attention(16, 80) + traffic.rotate_packed(16, 80))

@@ -14,10 +14,10 @@ from saccade.kernels.cpu import operations
 from saccade.kernels.cpu.processor import processor
 
 
-def compiled(qkv, cos, sin, borders):
+def compiled(qkv, cos, sin, cu_seqlens):
     """As it multiplies on processors without products of bfloat16."""
     cpu_extension.build()
-    return cpu_extension.load().operations.attention(qkv, cos, sin, borders)
+    return cpu_extension.load().operations.attention(qkv, cos, sin, cu_seqlens)
 
 
 FORMS = pytest.mark.parametrize(
@@ -38,32 +38,32 @@ def sample(lengths: list[int], heads: int, head_dim: int, dtype: torch.dtype) ->
     tokens = sum(lengths)
     qkv = torch.randn(tokens, 3, heads, head_dim, generator=generator).to(dtype)
     angles = torch.rand(tokens, head_dim // 2, generator=generator) * 100
-    borders = torch.tensor([0, *lengths]).cumsum(0).int()
-    return qkv, angles.cos(), angles.sin(), borders, max(lengths)
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
+    return qkv, angles.cos(), angles.sin(), cu_seqlens, max(lengths)
 
 
-def attend(qkv, cos, sin, borders, dtype: torch.dtype) -> torch.Tensor:
-    """One call a run, as vLLM does; in float64 this is the truth."""
+def attend(qkv, cos, sin, cu_seqlens, dtype: torch.dtype) -> torch.Tensor:
+    """One call a segment, as vLLM does; in float64 this is the truth."""
     qkv = qkv.to(dtype)
     number = torch.float64 if dtype == torch.float64 else torch.float32
     first, second = qkv[:, :2].to(number).chunk(2, dim=-1)
     cos, sin = cos.to(number)[:, None, None], sin.to(number)[:, None, None]
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(dtype)
-    runs = []
-    for start, end in pairwise(borders.tolist()):
+    segments = []
+    for start, end in pairwise(cu_seqlens.tolist()):
         query, key = turned[start:end].permute(1, 2, 0, 3)
         value = qkv[start:end, 2].transpose(0, 1)
-        runs.append(scaled_dot_product_attention(query[None], key[None], value[None])[0])
-    return torch.cat(runs, 1).transpose(0, 1).flatten(1)
+        segments.append(scaled_dot_product_attention(query[None], key[None], value[None])[0])
+    return torch.cat(segments, 1).transpose(0, 1).flatten(1)
 
 
 @FORMS
 @pytest.mark.parametrize(("heads", "head_dim"), [(16, 80), (3, 64)])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
-    qkv, cos, sin, borders, _ = sample(lengths, heads, head_dim, torch.float32)
-    truth = attend(qkv, cos, sin, borders, torch.float64)
-    ours = form(qkv.clone(), cos, sin, borders)
+    qkv, cos, sin, cu_seqlens, _ = sample(lengths, heads, head_dim, torch.float32)
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
+    ours = form(qkv.clone(), cos, sin, cu_seqlens)
     assert (ours - truth).abs().max() <= 2e-6 * truth.abs().max()
 
 
@@ -71,10 +71,10 @@ def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
-    qkv, cos, sin, borders, _ = sample(lengths, 5, 80, dtype)
-    truth = attend(qkv, cos, sin, borders, torch.float64)
-    stock = (attend(qkv, cos, sin, borders, dtype) - truth).abs().max()
-    ours = form(qkv.clone(), cos, sin, borders)
+    qkv, cos, sin, cu_seqlens, _ = sample(lengths, 5, 80, dtype)
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
+    stock = (attend(qkv, cos, sin, cu_seqlens, dtype) - truth).abs().max()
+    ours = form(qkv.clone(), cos, sin, cu_seqlens)
     assert ours.dtype == dtype
     assert ours.shape == truth.shape
     assert (ours - truth).abs().max() <= 1.25 * stock
@@ -82,17 +82,17 @@ def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
 
 @FORMS
 def test_large_scores_stay_finite_and_right(form):
-    qkv, cos, sin, borders, _ = sample([64, 16], 2, 80, torch.float32)
+    qkv, cos, sin, cu_seqlens, _ = sample([64, 16], 2, 80, torch.float32)
     qkv[:, :2] *= 40
-    truth = attend(qkv, cos, sin, borders, torch.float64)
-    assert (form(qkv.clone(), cos, sin, borders) - truth).abs().max() < 1e-3
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
+    assert (form(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-3
 
 
 def test_windows_leave_their_input_alone():
-    qkv, cos, sin, borders, _ = sample([64, 64], 2, 80, torch.float32)
+    qkv, cos, sin, cu_seqlens, _ = sample([64, 64], 2, 80, torch.float32)
     before = qkv.clone()
-    operations.window_attention_in_pieces(qkv, cos, sin, borders)
-    compiled(qkv, cos, sin, borders)
+    operations.window_attention_in_pieces(qkv, cos, sin, cu_seqlens)
+    compiled(qkv, cos, sin, cu_seqlens)
     assert torch.equal(qkv, before)
 
 
@@ -100,22 +100,22 @@ def test_windows_leave_their_input_alone():
 def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
     cpu_extension.build()
     attention = cpu_extension.load().operations.attention_bfloat16
-    qkv, cos, sin, borders, _ = sample(lengths, 2, 80, torch.bfloat16)
+    qkv, cos, sin, cu_seqlens, _ = sample(lengths, 2, 80, torch.bfloat16)
     if not processor().bfloat16_matmul:
         with pytest.raises(RuntimeError):
-            attention(qkv, cos, sin, borders)
+            attention(qkv, cos, sin, cu_seqlens)
         return
-    truth = attend(qkv, cos, sin, borders, torch.float64)
-    stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
-    ours = attention(qkv, cos, sin, borders)
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
+    stock = (attend(qkv, cos, sin, cu_seqlens, torch.bfloat16) - truth).abs().max()
+    ours = attention(qkv, cos, sin, cu_seqlens)
     assert (ours - truth).abs().max() <= 1.25 * stock
 
 
 def test_products_of_bfloat16_are_of_bfloat16():
     cpu_extension.build()
-    qkv, cos, sin, borders, _ = sample([4], 2, 80, torch.float32)
+    qkv, cos, sin, cu_seqlens, _ = sample([4], 2, 80, torch.float32)
     with pytest.raises(RuntimeError, match="qkv must be bfloat16"):
-        cpu_extension.load().operations.attention_bfloat16(qkv, cos, sin, borders)
+        cpu_extension.load().operations.attention_bfloat16(qkv, cos, sin, cu_seqlens)
 
 
 @FORMS
@@ -123,9 +123,9 @@ def test_products_of_bfloat16_are_of_bfloat16():
 def test_runs_may_be_empty(form, second):
     qkv, cos, sin, _, _ = sample([5, second], 2, 80, torch.float32)
     end = 5 + second
-    borders = torch.tensor([0, 5, 5, end, end], dtype=torch.int32)
+    cu_seqlens = torch.tensor([0, 5, 5, end, end], dtype=torch.int32)
     truth = attend(qkv, cos, sin, torch.tensor([0, 5, end]), torch.float64)
-    assert (form(qkv.clone(), cos, sin, borders) - truth).abs().max() < 1e-5
+    assert (form(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-5
 
 
 def test_there_may_be_no_tokens():
@@ -135,23 +135,23 @@ def test_there_may_be_no_tokens():
 
 
 def test_the_compiled_form_refuses_what_it_would_misread():
-    qkv, cos, sin, borders, _ = sample([4], 2, 80, torch.float32)
+    qkv, cos, sin, cu_seqlens, _ = sample([4], 2, 80, torch.float32)
     with pytest.raises(RuntimeError, match="qkv must be contiguous"):
-        compiled(qkv.transpose(2, 3), cos, sin, borders)
+        compiled(qkv.transpose(2, 3), cos, sin, cu_seqlens)
     with pytest.raises(RuntimeError, match="cos and sin"):
-        compiled(qkv, cos.double(), sin, borders)
-    with pytest.raises(RuntimeError, match="borders"):
-        compiled(qkv, cos, sin, borders.long())
+        compiled(qkv, cos.double(), sin, cu_seqlens)
+    with pytest.raises(RuntimeError, match="cu_seqlens"):
+        compiled(qkv, cos, sin, cu_seqlens.long())
 
 
 def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path):
-    qkv, cos, sin, borders, longest = sample([64, 16], 2, 80, torch.float32)
-    truth = attend(qkv, cos, sin, borders, torch.float64)
+    qkv, cos, sin, cu_seqlens, max_seqlen = sample([64, 16], 2, 80, torch.float32)
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
     absent = cpu_extension.Extension(None, "not compiled here")
     for extension in (cpu_extension.load(), absent):
         monkeypatch.setattr(cpu_extension, "load", lambda extension=extension: extension)
         for form in (operations.window_attention, operations.full_attention):
-            ours = form(qkv.clone(), cos, sin, borders, longest)
+            ours = form(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
             assert (ours - truth).abs().max() < 1e-5
     monkeypatch.undo()
     monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)
@@ -179,10 +179,10 @@ def test_without_the_headers_of_libjpeg_the_rest_is_there(monkeypatch, tmp_path)
 
 
 def test_the_plain_form_tells_the_truth():
-    qkv, cos, sin, borders, longest = sample([64, 32, 1], 3, 80, torch.bfloat16)
-    truth = attend(qkv, cos, sin, borders, torch.float64)
-    stock = (attend(qkv, cos, sin, borders, torch.bfloat16) - truth).abs().max()
-    ours = reference.window_attention(qkv, cos, sin, borders, longest)
+    qkv, cos, sin, cu_seqlens, max_seqlen = sample([64, 32, 1], 3, 80, torch.bfloat16)
+    truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
+    stock = (attend(qkv, cos, sin, cu_seqlens, torch.bfloat16) - truth).abs().max()
+    ours = reference.window_attention(qkv, cos, sin, cu_seqlens, max_seqlen)
     assert (ours - truth).abs().max() <= 1.25 * stock
 
 

@@ -31,10 +31,10 @@ def test_vectors_in_window_order(grids, frames, dtype):
 def test_patches_and_units_of_other_sizes():
     """Two frames of 6 x 12 pixels: patches of 2, units of 3 x 3."""
     raster = torch.arange(2 * 6 * 12 * 3).remainder(251).byte().view(2, 6, 12, 3)
-    corners = torch.tensor([6 * 3, 0])  # the right unit first
+    unit_offsets = torch.tensor([6 * 3, 0])  # the right unit first
     row, frame = torch.full((2,), 12 * 3), torch.full((2,), 6 * 12 * 3)
     ours = cpu_patch_input.patch_input(
-        raster.view(18, 24), corners, row, frame, 2, 3, torch.float32
+        raster.view(18, 24), unit_offsets, row, frame, 2, 3, torch.float32
     )
     for unit, left in enumerate((6, 0)):
         for patch in range(9):

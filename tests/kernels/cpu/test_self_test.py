@@ -66,20 +66,20 @@ def test_attention_goes_on(
     name: str, dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(faults.VARIABLE, f"{name}:{kind}")
-    *arguments, borders = sample(dtype)
-    truth = reference.window_attention(arguments[0].float(), *arguments[1:], borders, 64)
+    *arguments, cu_seqlens = sample(dtype)
+    truth = reference.window_attention(arguments[0].float(), *arguments[1:], cu_seqlens, 64)
     for run in (operations.window_attention, operations.full_attention):
-        found = run(arguments[0].clone(), *arguments[1:], borders, 64)
+        found = run(arguments[0].clone(), *arguments[1:], cu_seqlens, 64)
         assert (found - truth).abs().max() <= 4 * torch.finfo(dtype).eps * truth.abs().max()
     # Where products of bfloat16 fail alone, those of float32 take over, and not PyTorch's form.
     assert (compiled.operation("attention", dtype) is None) == (name == "attention")
 
 
 def test_attention_that_fails_in_use_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    qkv, cos, sin, borders = sample(torch.float32)
-    truth = operations.window_attention(qkv, cos, sin, borders, 64)
+    qkv, cos, sin, cu_seqlens = sample(torch.float32)
+    truth = operations.window_attention(qkv, cos, sin, cu_seqlens, 64)
     monkeypatch.setenv(faults.VARIABLE, "attention:raise")
-    assert (operations.window_attention(qkv, cos, sin, borders, 64) - truth).abs().max() < 1e-5
+    assert (operations.window_attention(qkv, cos, sin, cu_seqlens, 64) - truth).abs().max() < 1e-5
     (failure,) = proof.failures()
     assert str(failure) == "attention (compiled, float32): raised Fault: asked for by " + (
         faults.VARIABLE
@@ -124,14 +124,14 @@ def one_not_a_number(*arguments: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def sine_turned(qkv, cos, sin, borders, longest):
-    return attention(qkv, cos, -sin, borders, longest)
+def sine_turned(qkv, cos, sin, cu_seqlens, max_seqlen):
+    return attention(qkv, cos, -sin, cu_seqlens, max_seqlen)
 
 
-def last_key_missing(qkv, cos, sin, borders, longest):
-    ends = borders.clone()
+def last_key_missing(qkv, cos, sin, cu_seqlens, max_seqlen):
+    ends = cu_seqlens.clone()
     ends[-1:] -= 1
-    return attention(qkv, cos, sin, ends, longest).nan_to_num(0)
+    return attention(qkv, cos, sin, ends, max_seqlen).nan_to_num(0)
 
 
 def halves_swapped(qkv, *rest):

@@ -41,8 +41,8 @@ def test_on_a_gpu_that_is_not_there(operation, tokens, heads, head_dim, dtype):
     with FakeTensorMode():
         qkv = torch.empty(tokens, 3, heads, head_dim, dtype=dtype, device="cuda")
         angles = torch.empty(tokens, head_dim // 2, device="cuda")
-        borders = torch.empty(3, dtype=torch.int32, device="cuda")
-        out = operation(qkv, angles, angles, borders, 64)
+        cu_seqlens = torch.empty(3, dtype=torch.int32, device="cuda")
+        out = operation(qkv, angles, angles, cu_seqlens, 64)
     assert out.shape == (tokens, heads * head_dim)
     assert out.dtype == dtype
     assert out.device.type == "cuda"

@@ -26,8 +26,8 @@ def mrope_arguments(device="cpu"):
 
 
 def merge_input_arguments(device="cpu"):
-    order = torch.tensor([2, 0, 1], device=device)
-    return torch.randn(12, 96, device=device), torch.ones(96, device=device), 1e-6, order, 4
+    unit_order = torch.tensor([2, 0, 1], device=device)
+    return torch.randn(12, 96, device=device), torch.ones(96, device=device), 1e-6, unit_order, 4
 
 
 def patch_input_arguments(dtype=torch.bfloat16):

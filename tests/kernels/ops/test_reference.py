@@ -74,8 +74,8 @@ def test_merge_input_equals_hugging_face():
     x = torch.randn(28, 1280, generator=generator)
     theirs = Qwen2RMSNorm(1280, eps=1e-6)
     theirs.weight.data = torch.randn(1280, generator=generator)
-    order = torch.randperm(7, generator=generator)
-    ours = reference.merge_input(x, theirs.weight.data, 1e-6, order, 4)
-    expected = theirs(x).detach().view(7, -1)[order.argsort()]
+    unit_order = torch.randperm(7, generator=generator)
+    ours = reference.merge_input(x, theirs.weight.data, 1e-6, unit_order, 4)
+    expected = theirs(x).detach().view(7, -1)[unit_order.argsort()]
     # They multiply by the weight last, too: the only difference would be a fused multiplication.
     torch.testing.assert_close(ours, expected, rtol=2.0**-23, atol=0)

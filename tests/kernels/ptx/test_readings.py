@@ -89,4 +89,4 @@ def test_options_must_be_pinned():
 def test_constants_must_be_given():
     form = specialisations("sm_90")[WINDOW]
     with pytest.raises(ValueError, match="head_dim"):
-        compile_kernel(replace(form, constants={"heads": 16}), "sm_90")
+        compile_kernel(replace(form, constants={"HEADS": 16}), "sm_90")

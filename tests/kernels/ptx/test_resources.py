@@ -26,7 +26,7 @@ LARGEST_SHARED = 99 * 1024  # bytes that a block may have on every architecture
 
 # Bits of the accesses to global memory that each kernel may make. 128 is the most there is; AMD's
 # 64 lanes a warp leave fewer numbers to a lane. Narrower ones are of what a program reads once:
-# borders (32), positions, orders and corners (64), the rest of a head of 80 whose 16 channels do
+# cu_seqlens (32), positions, orders and offsets (64), the rest of a head of 80 whose 16 channels do
 # not fill 256 lanes (64). A row of a patch is 42 bytes, so every second one begins at an odd
 # multiple of 2: patch_input cannot read more than 16 bits at once.
 LOADS = {

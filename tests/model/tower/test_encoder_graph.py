@@ -149,32 +149,32 @@ def test_what_a_budget_pays_for_fits(
     budget = sum(costs[grid] for grid in grids) + spare
     capacity = Capacity.of(budget, modality, GEOMETRY, most_items=len(grids))
     plan = plan_windows(grids, GEOMETRY.merge_size, GEOMETRY.window)
-    assert len(plan.order) <= capacity.units == budget
-    assert len(plan.frame_borders) <= capacity.frames + 1
+    assert len(plan.unit_order) <= capacity.units == budget
+    assert len(plan.frame_cu_seqlens) <= capacity.frames + 1
 
-    real = len(plan.window_borders)
-    borders = torch.full((capacity.windows + 1,), -7, dtype=torch.int32)
-    PADDING["window_borders"](borders, torch.from_numpy(plan.window_borders).int())
-    filled = fill_windows(borders, 4 * budget, 64).numpy()
-    np.testing.assert_array_equal(filled[:real], plan.window_borders)
+    real = len(plan.window_cu_seqlens)
+    cu_seqlens = torch.full((capacity.windows + 1,), -7, dtype=torch.int32)
+    PADDING["window_cu_seqlens"](cu_seqlens, torch.from_numpy(plan.window_cu_seqlens).int())
+    filled = fill_windows(cu_seqlens, 4 * budget, 64).numpy()
+    np.testing.assert_array_equal(filled[:real], plan.window_cu_seqlens)
     assert filled[-1] == 4 * budget
     assert 0 <= np.diff(filled).min() <= np.diff(filled).max() <= 64
 
 
 @pytest.mark.parametrize(
-    ("modality", "width", "longest"), [("image", 588, 4000), ("video", 1176, 3072)]
+    ("modality", "width", "max_seqlen"), [("image", 588, 4000), ("video", 1176, 3072)]
 )
-def test_shapes_follow_from_the_budget(modality: str, width: int, longest: int) -> None:
+def test_shapes_follow_from_the_budget(modality: str, width: int, max_seqlen: int) -> None:
     capacity = Capacity.of(1000, modality, GEOMETRY, most_items=5)
     buffers = empty_buffers(capacity, modality, GEOMETRY, CPU)
     assert set(buffers) == set(BUFFERS)
     assert buffers["pixels"].shape == (4000, width)
     inputs = as_inputs(buffers, GEOMETRY)
-    assert (inputs.windows.longest, inputs.frames.longest) == (64, longest)
-    assert len(inputs.frames.borders) == {"image": 6, "video": 17}[modality]
-    assert inputs.windows.borders[-1] == 4000
-    assert inputs.frames.outside is not None
-    assert inputs.frames.outside.all()
+    assert (inputs.windows.max_seqlen, inputs.frames.max_seqlen) == (64, max_seqlen)
+    assert len(inputs.frames.cu_seqlens) == {"image": 6, "video": 17}[modality]
+    assert inputs.windows.cu_seqlens[-1] == 4000
+    assert inputs.frames.padding_mask is not None
+    assert inputs.frames.padding_mask.all()
 
 
 def test_a_clip_of_very_large_frames_is_left_to_the_tower() -> None:
@@ -185,16 +185,16 @@ def test_a_clip_of_very_large_frames_is_left_to_the_tower() -> None:
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_padding_leaves_nothing_of_the_batch_before(count: int) -> None:
     batch = torch.randperm(count) if count > 1 else torch.zeros(1, dtype=torch.int64)
-    order = torch.full((8,), 99)
-    PADDING["order"](order, batch)
-    assert order[:count].tolist() == batch.tolist()
-    assert order[count:].tolist() == list(range(count, 8))
+    unit_order = torch.full((8,), 99)
+    PADDING["unit_order"](unit_order, batch)
+    assert unit_order[:count].tolist() == batch.tolist()
+    assert unit_order[count:].tolist() == list(range(count, 8))
     positions = torch.full((2, 8), 99)
     PADDING["positions"](positions, torch.stack([batch, batch]))
     assert positions[1].tolist() == batch.tolist() + [0] * (8 - count)
-    borders = torch.full((8,), 99, dtype=torch.int32)
-    PADDING["frame_borders"](borders, torch.arange(count, dtype=torch.int32) * 4)
-    assert borders[count:].tolist() == [4 * (count - 1)] * (8 - count)
+    cu_seqlens = torch.full((8,), 99, dtype=torch.int32)
+    PADDING["frame_cu_seqlens"](cu_seqlens, torch.arange(count, dtype=torch.int32) * 4)
+    assert cu_seqlens[count:].tolist() == [4 * (count - 1)] * (8 - count)
 
 
 def test_the_option_needs_a_gpu(many: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_folding(frames: int, dtype: torch.dtype, bound: float | None) -> None:
 
     in_place = np.arange(len(rows) // MERGE**2)
     where = plan_pixels(grids, in_place, MERGE, PATCH, min(frames, TEMPORAL))
-    places = map(torch.from_numpy, (where.corners, where.row_bytes, where.frame_bytes))
+    places = map(torch.from_numpy, (where.unit_offsets, where.row_bytes, where.frame_bytes))
     patches = patch_input(rows, *places, PATCH, MERGE, dtype)
     folded, bias = fold_normalisation(weight, MEAN, STD, 1 / 255, still=frames == 1)
     ours = torch.nn.functional.linear(patches, folded, bias)

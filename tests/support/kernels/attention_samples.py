@@ -20,8 +20,8 @@ class Sample:
     qkv: torch.Tensor
     cos: torch.Tensor
     sin: torch.Tensor
-    borders: torch.Tensor
-    longest: int
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
 
 
 def guarded(tensor: torch.Tensor, value: float = torch.nan) -> torch.Tensor:
@@ -39,36 +39,38 @@ def guards(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def draw(lengths, heads, head_dim, dtype=torch.float32, *, before=0, after=0, size=1.0, seed=0):
-    """Runs of these lengths; ``before`` and ``after`` them tokens of no run, which are NaN.
+    """Segments of these lengths; ``before`` and ``after`` them tokens of no segment, which are NaN.
 
     Args:
         size: Of queries and keys, as a standard deviation.
     """
     generator = torch.Generator().manual_seed(seed)
-    borders = list(accumulate(lengths, initial=before))
-    tokens = borders[-1] + after
+    cu_seqlens = list(accumulate(lengths, initial=before))
+    tokens = cu_seqlens[-1] + after
     qkv = torch.randn(tokens, 3, heads, head_dim, generator=generator)
     qkv[:, :2] *= size
     angles = torch.rand(tokens, head_dim // 2, generator=generator) * 20 - 10
-    angles[:before] = angles[borders[-1] :] = torch.nan
-    qkv[:before] = qkv[borders[-1] :] = torch.nan
+    angles[:before] = angles[cu_seqlens[-1] :] = torch.nan
+    qkv[:before] = qkv[cu_seqlens[-1] :] = torch.nan
     return Sample(
         guarded(qkv.to(dtype)),
         guarded(angles.cos()),
         guarded(angles.sin()),
-        torch.tensor(borders, dtype=torch.int32),
+        torch.tensor(cu_seqlens, dtype=torch.int32),
         max(lengths, default=0),
     )
 
 
 def attend_exactly(sample: Sample) -> torch.Tensor:
-    """Attention in float64, ``[tokens, heads * head_dim]``; zero for tokens of no run."""
-    return exact_attention(sample.qkv, sample.cos, sample.sin, sample.borders.tolist())
+    """Attention in float64, ``[tokens, heads * head_dim]``; zero for tokens of no segment."""
+    return exact_attention(sample.qkv, sample.cos, sample.sin, sample.cu_seqlens.tolist())
 
 
 def attend_eagerly(sample: Sample, products: torch.dtype) -> torch.Tensor:
     """Attention by PyTorch in the sample's dtype, with rotation and softmax in float32."""
-    return rounded_attention(sample.qkv, sample.cos, sample.sin, sample.borders.tolist(), products)
+    return rounded_attention(
+        sample.qkv, sample.cos, sample.sin, sample.cu_seqlens.tolist(), products
+    )
 
 
 def rotate_exactly(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -80,7 +82,7 @@ def assert_close(found: torch.Tensor, sample: Sample, exact: torch.Tensor) -> No
     """float32: the error is at most 2e-6 of the largest value. 16 bits: its maximum is at most
     1.25 times that of PyTorch code in the dtype, its mean that of such code with float32 scores.
     """
-    inside = slice(sample.borders[0].item(), sample.borders[-1].item())
+    inside = slice(sample.cu_seqlens[0].item(), sample.cu_seqlens[-1].item())
     error = (found.double() - exact)[inside].abs()
     if found.dtype == torch.float32:
         assert error.max() <= 2e-6 * exact.abs().max()
@@ -123,9 +125,9 @@ def refused_arguments() -> list[tuple[dict[str, object], type[Exception], str]]:
         ({"cos": torch.zeros(3, 40, device="meta")}, ValueError, "cos is on meta"),
         ({"sin": torch.zeros(3, 40).half()}, TypeError, "sin is torch.float16"),
         ({"sin": torch.zeros(4, 40)}, ValueError, r"sin is \[4, 40\].*\[3, 40\]"),
-        ({"borders": torch.tensor([0, 3])}, TypeError, "borders is torch.int64"),
-        ({"borders": torch.zeros(1, 2).int()}, ValueError, r"borders is \[1, 2\]"),
-        ({"borders": torch.zeros(0).int()}, ValueError, "borders is empty"),
-        ({"borders": torch.zeros(4).int()[::2]}, ValueError, "borders has strides"),
-        ({"borders": torch.zeros(2, device="meta").int()}, ValueError, "borders is on meta"),
+        ({"cu_seqlens": torch.tensor([0, 3])}, TypeError, "cu_seqlens is torch.int64"),
+        ({"cu_seqlens": torch.zeros(1, 2).int()}, ValueError, r"cu_seqlens is \[1, 2\]"),
+        ({"cu_seqlens": torch.zeros(0).int()}, ValueError, "cu_seqlens is empty"),
+        ({"cu_seqlens": torch.zeros(4).int()[::2]}, ValueError, "cu_seqlens has strides"),
+        ({"cu_seqlens": torch.zeros(2, device="meta").int()}, ValueError, "cu_seqlens is on meta"),
     ]

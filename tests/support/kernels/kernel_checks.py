@@ -82,12 +82,12 @@ def check_merge_input(launch: Launcher, units: int = 3) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(units * unit, hidden, generator=generator).bfloat16()
     weight = (1 + 0.5 * torch.randn(hidden, generator=generator)).bfloat16()
-    order = torch.arange(units).roll(1)
+    unit_order = torch.arange(units).roll(1)
     normed = exact_norm(x, weight, eps)
     exact = torch.empty(units, unit * hidden, dtype=torch.double)
-    exact[order] = normed.view(units, -1)
+    exact[unit_order] = normed.view(units, -1)
     bound = exact.abs() * 2.0**-20 + half_steps(exact, torch.bfloat16)
-    found = launch(x, weight, eps, order, unit)
+    found = launch(x, weight, eps, unit_order, unit)
     assert ((found.double() - exact).abs() <= bound).all()
 
 

@@ -15,21 +15,21 @@ class Rasters:
     """Media of one kind, in the order of the tower's sequence.
 
     Attributes:
-        pixels, corners, row_bytes, frame_bytes: As of `reference.patch_input`.
+        pixels, unit_offsets, row_bytes, frame_bytes: As of `reference.patch_input`.
         vectors: uint8 ``[patches, K]``, what the sequence is made of.
-        order: int64 ``[units]``, as of `plan_windows`.
+        unit_order: int64 ``[units]``, as of `plan_windows`.
     """
 
     pixels: torch.Tensor
-    corners: torch.Tensor
+    unit_offsets: torch.Tensor
     row_bytes: torch.Tensor
     frame_bytes: torch.Tensor
     vectors: torch.Tensor
-    order: torch.Tensor
+    unit_order: torch.Tensor
 
     @property
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.corners, self.row_bytes, self.frame_bytes
+        return self.unit_offsets, self.row_bytes, self.frame_bytes
 
 
 def draw_rasters(grids: Sequence[tuple[int, int, int]], frames: int, seed: int = 0) -> Rasters:
@@ -47,17 +47,17 @@ def draw_rasters(grids: Sequence[tuple[int, int, int]], frames: int, seed: int =
         for grid in range(t):
             for unit_row in range(h // MERGE):
                 for unit_column in range(w // MERGE):
-                    corner = start + grid * frames * frame
-                    corner += (unit_row * row + unit_column * 3) * MERGE * PATCH
-                    places.append((corner, row, frame))
+                    offset = start + grid * frames * frame
+                    offset += (unit_row * row + unit_column * 3) * MERGE * PATCH
+                    places.append((offset, row, frame))
         start += raster.numel()
-    order = torch.from_numpy(plan_windows(grids, MERGE, WINDOW).order)
-    corners, row_bytes, frame_bytes = torch.tensor(places)[order].T.contiguous()
+    unit_order = torch.from_numpy(plan_windows(grids, MERGE, WINDOW).unit_order)
+    unit_offsets, row_bytes, frame_bytes = torch.tensor(places)[unit_order].T.contiguous()
     return Rasters(
         torch.cat(pixels),
-        corners,
+        unit_offsets,
         row_bytes,
         frame_bytes,
-        torch.cat(vectors)[order].flatten(0, 1),
-        order,
+        torch.cat(vectors)[unit_order].flatten(0, 1),
+        unit_order,
     )

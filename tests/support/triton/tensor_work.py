@@ -20,18 +20,20 @@ def dots(form: Form) -> list[tuple[int, int, int]]:
     if it has one, a turn of it."""
     name, architecture = form
     constants = specialisations(architecture)[name].constants
-    head_dim = constants.get("head_dim")
+    head_dim = constants.get("HEAD_DIM")
     if kernel(form) == "window_attention":
-        rows = columns = constants["block"]
-        widths = (constants["value_wide"], constants["value_rest"])
+        rows = columns = constants["BLOCK"]
+        widths = (constants["VALUE_WIDE"], constants["VALUE_REST"])
     elif kernel(form) == "full_attention":
-        rows, columns = constants["rows"], constants["columns"]
-        widths = (constants["wide"], constants["rest"])
+        rows, columns = constants["ROWS"], constants["COLUMNS"]
+        widths = (constants["WIDE"], constants["REST"])
     else:
         return []
     assert sum(widths) == head_dim, "a padded head would waste tensor work"
-    if constants.get("turns", 1) > 1:  # scores of a wide head are a loop over parts of both halves
-        return [(rows, columns, 2 * constants["wide"])]
+    if (
+        constants.get("NUM_WIDE", 1) > 1
+    ):  # scores of a wide head are a loop over parts of both halves
+        return [(rows, columns, 2 * constants["WIDE"])]
     scores = [(rows, columns, head_dim)]
     return scores + [(rows, width, columns) for width in widths if width]
 
