@@ -17,7 +17,7 @@ RUN python3 -m pip list --format=freeze \
     && rm /tmp/constraints.txt
 
 # For the processor that builds the image: build it where it runs. Anywhere else, or if this fails,
-# PyTorch's forms of these operations run, and `saccade doctor` says so.
+# PyTorch's own operations run, and `saccade doctor` says so.
 RUN cd / && python3 -m saccade.kernels.cpu.extension || true
 
 RUN useradd --create-home --uid 10001 saccade \

@@ -207,16 +207,14 @@ def launch_full_attention(
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped forms: bfloat16, whole towers and tensor-parallel shares.
+    """The shipped specialisations: bfloat16, whole towers and tensor-parallel shares.
 
     Args:
         target: Architecture, as `tuning.architecture` names it.
     """
     number = TYPE_NAMES[torch.bfloat16]
-    forms: list[Specialisation] = []
-    for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128)):
-        launch = full_attention_launch(target, torch.bfloat16, head_dim)
-        form = Specialisation(
+    return [
+        Specialisation(
             name=f"full_attention {heads} heads of {head_dim}, {number}",
             function=attention_packed_kernel,
             signature={
@@ -229,8 +227,9 @@ def specialisations(target: str) -> list[Specialisation]:
             divisible=("qkv_ptr", "cu_seqlens_ptr", "out_ptr"),
             options=launch.options,
         )
-        forms.append(form)
-    return forms
+        for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))
+        for launch in (full_attention_launch(target, torch.bfloat16, head_dim),)
+    ]
 
 
 def _constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
@@ -253,7 +252,8 @@ def full_attention(
     cu_seqlens: torch.Tensor,
     max_seqlen: int,
 ) -> torch.Tensor:
-    """The registered operation: `reference.full_attention` in the form `dispatch` chooses."""
+    """The registered operation: `reference.full_attention` on the backend that `dispatch`
+    selects."""
     run = dispatch.implementation("full_attention", qkv.device.type)
     return run(qkv, cos, sin, cu_seqlens, max_seqlen)
 

@@ -73,7 +73,7 @@ def launch_merge_input(
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped form: Qwen2.5-VL's tower in bfloat16."""
+    """The shipped specialisation: Qwen2.5-VL's tower in bfloat16."""
     number = TYPE_NAMES[torch.bfloat16]
     return [
         Specialisation(
@@ -121,7 +121,7 @@ def _check(x: torch.Tensor, weight: torch.Tensor, unit_order: torch.Tensor, unit
 def merge_input(
     x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
 ) -> torch.Tensor:
-    """The registered operation: `reference.merge_input` in the form that `dispatch` chooses."""
+    """The registered operation: `reference.merge_input` on the backend that `dispatch` selects."""
     run = dispatch.implementation("merge_input", x.device.type)
     result: torch.Tensor = run(x, weight, eps, unit_order, unit)
     return result

@@ -155,7 +155,8 @@ def launch_mrope(
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped forms: bfloat16, heads of 128, whole models and tensor-parallel shares."""
+    """The shipped specialisations: bfloat16, heads of 128, whole models and tensor-parallel
+    shares."""
     cases = [
         (heads, kv_heads, sections, interleaved)
         for sections, interleaved in (((16, 24, 24), False), ((24, 20, 20), True))
@@ -267,7 +268,7 @@ def mrope(
     sections: Sequence[int],
     interleaved: bool,
 ) -> None:
-    """The registered operation: `reference.mrope` in the form that `dispatch` chooses."""
+    """The registered operation: `reference.mrope` on the backend that `dispatch` selects."""
     run = dispatch.implementation("mrope", query.device.type)
     run(query, key, positions, cos_sin_cache, head_dim, sections, interleaved)
 

@@ -100,7 +100,7 @@ def launch_patch_input(
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped forms: still images and clips of Qwen2.5-VL in bfloat16."""
+    """The shipped specialisations: images and videos of Qwen2.5-VL in bfloat16."""
     number = TYPE_NAMES[torch.bfloat16]
     return [
         Specialisation(
@@ -123,7 +123,7 @@ def specialisations(target: str) -> list[Specialisation]:
             ),
             options=PATCH_INPUT.options,
         )
-        for kind, frames in (("still", 1), ("clip", 2))
+        for kind, frames in (("image", 1), ("video", 2))
     ]
 
 
@@ -181,7 +181,7 @@ def patch_input(
     merge_size: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """The registered operation: `reference.patch_input` in the form that `dispatch` chooses."""
+    """The registered operation: `reference.patch_input` on the backend that `dispatch` selects."""
     run = dispatch.implementation("patch_input", pixels.device.type)
     result: torch.Tensor = run(
         pixels, unit_offsets, row_bytes, frame_bytes, patch_size, merge_size, dtype

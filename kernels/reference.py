@@ -1,5 +1,5 @@
 """What each operation computes, in plain PyTorch and float32: the twin that tests hold the fast
-forms against, and the form of last resort on any device.
+backends against, and the backend of last resort on any device.
 
 All functions take the arguments of the registered operations of the same name.
 """
@@ -61,7 +61,7 @@ def full_attention(
     cu_seqlens: torch.Tensor,
     max_seqlen: int,
 ) -> torch.Tensor:
-    """As `window_attention`, for segments of any length. Other forms may overwrite ``qkv``."""
+    """As `window_attention`, for segments of any length. Other backends may overwrite ``qkv``."""
     return window_attention(qkv, cos, sin, cu_seqlens, max_seqlen)
 
 

@@ -64,7 +64,7 @@ def launch_rotate_packed(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped forms: bfloat16, whole towers and tensor-parallel shares.
+    """The shipped specialisations: bfloat16, whole towers and tensor-parallel shares.
 
     Args:
         target: Architecture, as `tuning.architecture` names it.

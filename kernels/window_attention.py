@@ -213,7 +213,8 @@ def launch_window_attention(
 
 
 def specialisations(target: str) -> list[Specialisation]:
-    """The shipped forms: bfloat16, windows of 64, whole towers and tensor-parallel shares.
+    """The shipped specialisations: bfloat16, windows of 64, whole towers and tensor-parallel
+    shares.
 
     Args:
         target: Architecture, as `tuning.architecture` names it.
@@ -262,7 +263,8 @@ def window_attention(
     cu_seqlens: torch.Tensor,
     max_seqlen: int,
 ) -> torch.Tensor:
-    """The registered operation: `reference.window_attention` in the form `dispatch` chooses."""
+    """The registered operation: `reference.window_attention` on the backend that `dispatch`
+    selects."""
     run = dispatch.implementation("window_attention", qkv.device.type)
     return run(qkv, cos, sin, cu_seqlens, max_seqlen)
 

@@ -19,7 +19,7 @@ from vllm.v1.worker.encoder_cudagraph_defs import (
     EncoderItemSpec,
 )
 
-from saccade.kernels.dispatch import OPERATIONS, SWITCH, choose
+from saccade.kernels.dispatch import KERNELS_ENV, OPERATIONS, select_backend
 from saccade.model.cpu.cache_dtype import refuse_cache_dtype
 
 __all__ = [
@@ -65,11 +65,13 @@ def refuse_graphs(vllm_config: VllmConfig, device_type: str) -> None:
     if device_type != "cuda":
         raise ValueError(f"{option} needs a GPU; this is {device_type}")
     for operation in OPERATIONS:
-        chosen = choose(operation, device_type)
-        if chosen.form == "triton":
+        chosen = select_backend(operation, device_type)
+        if chosen.backend == "triton":
             continue
-        if chosen.reason.startswith(SWITCH):
-            raise ValueError(f"{option} needs kernels that a graph can hold: {SWITCH} must be auto")
+        if chosen.reason.startswith(KERNELS_ENV):
+            raise ValueError(
+                f"{option} needs kernels that a graph can hold: {KERNELS_ENV} must be auto"
+            )
         raise ValueError(
             f"{option} needs kernels that a graph can hold; {operation}: {chosen.reason}"
         )

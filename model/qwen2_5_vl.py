@@ -91,7 +91,7 @@ class SaccadeQwen2_5_VL(
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         block_instead_of_spin()
-        prove_kernels(vllm_config)  # first: what follows asks which forms run
+        prove_kernels(vllm_config)  # first: what follows asks which backends run
         guard_generators()
         refuse_unsupported(vllm_config)
         self.choose_graph_modalities(vllm_config)
@@ -149,21 +149,18 @@ class SaccadeQwen2_5_VL(
         """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""
         embeddings: list[torch.Tensor] = []
         for modality, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
-            if (pixels := kwargs.get(name)) is not None:
-                grids = kwargs[f"{modality}_grid_thw"].tolist()
-                embeddings += self._encode(pixels, grids)
+            if name not in kwargs:
+                continue
+            pixels, grids = join_pixels(kwargs[name]), kwargs[f"{modality}_grid_thw"].tolist()
+            if self.data_parallel_tower:
+                embeddings += run_dp_sharded_mrope_vision_model(
+                    self.visual, pixels, grids, rope_type="rope_3d"
+                )
+            else:
+                unit = self.visual.spatial_merge_size**2
+                lengths = [t * h * w // unit for t, h, w in grids]
+                embeddings += self.visual(pixels, grids).split(lengths)
         return tuple(embeddings)
-
-    def _encode(
-        self, pixels: torch.Tensor | list[torch.Tensor], grids: list[list[int]]
-    ) -> Iterable[torch.Tensor]:
-        pixels = join_pixels(pixels)
-        if self.data_parallel_tower:
-            return run_dp_sharded_mrope_vision_model(
-                self.visual, pixels, grids, rope_type="rope_3d"
-            )
-        unit = self.visual.spatial_merge_size**2
-        return self.visual(pixels, grids).split([t * h * w // unit for t, h, w in grids])
 
     def forward(
         self,

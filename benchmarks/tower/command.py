@@ -147,9 +147,9 @@ def result_of(findings: Findings) -> dict[str, float]:
 def table(findings: Findings, layers: int) -> str:
     """For a terminal."""
     lines = [f"on {findings.device}, {findings.threads} threads"]
-    lines += [f"  {name:<18}{form}: {why}" for name, (form, why) in findings.forms.items()]
+    lines += [f"  {name:<18}{backend}: {why}" for name, (backend, why) in findings.backends.items()]
     if findings.device == "cpu":
-        lines.append(f"  {'cpu forms':<18}{findings.compiled}")
+        lines.append(f"  {'cpu backends':<18}{findings.compiled}")
     lines += [f"{'error':<50}{'vLLM':>10}{'ours':>10}"]
     for name, errors in findings.errors.items():
         lines.append(f"  {name:<48}{errors['stock']:>10.2g}{errors['ours']:>10.2g}")

@@ -30,7 +30,7 @@ from saccade.benchmarks.tower.parts import (
 )
 from saccade.kernels.check.cases.truth import exact_attention
 from saccade.kernels.cpu import extension
-from saccade.kernels.dispatch import Choice, choose
+from saccade.kernels.dispatch import Choice, select_backend
 
 RAGGED = (18, 26)  # patches; their windows have four shapes
 GATE_LAYERS = 8  # of a published tower: windows in seven, full attention in one
@@ -57,8 +57,8 @@ class Findings:
     """What was found out.
 
     Attributes:
-        forms: Of our operations: the one that ran, and why.
-        compiled: Whether the forms for the CPU are compiled, in words.
+        backends: Of our operations: the one that ran, and why.
+        compiled: Whether the backends for the CPU are compiled, in words.
         errors: By size and result, of both sides.
         problems: If there are any, nothing was measured.
         seconds: By number of patches and what ran, of each side.
@@ -66,7 +66,7 @@ class Findings:
 
     device: str
     threads: int
-    forms: dict[str, Choice]
+    backends: dict[str, Choice]
     compiled: str
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -226,8 +226,8 @@ def _compare(job: Job) -> Findings:
         job, load_towers(job.model, job.layers, layers, job.dtype, Path(job.folder))
     )
     device = comparison.device
-    forms = {name: choose(name, device.type) for name in OPERATIONS}
-    findings = Findings(str(device), torch.get_num_threads(), forms, extension.load().reason)
+    backends = {name: select_backend(name, device.type) for name in OPERATIONS}
+    findings = Findings(str(device), torch.get_num_threads(), backends, extension.load().reason)
     images = [comparison.image(isqrt(number), isqrt(number)) for number in job.patches]
     with torch.inference_mode():
         for one in (comparison.image(*RAGGED), *images):

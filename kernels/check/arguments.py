@@ -29,8 +29,8 @@ vLLM        where it is installed: its own layers in eager mode. Where Inductor 
 The last line is RESULT; for each operation and its first size: our microseconds, our per cent of
 the roofline, the time of vLLM and of PyTorch's fastest way over ours.
 
-A dry run does the same with tiny cases and prints no figures; without a GPU it takes the forms that
-run on the CPU. Triton's interpreter computes wrongly in bfloat16, so under it cases are in float16.
+A dry run does the same with tiny cases and prints no figures; without a GPU it takes the CPU's
+backends. Triton's interpreter computes wrongly in bfloat16, so under it cases are in float16.
 """
 
 

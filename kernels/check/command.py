@@ -25,11 +25,11 @@ def run(args: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         _refuse_wrong_use(args.dry_run, device)
-        choices = {name: dispatch.choose(name, device.type) for name in dispatch.OPERATIONS}
+        choices = {name: dispatch.select_backend(name, device.type) for name in dispatch.OPERATIONS}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    backends = {name: f"{choice.form}: {choice.reason}" for name, choice in choices.items()}
+    backends = {name: f"{choice.backend}: {choice.reason}" for name, choice in choices.items()}
     backends["vLLM"] = vllm_baseline.state()
     roofs = _roofs(device, args)
     where, numbers, revision = hardware(device), versions(), git_revision()
@@ -76,7 +76,7 @@ def _roofs(device: torch.device, args: argparse.Namespace) -> dict[str, Roof]:
     """By where they are from, the one that counts first."""
     roofs: dict[str, Roof] = {}
     if args.bandwidth or args.tflops:
-        roofs["told"] = Roof(args.bandwidth, args.tflops)
+        roofs["lines"] = Roof(args.bandwidth, args.tflops)
     if (sheet := DATA_SHEETS.get(device_name(device))) is not None:
         roofs["its data sheet"] = sheet
     if device.type == "cuda" and not args.dry_run:

@@ -159,7 +159,7 @@ def _attention(edges: Edges, place: Place, all_shapes: bool) -> Iterator[Maker]:
     for each in edges.windows + edges.window_shapes * all_shapes:
         yield partial(AttentionCase, "window_attention", each, place)
     segments = edges.segments + edges.segment_shapes * all_shapes
-    triton = dispatch.choose("full_attention", device).form == "triton"
+    triton = dispatch.select_backend("full_attention", device).backend == "triton"
     flash = triton and place.dtype != torch.float32 and uses_flash_attention(device, 80)
     if triton:
         for each in (*segments, Segments(_RAGGED, edges.segments[0].heads, before=2, after=3)):

@@ -14,7 +14,7 @@ from ..self_test import cases, faults, proof
 from . import extension as cpu_extension
 from .processor import processor
 
-_FORM = "compiled"
+_BACKEND = "compiled"
 _PIXELS = (torch.uint8,)
 
 # The operations of the extension, and the number formats that they take.
@@ -30,6 +30,7 @@ OPERATIONS: dict[str, tuple[torch.dtype, ...]] = {
 }
 
 
+@proof.cached
 def operation(name: str, dtype: torch.dtype) -> Callable[..., Any] | None:
     """The compiled operation; None where there is none, or it is out of use in this format.
 
@@ -44,7 +45,7 @@ def operation(name: str, dtype: torch.dtype) -> Callable[..., Any] | None:
     if found is None or dtype not in OPERATIONS[name]:
         return None
     run = faults.inject(name, found)
-    passes = proof.passes(_FORM, name, dtype, functools.partial(_check, name, run, dtype))
+    passes = proof.passes(_BACKEND, name, dtype, functools.partial(_check, name, run, dtype))
     return run if passes else None
 
 
@@ -61,14 +62,14 @@ def prove(*, pixels_only: bool = False) -> Iterator[str]:
             yield f"{name:<20}not on this processor"
             continue
         right = [dtype for dtype in dtypes if operation(name, dtype) is not None]
-        told = [f"right in {_names(right)}"] if right else []
+        lines = [f"right in {_names(right)}"] if right else []
         wrong: dict[str, list[torch.dtype]] = {}
         for failure in proof.failures():
-            if (failure.operation, failure.form) == (name, _FORM):
+            if (failure.operation, failure.backend) == (name, _BACKEND):
                 wrong.setdefault(failure.reason, []).append(failure.dtype)
-        told += [f"OUT OF USE in {_names(some)}: {reason}" for reason, some in wrong.items()]
-        if told:
-            yield f"{name:<20}{'; '.join(told)}"
+        lines += [f"OUT OF USE in {_names(some)}: {reason}" for reason, some in wrong.items()]
+        if lines:
+            yield f"{name:<20}{'; '.join(lines)}"
 
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:
@@ -77,7 +78,7 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
 
 def put_out_of_use(name: str, dtype: torch.dtype, error: Exception) -> None:
     """After it failed in use."""
-    proof.put_out_of_use(_FORM, name, dtype, error)
+    proof.put_out_of_use(_BACKEND, name, dtype, error)
 
 
 def _check(name: str, run: Callable[..., Any], dtype: torch.dtype) -> None:

@@ -1,8 +1,8 @@
-"""Compiled forms for the CPU, of attention, layers and pictures: built where they run.
+"""Compiled backends for the CPU, of attention, layers and pictures: built where they run.
 
 ``python -m saccade.kernels.cpu.extension`` builds them with the machine's C++ compiler, for the
 machine's processor. The file's name says what it was built from and for, so that a stale one, or
-one that came along from another machine, is never loaded: PyTorch's forms run instead.
+one that came along from another machine, is never loaded: PyTorch's backends run instead.
 """
 
 import ctypes
@@ -179,7 +179,7 @@ def compile_command(
 
 
 def pattern() -> str:
-    """Matches every file of compiled forms that there may be."""
+    """Matches every file of compiled backends that there may be."""
     return str(_FOLDER / "compiled-*.so")
 
 
@@ -195,4 +195,4 @@ if __name__ == "__main__":
     try:
         print(build())
     except RuntimeError as error:
-        sys.exit(f"the compiled forms for the CPU are not available: {error}")
+        sys.exit(f"the compiled backends for the CPU are not available: {error}")

@@ -48,7 +48,7 @@ def full_attention(
 def _compiled_attention(
     qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: torch.Tensor
 ) -> torch.Tensor | None:
-    """Attention by the fastest compiled form that does not fail; None where there is none.
+    """Attention by the fastest compiled backend that does not fail; None where there is none.
 
     Products of bfloat16 only where the processor has them: elsewhere those of float32 are faster.
     """
@@ -60,7 +60,7 @@ def _compiled_attention(
         try:
             context: torch.Tensor = run(qkv, cos, sin, cu_seqlens)
         except MemoryError:
-            continue  # of this call alone: the next form may need less
+            continue  # of this call alone: the next backend may need less
         except Exception as error:  # a library may refuse a shape that no test had
             compiled.put_out_of_use(name, qkv.dtype, error)
         else:

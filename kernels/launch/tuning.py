@@ -49,7 +49,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Specialisation:
-    """One compiled form of a kernel, as the launcher would ask for it."""
+    """One compiled specialisation of a kernel, as the launcher would ask for it."""
 
     name: str
     function: Any  # what `triton.jit` returned
@@ -76,8 +76,8 @@ def _cuda_architecture(index: int | None) -> str:
 def mrope_launch(heads: int) -> Launch:
     """By the heads that a program rotates, of queries and keys together.
 
-    A warp takes up to 32 heads, which no form needs more than 72 registers for. The 64 + 8 of the
-    72B model take two warps, so that a multiprocessor holds more of them.
+    A warp takes up to 32 heads, which no specialisation needs more than 72 registers for. The 64 +
+    8 of the 72B model take two warps, so that a multiprocessor holds more of them.
     """
     return Launch(warps=1 if heads <= 32 else 2)
 

@@ -85,7 +85,7 @@ def _attention(run: Run, dtype: torch.dtype, device: torch.device, shapes: Shape
 
 
 def _full_attention(run: Run, dtype: torch.dtype, device: torch.device, shapes: Shapes) -> None:
-    # Longer than what any form works on at once.
+    # Longer than what any backend works on at once.
     _check_runs(run, dtype, device, shapes, ([1], [300, 3, 0, 64], []))
 
 

@@ -1,8 +1,9 @@
 """For tests: makes operations raise, or return wrong numbers.
 
-``SACCADE_TEST_FAULT=attention:raise,mrope:wrong`` does so to the compiled and Triton forms of these
-operations in every process that inherits it; PyTorch's forms stay right. It acts where a form is
-handed out, so that self-tests and requests meet the same fault. `OPERATIONS` are its names.
+``SACCADE_TEST_FAULT=attention:raise,mrope:wrong`` does so to the compiled and Triton backends of
+these operations in every process that inherits it; PyTorch's backends stay right. It acts where a
+backend is handed out, so that self-tests and requests meet the same fault. `OPERATIONS` are its
+names.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ import torch
 
 VARIABLE = "SACCADE_TEST_FAULT"
 OPERATIONS = (
-    "attention",  # compiled, in all its forms
+    "attention",  # compiled, in all its backends
     "attention_bfloat16",  # compiled, with products of bfloat16
     "rms_norm",
     "add_rms_norm",

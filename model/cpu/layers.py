@@ -15,17 +15,17 @@ from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
 from saccade.kernels.cpu import compiled
-from saccade.kernels.dispatch import SWITCH
+from saccade.kernels.dispatch import KERNELS_ENV
 
 
 def compiled_operation(name: str) -> Callable[..., Any] | None:
     """The compiled operation, for the number format of the model that is being built.
 
-    None where there is none, where it is wrong, where another form is asked for, and on a GPU.
+    None where there is none, where it is wrong, where another backend is asked for, and on a GPU.
     """
     if not current_platform.is_cpu():
         return None
-    if os.environ.get(SWITCH, "auto") not in ("auto", "cpu"):
+    if os.environ.get(KERNELS_ENV, "auto") not in ("auto", "cpu"):
         return None
     return compiled.operation(name, torch.get_default_dtype())
 

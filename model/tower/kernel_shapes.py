@@ -5,19 +5,19 @@ from typing import Any
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
-from saccade.kernels.dispatch import prove_triton_forms
+from saccade.kernels.dispatch import prove_triton_kernels
 from saccade.kernels.launch.tuning import LONGEST_WINDOW
 from saccade.kernels.self_test.cases import EDGES, Shapes
 from saccade.model.tower.vision import tower_tp_size
 
 
 def prove_kernels(vllm_config: VllmConfig) -> None:
-    """Have Triton's forms of the operations prove themselves, where they would run.
+    """Have Triton's backends of the operations prove themselves, where they would run.
 
-    One that fails is out of use in this process and its next form takes over; the log says so.
+    One that fails is out of use in this process and its next backend takes over; the log says so.
     """
     dtype = vllm_config.model_config.dtype
-    prove_triton_forms(current_platform.device_type, dtype, read_shapes(vllm_config))
+    prove_triton_kernels(current_platform.device_type, dtype, read_shapes(vllm_config))
 
 
 def read_shapes(vllm_config: VllmConfig) -> Shapes:

@@ -49,8 +49,9 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
         local += [_frame_order(down, across, window)] * t
         columns += [across] * t
         first += range(units, units + t * down * across, down * across)
-        lengths = np.outer(_side_lengths(down, window), _side_lengths(across, window)).ravel()
-        windows += [lengths * merge_size**2] * t
+        # Whole windows of a side, then what is left.
+        heights, widths = (np.diff([*range(0, side, window), side]) for side in (down, across))
+        windows += [np.outer(heights, widths).ravel() * merge_size**2] * t
         frames += [h * w] * t
         units += t * down * across
     unit_order = np.concatenate(local)
@@ -110,12 +111,6 @@ def plan_pixels(
         row_bytes=np.repeat(rows, units)[unit_order],
         frame_bytes=np.repeat(whole, units)[unit_order],
     )
-
-
-def _side_lengths(side: int, window: int) -> IntArray:
-    """Lengths of the pieces of a side: whole windows, then what is left."""
-    whole, rest = divmod(side, window)
-    return np.array([window] * whole + [rest] * (rest > 0), dtype=np.int64)
 
 
 def _frame_order(rows: int, columns: int, window: int) -> IntArray:

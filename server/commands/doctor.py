@@ -1,4 +1,5 @@
-"""`saccade doctor`: versions, devices, the form each kernel runs in and why, whether it is right,
+"""`saccade doctor`: versions, devices, the backend each kernel runs in and why, whether it is
+right,
 limits in force.
 
 Exits with 1 when something would keep the server from starting, and says how to mend it.
@@ -15,7 +16,7 @@ import torch
 
 from saccade.kernels.cpu import compiled, extension
 from saccade.kernels.cpu.processor import processor
-from saccade.kernels.dispatch import OPERATIONS, choose, prove_triton_forms
+from saccade.kernels.dispatch import OPERATIONS, prove_triton_kernels, select_backend
 from saccade.kernels.self_test import proof
 from saccade.model.vllm_versions import unchecked_warning
 from saccade.server.checkpoint.cpu_dtype import describe_auto
@@ -106,18 +107,18 @@ def _kernels() -> Iterator[str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # The interpreter is right in float32 alone.
-        prove_triton_forms(device, torch.bfloat16 if device == "cuda" else torch.float32)
-        chosen = {operation: choose(operation, device) for operation in OPERATIONS}
-        for operation, (form, reason) in chosen.items():
-            yield f"{operation:<18}{form:<11}{reason}"
+        prove_triton_kernels(device, torch.bfloat16 if device == "cuda" else torch.float32)
+        chosen = {operation: select_backend(operation, device) for operation in OPERATIONS}
+        for operation, (backend, reason) in chosen.items():
+            yield f"{operation:<18}{backend:<11}{reason}"
         yield f"{'on the CPU':<18}{extension.load().reason}"
-        yield from compiled.prove(pixels_only=chosen["mrope"].form != "cpu")
+        yield from compiled.prove(pixels_only=chosen["mrope"].backend != "cpu")
     except ValueError as error:
         raise Ailment(str(error)) from error
     if failures := proof.failures():
         raise Ailment(
             f"out of use: {', '.join(sorted({one.operation for one in failures}))}; the server "
-            "takes slower forms in their place. Build the compiled ones anew (rm "
+            "takes slower backends in their place. Build the compiled ones anew (rm "
             f"{extension.pattern()}; python -m {extension.__name__}); if it stays so, "
             "report the lines above"
         )

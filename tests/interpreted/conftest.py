@@ -5,6 +5,7 @@ import os
 
 import pytest
 from interpreter import mend_bfloat16
+from selection import nothing_selected as nothing_selected
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     raise pytest.UsageError("tests/interpreted needs TRITON_INTERPRET=1 in the environment")

@@ -132,7 +132,7 @@ def test_what_a_kernel_must_not_touch(operation, mistake, problem, monkeypatch: 
     monkeypatch.setattr(dispatch, "implementation", implementation)
     with torch.inference_mode():
         verdict = make(operation).check()
-    assert any(problem in told for told in verdict.problems), verdict.problems
+    assert any(problem in lines for lines in verdict.problems), verdict.problems
 
 
 def test_a_result_from_elsewhere_is_not_taken_for_checked(monkeypatch: pytest.MonkeyPatch):

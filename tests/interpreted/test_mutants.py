@@ -24,8 +24,8 @@ CHECKS = {
     "mrope": (mrope, lambda launch: checks.check_mrope(launch, *checks.BLOCKS)),
     "mrope interleaved": (mrope, lambda launch: checks.check_mrope(launch, *checks.INTERLEAVED)),
     "merge_input": (merger, checks.check_merge_input),
-    "patch_input still": (patch_embed, partial(checks.check_patch_input, frames=1)),
-    "patch_input clip": (patch_embed, partial(checks.check_patch_input, frames=2)),
+    "patch_input image": (patch_embed, partial(checks.check_patch_input, frames=1)),
+    "patch_input video": (patch_embed, partial(checks.check_patch_input, frames=2)),
 }
 
 # For each check: what is wrong with a mutant, a piece of the kernel's source, what stands there
@@ -118,7 +118,7 @@ MISTAKES = {
         ),
         ("weight dropped", "values * scale * weights", "values * scale"),
     ],
-    "patch_input still": [
+    "patch_input image": [
         ("centre off by one", "(values - 128)", "(values - 127)"),
         ("bytes swapped", "both & 0xFF, both >> 8", "both >> 8, both & 0xFF"),
         (
@@ -127,7 +127,7 @@ MISTAKES = {
             "patch % MERGE_SIZE * PATCH_SIZE",
         ),
     ],
-    "patch_input clip": [
+    "patch_input video": [
         ("frames alike", "frame * frame_pairs", "0 * frame_pairs"),
     ],
 }

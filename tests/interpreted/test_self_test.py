@@ -1,4 +1,4 @@
-"""Triton's forms prove themselves when a model is built, and give way where they fail."""
+"""Triton's backends prove themselves when a model is built, and give way where they fail."""
 
 import logging
 
@@ -20,19 +20,22 @@ NEXT = {"patch_input": "cpu", "merge_input": "reference"}
 @pytest.fixture(autouse=True)
 def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_REASONS", {})
-    monkeypatch.setenv(dispatch.SWITCH, "triton")
+    monkeypatch.setenv(dispatch.KERNELS_ENV, "triton")
 
 
-def forms() -> dict[str, str]:
-    return {operation: dispatch.choose(operation, "cpu").form for operation in dispatch.OPERATIONS}
+def backends() -> dict[str, str]:
+    return {
+        operation: dispatch.select_backend(operation, "cpu").backend
+        for operation in dispatch.OPERATIONS
+    }
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_all_are_right(dtype: torch.dtype) -> None:
-    dispatch.prove_triton_forms("cpu", dtype, SHAPES)
+    dispatch.prove_triton_kernels("cpu", dtype, SHAPES)
     assert proof.failures() == []
     assert len(proof._REASONS) == len(dispatch.OPERATIONS)
-    assert set(forms().values()) == {"triton"}
+    assert set(backends().values()) == {"triton"}
 
 
 @pytest.mark.parametrize("kind", ["raise", "wrong"])
@@ -41,16 +44,16 @@ def test_one_at_fault_gives_way(
     operation: str, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(faults.VARIABLE, f"{operation}:{kind}")
-    dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
+    dispatch.prove_triton_kernels("cpu", torch.float32, SHAPES)
     (failure,) = proof.failures()
-    assert (failure.operation, failure.form) == (operation, "triton")
+    assert (failure.operation, failure.backend) == (operation, "triton")
     following = NEXT.get(operation, "cpu")
-    assert forms() == dict.fromkeys(dispatch.OPERATIONS, "triton") | {operation: following}
-    reason = f"{dispatch.SWITCH}=triton, but triton is out of use: {failure.reason}"
-    assert dispatch.choose(operation, "cpu").reason == reason
+    assert backends() == dict.fromkeys(dispatch.OPERATIONS, "triton") | {operation: following}
+    reason = f"{dispatch.KERNELS_ENV}=triton, but triton is out of use: {failure.reason}"
+    assert dispatch.select_backend(operation, "cpu").reason == reason
     # It was asked for by name: that it does not run is an error in the log.
     loud = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
-    assert loud == [f"{operation} runs in its form {following}: {reason}"]
+    assert loud == [f"{operation} runs on backend {following}: {reason}"]
     monkeypatch.delenv(faults.VARIABLE)
     expected = getattr(reference, operation)
     assert following == "cpu" or dispatch.implementation(operation, "cpu") is expected
@@ -61,10 +64,10 @@ def test_attention_on_a_gpu_gives_way_to_pytorchs(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference would hold the scores of the largest image all at once."""
-    monkeypatch.delenv(dispatch.SWITCH)
+    monkeypatch.delenv(dispatch.KERNELS_ENV)
     error = proof.Wrong("off by 1")
     proof.put_out_of_use("triton", operation, torch.bfloat16, error)
-    assert dispatch.choose(operation, "cuda").form == "pytorch"
+    assert dispatch.select_backend(operation, "cuda").backend == "pytorch"
     run = dispatch.implementation(operation, "cuda")
     for dtype in FLOATS:
         cases.check(operation, run, dtype)  # and it is right
@@ -74,12 +77,12 @@ def test_a_gpu_that_computes_no_more_ends_the_start(monkeypatch: pytest.MonkeyPa
     def synchronize() -> None:
         raise RuntimeError("an illegal memory access was encountered")
 
-    monkeypatch.delenv(dispatch.SWITCH)
+    monkeypatch.delenv(dispatch.KERNELS_ENV)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     monkeypatch.setattr(dispatch, "implementation", lambda *_: None)
     monkeypatch.setattr(proof, "passes", lambda *_: False)
     with pytest.raises(RuntimeError, match=r"window_attention .*SACCADE_KERNELS=reference"):
-        dispatch.prove_triton_forms("cuda", torch.bfloat16, SHAPES)
+        dispatch.prove_triton_kernels("cuda", torch.bfloat16, SHAPES)
 
 
 def test_a_failed_form_is_not_what_the_operation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,5 +90,5 @@ def test_a_failed_form_is_not_what_the_operation_runs(monkeypatch: pytest.Monkey
     x, weight, unit_order = torch.randn(8, 160), torch.randn(160), torch.tensor([1, 0])
     truth = reference.merge_input(x, weight, 1e-6, unit_order, 4)
     assert (merge_input(x, weight, 1e-6, unit_order, 4) - truth).abs().max() > 0.9
-    dispatch.prove_triton_forms("cpu", torch.float32, SHAPES)
+    dispatch.prove_triton_kernels("cpu", torch.float32, SHAPES)
     assert torch.equal(merge_input(x, weight, 1e-6, unit_order, 4), truth)

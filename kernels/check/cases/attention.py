@@ -163,15 +163,15 @@ class AttentionCase:
 
     @property
     def _backend(self) -> str:
-        form = dispatch.choose(self.operation, self.place.device.type).form
-        return "FlashAttention" if self._uses_flash_attention else form
+        backend = dispatch.select_backend(self.operation, self.place.device.type).backend
+        return "FlashAttention" if self._uses_flash_attention else backend
 
     @property
     def _uses_flash_attention(self) -> bool:
         if self.operation != "full_attention" or self.place.dtype == torch.float32:
             return False
         device = self.place.device.type
-        triton = dispatch.choose(self.operation, device).form == "triton"
+        triton = dispatch.select_backend(self.operation, device).backend == "triton"
         return triton and uses_flash_attention(device, self.segments.head_dim)
 
     @property

@@ -22,18 +22,18 @@ EPS = 1e-6
 
 
 def _run(operation: str, place: Place, *arguments: Any) -> Any:
-    """The form that `dispatch` chooses, without the operation's registration around it."""
+    """The backend that `dispatch` chooses, without the operation's registration around it."""
     return dispatch.implementation(operation, place.device.type)(*arguments)
 
 
 def _ours(operation: str, place: Place, call: Any, moved: int) -> Contender:
-    form = dispatch.choose(operation, place.device.type).form
-    return Contender(f"saccade, {form}", lambda: call, bytes=moved)
+    backend = dispatch.select_backend(operation, place.device.type).backend
+    return Contender(f"saccade, {backend}", lambda: call, bytes=moved)
 
 
 def _allocates(operation: str, place: Place) -> bool:
     """Is the result in memory that Python allocates?"""
-    return dispatch.choose(operation, place.device.type).form == "triton"
+    return dispatch.select_backend(operation, place.device.type).backend == "triton"
 
 
 def _format(dtype: torch.dtype) -> str:

@@ -1,4 +1,4 @@
-"""The forms for the CPU against float64, beside what vLLM's tower calls there."""
+"""The backends for the CPU against float64, beside what vLLM's tower calls there."""
 
 import shutil
 import subprocess
@@ -20,8 +20,9 @@ def compiled(qkv, cos, sin, cu_seqlens):
     return cpu_extension.load().operations.attention(qkv, cos, sin, cu_seqlens)
 
 
-FORMS = pytest.mark.parametrize(
-    "form", [operations.window_attention_in_pieces, operations.full_attention_in_pieces, compiled]
+BACKENDS = pytest.mark.parametrize(
+    "backend",
+    [operations.window_attention_in_pieces, operations.full_attention_in_pieces, compiled],
 )
 LENGTHS = {
     "one window": [64],
@@ -57,35 +58,35 @@ def attend(qkv, cos, sin, cu_seqlens, dtype: torch.dtype) -> torch.Tensor:
     return torch.cat(segments, 1).transpose(0, 1).flatten(1)
 
 
-@FORMS
+@BACKENDS
 @pytest.mark.parametrize(("heads", "head_dim"), [(16, 80), (3, 64)])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_float32_is_right_to_its_last_bits(form, heads, head_dim, lengths):
+def test_float32_is_right_to_its_last_bits(backend, heads, head_dim, lengths):
     qkv, cos, sin, cu_seqlens, _ = sample(lengths, heads, head_dim, torch.float32)
     truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
-    ours = form(qkv.clone(), cos, sin, cu_seqlens)
+    ours = backend(qkv.clone(), cos, sin, cu_seqlens)
     assert (ours - truth).abs().max() <= 2e-6 * truth.abs().max()
 
 
-@FORMS
+@BACKENDS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_errors_are_no_larger_than_stocks(form, dtype, lengths):
+def test_errors_are_no_larger_than_stocks(backend, dtype, lengths):
     qkv, cos, sin, cu_seqlens, _ = sample(lengths, 5, 80, dtype)
     truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
     stock = (attend(qkv, cos, sin, cu_seqlens, dtype) - truth).abs().max()
-    ours = form(qkv.clone(), cos, sin, cu_seqlens)
+    ours = backend(qkv.clone(), cos, sin, cu_seqlens)
     assert ours.dtype == dtype
     assert ours.shape == truth.shape
     assert (ours - truth).abs().max() <= 1.25 * stock
 
 
-@FORMS
-def test_large_scores_stay_finite_and_right(form):
+@BACKENDS
+def test_large_scores_stay_finite_and_right(backend):
     qkv, cos, sin, cu_seqlens, _ = sample([64, 16], 2, 80, torch.float32)
     qkv[:, :2] *= 40
     truth = attend(qkv, cos, sin, cu_seqlens, torch.float64)
-    assert (form(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-3
+    assert (backend(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-3
 
 
 def test_windows_leave_their_input_alone():
@@ -118,14 +119,14 @@ def test_products_of_bfloat16_are_of_bfloat16():
         cpu_extension.load().operations.attention_bfloat16(qkv, cos, sin, cu_seqlens)
 
 
-@FORMS
+@BACKENDS
 @pytest.mark.parametrize("second", [3, 5])
-def test_runs_may_be_empty(form, second):
+def test_runs_may_be_empty(backend, second):
     qkv, cos, sin, _, _ = sample([5, second], 2, 80, torch.float32)
     end = 5 + second
     cu_seqlens = torch.tensor([0, 5, 5, end, end], dtype=torch.int32)
     truth = attend(qkv, cos, sin, torch.tensor([0, 5, end]), torch.float64)
-    assert (form(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-5
+    assert (backend(qkv.clone(), cos, sin, cu_seqlens) - truth).abs().max() < 1e-5
 
 
 def test_there_may_be_no_tokens():
@@ -150,8 +151,8 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
     absent = cpu_extension.Extension(None, "not compiled here")
     for extension in (cpu_extension.load(), absent):
         monkeypatch.setattr(cpu_extension, "load", lambda extension=extension: extension)
-        for form in (operations.window_attention, operations.full_attention):
-            ours = form(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
+        for backend in (operations.window_attention, operations.full_attention):
+            ours = backend(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
             assert (ours - truth).abs().max() < 1e-5
     monkeypatch.undo()
     monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)

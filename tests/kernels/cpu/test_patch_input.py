@@ -1,4 +1,4 @@
-"""Pixels to patch vectors in the CPU's form: exact, so equal to the bit."""
+"""Pixels to patch vectors in the CPU's backend: exact, so equal to the bit."""
 
 import pytest
 import torch

@@ -40,8 +40,8 @@ class Kind:
     Attributes:
         needs: What the present processor must have to imitate it.
         onednn: oneDNN's limit, and ``isa`` what oneDNN then says that it uses.
-        architecture: What the compiled forms are compiled for.
-        capability: ATen's vectors, for ATen and for the compiled forms.
+        architecture: What the compiled backends are compiled for.
+        capability: ATen's vectors, for ATen and for the compiled backends.
         bfloat16, float16: Whether it multiplies matrices of these in hardware.
     """
 
@@ -105,7 +105,7 @@ def check_right(found: dict[str, Any]) -> None:
     errors = found["tower"]
     assert errors["auto float32"] <= 1e-5
     for dtype in ("bfloat16", "float16"):
-        # PyTorch rounds more often than the compiled forms do.
+        # PyTorch rounds more often than the compiled backends do.
         assert 0 < errors[f"auto {dtype}"] <= 1.25 * errors[f"reference {dtype}"], errors
     assert errors["reference bfloat16"] < 0.05
     assert errors["reference float16"] < 0.01
@@ -146,9 +146,9 @@ def test_kinds_that_cannot_be_imitated_are_named() -> None:
         warnings.warn(f"not tested here: {name}; this processor has no {needs}", stacklevel=1)
     if processor().machine == "x86_64" and (has := flags().split()):
         # By what Linux says, where torch was asked.
-        told = named_features("x86_64", dict.fromkeys(has, True), linux=True)
+        lines = named_features("x86_64", dict.fromkeys(has, True), linux=True)
         amx = {"AMX-BF16", "AMX-FP16"}  # the system may keep it from a process
-        assert told - amx == processor().features - amx
+        assert lines - amx == processor().features - amx
         assert ("AVX2 alone" in HERE) == ("avx2" in has)
 
 
@@ -165,4 +165,4 @@ def test_with_every_compiled_operation_at_fault(checkpoint: Path) -> None:
     named = {failure.partition(" ")[0] for failure in said["failures"]}
     assert named == compiled.OPERATIONS.keys() - {"attention_bfloat16"} | native
     for failure in said["failures"]:
-        assert f"out of use, the next form takes over: {failure}\n" in said["log"]
+        assert f"out of use, the next backend takes over: {failure}\n" in said["log"]

@@ -56,7 +56,7 @@ def test_one_at_fault_is_out_of_use_and_named(
     said = {"raise": "raised Fault: asked for by SACCADE_TEST_FAULT", "wrong": "off by "}[kind]
     for failure in proof.failures():
         assert said in failure.reason or absent_here(failure.operation)
-        assert f"out of use, the next form takes over: {failure}" in caplog.messages
+        assert f"out of use, the next backend takes over: {failure}" in caplog.messages
 
 
 @pytest.mark.parametrize("kind", ["raise", "wrong"])
@@ -71,7 +71,7 @@ def test_attention_goes_on(
     for run in (operations.window_attention, operations.full_attention):
         found = run(arguments[0].clone(), *arguments[1:], cu_seqlens, 64)
         assert (found - truth).abs().max() <= 4 * torch.finfo(dtype).eps * truth.abs().max()
-    # Where products of bfloat16 fail alone, those of float32 take over, and not PyTorch's form.
+    # Where products of bfloat16 fail alone, those of float32 take over, and not PyTorch's backend.
     assert (compiled.operation("attention", dtype) is None) == (name == "attention")
 
 
@@ -79,6 +79,7 @@ def test_attention_that_fails_in_use_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     qkv, cos, sin, cu_seqlens = sample(torch.float32)
     truth = operations.window_attention(qkv, cos, sin, cu_seqlens, 64)
     monkeypatch.setenv(faults.VARIABLE, "attention:raise")
+    proof.forget_selected()
     assert (operations.window_attention(qkv, cos, sin, cu_seqlens, 64) - truth).abs().max() < 1e-5
     (failure,) = proof.failures()
     assert str(failure) == "attention (compiled, float32): raised Fault: asked for by " + (
@@ -104,6 +105,7 @@ def test_resize_goes_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = resize(pixels, 28, 56)
     monkeypatch.setattr(proof, "_REASONS", {})
     monkeypatch.setenv(faults.VARIABLE, f"resize:{kind}")
+    proof.forget_selected()
     np.testing.assert_array_equal(resize(pixels, 28, 56), expected)
     assert [failure.operation for failure in proof.failures()] == ["resize"]
 

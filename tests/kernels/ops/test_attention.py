@@ -14,20 +14,20 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("form", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=["window_attention", "full_attention"])
-def test_registration(operation, form, dtype, monkeypatch):
+def test_registration(operation, backend, dtype, monkeypatch):
     """Schema, mutation, fake tensors and compilation agree with what the operation does."""
-    monkeypatch.setenv(dispatch.SWITCH, form)
+    monkeypatch.setenv(dispatch.KERNELS_ENV, backend)
     sample = draw([5, 64, 1], 3, 80, dtype)
     torch.library.opcheck(operation, tuple(vars(sample).values()))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("form", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=["window_attention", "full_attention"])
-def test_result(operation, form, dtype, monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, form)
+def test_result(operation, backend, dtype, monkeypatch):
+    monkeypatch.setenv(dispatch.KERNELS_ENV, backend)
     sample = draw([5, 64, 1], 3, 80, dtype)
     exact = attend_exactly(sample)
     twin = draw([5, 64, 1], 3, 80, dtype)

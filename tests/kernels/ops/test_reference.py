@@ -1,4 +1,4 @@
-"""The plain forms of the pointwise operations against vLLM, Hugging Face, and exact numbers."""
+"""The plain backends of the pointwise operations against vLLM, Hugging Face, and exact numbers."""
 
 import pytest
 import torch
@@ -46,12 +46,12 @@ def test_mrope_equals_vllm(heads, kv_heads, sections, interleaved):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("sections", "interleaved"), SECTIONS, ids=SECTION_NAMES)
-@pytest.mark.parametrize("form", [reference.mrope, operations.mrope], ids=["plain", "compiled"])
-def test_mrope_in_16_bits_is_the_exact_result_rounded(form, sections, interleaved, dtype):
+@pytest.mark.parametrize("backend", [reference.mrope, operations.mrope], ids=["plain", "compiled"])
+def test_mrope_in_16_bits_is_the_exact_result_rounded(backend, sections, interleaved, dtype):
     query, key, positions = draw(16, 2, dtype)
     cache = torch.randn(4096, 128, generator=torch.Generator().manual_seed(0)).to(dtype)
     truth = [exact_mrope(x, positions, cache, sections, interleaved)[0] for x in (query, key)]
-    form(query, key, positions, cache, 128, sections, interleaved)
+    backend(query, key, positions, cache, 128, sections, interleaved)
     for x, exact in zip((query, key), truth, strict=True):
         assert torch.equal(x, exact.float().to(dtype))
 

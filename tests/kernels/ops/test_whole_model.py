@@ -1,4 +1,4 @@
-"""The bundled model through the engine, in each form of the kernels: the same answers."""
+"""The bundled model through the engine, in each backend of the kernels: the same answers."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SUPPORT = Path(__file__).resolve().parents[2] / "support/kernels"
 def answers(**variables: str) -> dict:
     """Of the engine with these variables in its environment."""
     finished = subprocess.run(
-        [sys.executable, SUPPORT / "answers_by_form.py", bundled_checkpoint()],
+        [sys.executable, SUPPORT / "answers_by_backend.py", bundled_checkpoint()],
         env={**os.environ, "PYTHONPATH": SUPPORT_PATH, **variables},
         capture_output=True,
         text=True,
@@ -34,23 +34,23 @@ def plain(starts_engine: None) -> dict:
     return answers(SACCADE_KERNELS="reference")
 
 
-def forms(found: dict) -> dict[str, str]:
+def backends(found: dict) -> dict[str, str]:
     return dict(name.split(": ") for name in found["ran"])
 
 
 def test_every_operation_runs_in_its_plain_form(plain):
-    assert forms(plain) == dict.fromkeys(OPERATIONS, "reference")
+    assert backends(plain) == dict.fromkeys(OPERATIONS, "reference")
     assert len({tuple(tokens) for tokens in plain["tokens"]}) == 2
 
 
 def test_every_triton_kernel_runs_and_says_the_same(plain):
     found = answers(SACCADE_KERNELS="triton", TRITON_INTERPRET="1")
-    assert forms(found) == dict.fromkeys(OPERATIONS, "triton")
+    assert backends(found) == dict.fromkeys(OPERATIONS, "triton")
     assert found["tokens"] == plain["tokens"]
 
 
 def test_the_cpus_own_forms_say_the_same(plain):
     found = answers(SACCADE_KERNELS="auto")
-    assert forms(found)["window_attention"] == forms(found)["full_attention"] == "cpu"
-    assert forms(found)["mrope"] == "cpu"
+    assert backends(found)["window_attention"] == backends(found)["full_attention"] == "cpu"
+    assert backends(found)["mrope"] == "cpu"
     assert found["tokens"] == plain["tokens"]

@@ -26,7 +26,7 @@ from saccade.demo.checkpoints.checkpoint import (
     TowerSpec,
     write_checkpoint,
 )
-from saccade.kernels.dispatch import SWITCH
+from saccade.kernels.dispatch import KERNELS_ENV
 from saccade.model.compat import refuse_graphs
 from saccade.model.tower.encoder_graph import (
     BUFFERS,
@@ -70,7 +70,7 @@ def replays(folder: Path, batches: str, **environment: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return replays(tmp_path_factory.mktemp("many"), "many", **{SWITCH: "reference"})
+    return replays(tmp_path_factory.mktemp("many"), "many", **{KERNELS_ENV: "reference"})
 
 
 def rounding() -> float:
@@ -119,7 +119,7 @@ def test_the_captured_function_looks_at_no_value(many: dict[str, Any]) -> None:
 
 def test_kernels_on_a_padded_batch(tmp_path: Path) -> None:
     """All operations by Triton's interpreter."""
-    found = replays(tmp_path, "few", **{SWITCH: "triton", "TRITON_INTERPRET": "1"})
+    found = replays(tmp_path, "few", **{KERNELS_ENV: "triton", "TRITON_INTERPRET": "1"})
     check_equal(found)
     assert found["by graph"] == [1, 2, 1]
     assert found["clean"]
@@ -217,7 +217,7 @@ def test_what_graphs_cannot_hold_is_refused(
     kernels: str,
     message: str | None,
 ) -> None:
-    monkeypatch.setenv(SWITCH, kernels)
+    monkeypatch.setenv(KERNELS_ENV, kernels)
     config = SimpleNamespace(
         compilation_config=SimpleNamespace(encoder_cudagraph_max_frames_per_batch=frames),
         lora_config=SimpleNamespace(enable_tower_connector_lora=tower_lora),

@@ -32,7 +32,7 @@ def test_sizes_of_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_graphs_are_refused_where_a_kernel_is_out_of_use(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(dispatch.SWITCH, raising=False)
+    monkeypatch.delenv(dispatch.KERNELS_ENV, raising=False)
     reasons = {(operation, "triton", torch.bfloat16): "off by 3"}
     monkeypatch.setattr(proof, "_REASONS", reasons)
     with pytest.raises(ValueError, match=f"{operation}: triton is out of use: off by 3$"):

@@ -10,7 +10,7 @@ from published import published_checkpoint
 
 from saccade.kernels.cpu import extension
 from saccade.kernels.cpu.processor import processor
-from saccade.kernels.dispatch import OPERATIONS, choose
+from saccade.kernels.dispatch import OPERATIONS, select_backend
 from saccade.server.commands.child import saccade_command
 from saccade.server.commands.doctor import Ailment, _chat_template
 
@@ -25,10 +25,10 @@ def doctor(*arguments: str, **environment: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-def forms(said: str) -> dict[str, tuple[str, str]]:
-    """Operation to its form and the reason."""
+def backends(said: str) -> dict[str, tuple[str, str]]:
+    """Operation to its backend and the reason."""
     rows = re.findall(r"^  (\w+) +(triton|cpu|reference) +(.+)$", said, re.MULTILINE)
-    return {operation: (form, why) for operation, form, why in rows}
+    return {operation: (backend, why) for operation, backend, why in rows}
 
 
 @pytest.mark.parametrize("asked", ["auto", "reference"])
@@ -38,11 +38,11 @@ def test_the_form_of_each_operation_and_why(asked, monkeypatch):
     assert code == 0, said
     assert said.splitlines()[-1] == "all is well"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    expected = {operation: choose(operation, device) for operation in OPERATIONS}
-    assert forms(said) == {name: (one.form, one.reason) for name, one in expected.items()}
+    expected = {operation: select_backend(operation, device) for operation in OPERATIONS}
+    assert backends(said) == {name: (one.backend, one.reason) for name, one in expected.items()}
     assert f"\n  on the CPU        {extension.load().reason}\n" in said
     if asked == "reference":
-        assert {one.form for one in expected.values()} == {"reference"}
+        assert {one.backend for one in expected.values()} == {"reference"}
 
 
 def test_a_form_that_does_not_exist():

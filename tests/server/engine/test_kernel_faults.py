@@ -18,7 +18,9 @@ def test_the_server_answers_rightly_and_names_them(fault: str, dtype: str) -> No
     outcome = serve_with_faults(asked, dtype)
     assert outcome.answers > 0
     assert outcome.wrong == []
-    named = set(re.findall(r"out of use, the next form takes over: (\w+) \(compiled", outcome.log))
+    named = set(
+        re.findall(r"out of use, the next backend takes over: (\w+) \(compiled", outcome.log)
+    )
     assert named == set(operations)
     code, said = doctor_with_faults(asked)
     assert code == 1

@@ -1,7 +1,7 @@
 """Script: operations and tower on the processor that the environment imitates.
 
-``processor_child.py LIBRARY CHECKPOINT`` loads these compiled forms, holds every operation against
-its reference in every number format, encodes an image and a clip in each, and prints JSON.
+``processor_child.py LIBRARY CHECKPOINT`` loads these compiled backends, holds every operation
+against its reference in every number format, encodes an image and a clip in each, and prints JSON.
 """
 
 import json
@@ -54,9 +54,9 @@ def native_bfloat16() -> str:
     return "runs"
 
 
-def tower(checkpoint: str, form: str, dtype: str) -> list[torch.Tensor]:
-    """What it makes of an image and of a clip, by these forms of the kernels."""
-    os.environ[dispatch.SWITCH] = form
+def tower(checkpoint: str, backend: str, dtype: str) -> list[torch.Tensor]:
+    """What it makes of an image and of a clip, by these backends of the kernels."""
+    os.environ[dispatch.KERNELS_ENV] = backend
     model = load_model(checkpoint, dtype=dtype)
     outputs = []
     for frames, height, width in (IMAGE, CLIP):
@@ -69,17 +69,18 @@ def tower(checkpoint: str, form: str, dtype: str) -> list[torch.Tensor]:
 
 
 def errors(checkpoint: str) -> dict[str, float]:
-    """Of the tower in each format, by the fastest forms and by plain PyTorch's: root mean square,
+    """Of the tower in each format, by the fastest backends and by plain PyTorch's: root mean
+    square,
     as a share of that of the values in float32."""
     found = {}
     truth = tower(checkpoint, "reference", "float32")
     for dtype in ("float32", "bfloat16", "float16"):
-        for form in ("auto", "reference"):
+        for backend in ("auto", "reference"):
             off = [
                 ((ours - exact).square().mean() / exact.square().mean()).sqrt().item()
-                for ours, exact in zip(tower(checkpoint, form, dtype), truth, strict=True)
+                for ours, exact in zip(tower(checkpoint, backend, dtype), truth, strict=True)
             ]
-            found[f"{form} {dtype}"] = max(off)
+            found[f"{backend} {dtype}"] = max(off)
     return found
 
 

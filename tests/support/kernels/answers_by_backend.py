@@ -1,7 +1,7 @@
-"""Script: what the bundled model says, and which forms of the kernels said it.
+"""Script: what the bundled model says, and which backends of the kernels said it.
 
-``answers_by_form.py CHECKPOINT`` prints JSON: the greedy tokens for an image and for a clip, and
-how often each form of each operation ran in the engine's worker.
+``answers_by_backend.py CHECKPOINT`` prints JSON: the greedy tokens for an image and for a clip, and
+how often each backend of each operation ran in the engine's worker.
 """
 
 import json
@@ -25,7 +25,7 @@ def count_forms(_: Any) -> None:
     dispatch.ran = Counter()
 
     def counting(operation: str, device_type: str) -> Any:
-        dispatch.ran[f"{operation}: {dispatch.choose(operation, device_type).form}"] += 1
+        dispatch.ran[f"{operation}: {dispatch.choose(operation, device_type).backend}"] += 1
         return chosen(operation, device_type)
 
     dispatch.implementation = counting
@@ -56,6 +56,6 @@ def main(checkpoint: str) -> None:
 
 if __name__ == "__main__":
     # Functions travel to the worker by their module's name, and it has another main module.
-    import answers_by_form
+    import answers_by_backend
 
-    answers_by_form.main(sys.argv[1])
+    answers_by_backend.main(sys.argv[1])
