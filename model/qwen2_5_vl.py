@@ -135,7 +135,7 @@ class SaccadeQwen2_5_VL(
             data = feature.data
             t, h, w = data[f"{feature.modality}_grid_thw"].data.tolist()
             if GRIDS_BEFORE in data and (before := data[GRIDS_BEFORE].data.item()):
-                # The clip goes on, and with it its time.
+                # The video goes on, and with it its time.
                 media[-1] = replace(media[-1], grid=(before + t, *media[-1].grid[1:]))
                 continue
             seconds = None

@@ -4,6 +4,9 @@ vLLM's runner samples for every request of a step, also for one whose prompt is 
 sample is discarded, and the request's generator must go back, or how a prompt was cut would decide
 what its seed means. vLLM takes four off the generator's offset, which counts what a CUDA generator
 has given out; a CPU generator has no offset. Checked on vLLM 0.32.0, model runner V1.
+
+Replaces `CPUModelRunner.sample_tokens` and reads its `input_batch` and `requests`: a runner that
+samples no request whose prompt is not complete would make this unnecessary.
 """
 
 from functools import wraps

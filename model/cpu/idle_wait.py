@@ -1,10 +1,12 @@
-"""How vLLM's processes wait for each other on a CPU.
+"""Patches vLLM's `SpinCondition` to block instead of busy-polling, where workers run on a CPU.
 
-An engine and its workers hand each other messages through shared memory. Who waits for one looks
-again and again for a second, giving way in between (`sched_yield`), and only then sleeps until the
-writer's notice comes. Beside a GPU that costs nothing that matters. On a CPU the engine takes a
-core for as long as its workers compute: a core that decodes pictures, answers other requests, or
-computes.
+The engine and its workers exchange messages through shared memory. A reader polls for a second
+(`sched_yield` in between) before it blocks until the writer's notice. Beside a GPU that costs
+nothing that matters. On a CPU the engine core takes a core for as long as its workers compute: a
+core that decodes images, answers other requests, or computes.
+
+Replaces `SpinCondition.wait` and writes `busy_loop_s`: a setting of vLLM's for how long a reader
+polls would make this unnecessary.
 """
 
 import os

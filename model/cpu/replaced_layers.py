@@ -1,4 +1,8 @@
-"""Our layers in place of vLLM's, in our model and nowhere else."""
+"""Substitutes our layers for vLLM's while our model is built, and for no other model.
+
+Writes to vLLM's private registries `op_registry_oot` and `_ROPE_DICT`: substitution per model
+would make this unnecessary.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,11 +3,11 @@
 =========================  ==================================  =================================
 part of vLLM               ours                                where it is put in place
 =========================  ==================================  =================================
-``SpinCondition.wait``     `waiting.block_instead_of_spin`     processes that make our model, or
+``SpinCondition.wait``     `idle_wait.block_instead_of_spin`   processes that make our model, or
                                                                its processor
 ``RMSNorm``, ``SiluAndMul``,
 ``MRotaryEmbedding``       `replaced_layers.replaced_layers`   layers of our model
-worker, scheduler          `cpu_worker`, `scheduling`          ``saccade serve``, unless its flags
+worker, scheduler          `worker`, `scheduling`              ``saccade serve``, unless its flags
                                                                name others
 =========================  ==================================  =================================
 

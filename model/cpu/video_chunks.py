@@ -1,7 +1,10 @@
-"""A clip as several encoder inputs: vLLM encodes an input whole, in one step.
+"""Splits a video into several encoder inputs: vLLM encodes an input whole, in one step.
 
-The tower's attention stays within a temporal index of the grid, so that a clip may be cut between
-any two of them: the pieces' embeddings, one after the other, are the clip's.
+The tower's attention stays within a temporal index of the grid, so that a video may be split
+between any two of them: the pieces' embeddings, one after the other, are the video's.
+
+Builds vLLM's feature specs and names pieces after its scheme of identifiers: an encoder that is
+scheduled by pieces would make this unnecessary.
 """
 
 from dataclasses import replace
@@ -16,15 +19,15 @@ from vllm.multimodal.inputs import (
 )
 
 GRIDS_BEFORE = "video_grids_before"
-"""The field of a piece that counts the temporal indices of its clip in earlier pieces."""
+"""The field of a piece that counts the temporal indices of its video in earlier pieces."""
 
 _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
 
 
-def clip_in_pieces(feature: MultiModalFeatureSpec, tokens: int) -> list[MultiModalFeatureSpec]:
-    """A clip in pieces of at most ``tokens`` placeholders, or of one temporal index.
+def split_video_feature(feature: MultiModalFeatureSpec, tokens: int) -> list[MultiModalFeatureSpec]:
+    """A video in pieces of at most ``tokens`` placeholders, or of one temporal index.
 
-    Pixels are not copied. Pictures, and media whose pixels are not at hand, stay whole.
+    Pixels are not copied. Images, and media whose pixels are not at hand, stay whole.
     """
     item = feature.data
     if feature.modality != "video" or item is None or _PIXELS not in item:

@@ -1,17 +1,18 @@
-"""A worker for a CPU that is called once a step."""
+"""A worker for a CPU that computes and samples in one call per step."""
 
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 
-class OneCallCPUWorker(CPUWorker):
-    """vLLM's worker, which samples as soon as it has computed.
+class SampleInStepCPUWorker(CPUWorker):
+    """vLLM's worker, which samples within `execute_model` where no request has a grammar.
 
-    vLLM's engine asks a worker to compute, and once that is done, to sample under the grammars,
-    whose masks it has made meanwhile. Where no request has a grammar, the second message there and
-    back only takes time: on a CPU, where the engine has to be woken on a busy core first, more than
-    sampling does.
+    vLLM's engine calls `execute_model`, makes the grammars' masks meanwhile, and calls
+    `sample_tokens`. Without grammars the second round trip only takes time: on a CPU, where the
+    engine has to be woken on a busy core first, more than sampling does. Relies on the engine
+    taking a result from either call; an engine that skips the second without grammars would make
+    this unnecessary.
     """
 
     def execute_model(

@@ -1,11 +1,11 @@
-"""The largest media the engine has to make room for. Pure."""
+"""Sizes of the dummy media with which the engine measures its memory. Pure."""
 
 import math
 
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 
-MAX_RATIO = 200  # of the sides of a picture, as in the reference's smart_resize
-MAX_FRAME_TOKENS = 768  # of one frame of a clip, as in qwen-vl-utils
+MAX_RATIO = 200  # of the sides of an image, as in the reference's smart_resize
+MAX_FRAME_TOKENS = 768  # of one frame of a video, as in qwen-vl-utils
 MAX_FRAMES = 768
 
 
@@ -18,7 +18,7 @@ def largest_image(limits: PixelLimits, geometry: VisionGeometry) -> tuple[int, i
 def largest_video(
     tokens: int, limits: PixelLimits, geometry: VisionGeometry
 ) -> tuple[int, int, int]:
-    """Frames, height and width of a clip that costs about ``tokens``, and never more.
+    """Frames, height and width of a video that costs about ``tokens``, and never more.
 
     Frames are as large as ``limits`` and Qwen's bound on a frame let them be; where that would
     overshoot, all of them shrink alike.

@@ -1,6 +1,6 @@
 """The tower as CUDA graphs, for vLLM's `SupportsEncoderCudaGraph`. Pure, but for sizes of tensors.
 
-A graph is captured for each token budget and modality (still images and clips have different
+A graph is captured for each token budget and modality (images and videos have different
 rows of pixels). It computes on buffers of fixed shapes; before a replay, vLLM copies a batch into
 their beginning and calls `PADDING` for the rest:
 
@@ -35,8 +35,8 @@ import torch
 from saccade.model.inputs.profiling import MAX_FRAME_TOKENS
 from saccade.model.tower.inputs import Segments, TowerGeometry, TowerInputs
 
-SMALLEST_BUDGET = 64  # tokens: a picture of 224x224
-FRAME_COST = 64  # tokens that a frame of a clip takes up at least; Qwen's own have 128 and more
+SMALLEST_BUDGET = 64  # tokens: an image of 224x224
+FRAME_COST = 64  # tokens that a frame of a video takes up at least; Qwen's own have 128 and more
 NEVER = 1 << 60  # a cost beyond every budget
 MODALITIES = ("image", "video")
 
@@ -73,12 +73,12 @@ def cost(grid: Sequence[int], modality: str, geometry: TowerGeometry) -> int:
     if modality == "image":
         return taken
     if down * across > MAX_FRAME_TOKENS:
-        return NEVER  # launches matter least to it, and its length would be in every clip's graph
+        return NEVER  # launches matter least to it, and its length would be in every video's graph
     return max(taken, FRAME_COST * t)
 
 
 @dataclass(frozen=True)
-class Capacity:
+class GraphCapacity:
     """How much a graph has room for."""
 
     units: int
@@ -86,7 +86,9 @@ class Capacity:
     frames: int
 
     @classmethod
-    def of(cls, budget: int, modality: str, geometry: TowerGeometry, most_items: int) -> "Capacity":
+    def of(
+        cls, budget: int, modality: str, geometry: TowerGeometry, most_items: int
+    ) -> "GraphCapacity":
         """Room for all batches of at most ``most_items`` whose costs add up to the budget.
 
         Twice the windows that fill the budget: with ``w`` windows of ``a`` units, ``u`` units and
@@ -101,7 +103,7 @@ class Capacity:
 
 
 def empty_buffers(
-    capacity: Capacity, modality: str, geometry: TowerGeometry, device: torch.device
+    capacity: GraphCapacity, modality: str, geometry: TowerGeometry, device: torch.device
 ) -> Buffers:
     """The buffers of a graph, holding a batch of nothing."""
     slots = 1 if modality == "image" else geometry.temporal_patch_size

@@ -27,7 +27,7 @@ from saccade.model.tower.encoder_graph import (
     BUFFERS,
     MODALITIES,
     PADDING,
-    Capacity,
+    GraphCapacity,
     as_buffers,
     as_inputs,
     budget_range,
@@ -125,7 +125,7 @@ class TowerGraphs(SupportsEncoderCudaGraph):
         assert axis_keys is not None
         (modality,) = map(str, axis_keys)
         geometry = self.visual.geometry
-        capacity = Capacity.of(token_budget, modality, geometry, max_batch_size)
+        capacity = GraphCapacity.of(token_budget, modality, geometry, max_batch_size)
         return EncoderCudaGraphCaptureInputs(empty_buffers(capacity, modality, geometry, device))
 
     def prepare_encoder_cudagraph_replay_buffers(

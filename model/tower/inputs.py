@@ -1,4 +1,4 @@
-"""What the tower computes with: the media of a call as one sequence, in tensors on the device.
+"""Inputs of the tower: the media of a call as one sequence, in tensors on the device.
 
 `prepare_inputs` does all that needs the host: it plans the sequence and sends the plan. What
 comes after looks at no value of a tensor, so it never waits for the device.
@@ -20,7 +20,7 @@ class TowerGeometry:
 
     Attributes:
         patch_size: Side of a patch in pixels.
-        temporal_patch_size: Frames of a patch of a clip; those of still images have one.
+        temporal_patch_size: Frames of a patch of a video; those of images have one.
         merge_size: Side of a unit in patches.
         window: Side of a window in units.
         slot_bytes: Bytes of one frame of a patch.

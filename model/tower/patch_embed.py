@@ -29,7 +29,7 @@ class PatchEmbed(nn.Module):
         self._outdated.update(self._folded)
 
     def folded(self, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight ``[hidden, width]`` and bias ``[hidden]``; the width tells images from clips.
+        """Weight ``[hidden, width]`` and bias ``[hidden]``; the width tells images from videos.
 
         A changed weight is folded into the old tensors: captured graphs go on reading them.
         """

@@ -237,7 +237,7 @@ class VisionTower(nn.Module):
         return self.patch_embed.proj.weight.device
 
     def forward(self, pixels: torch.Tensor, grid_thw: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Encode the media of one kind (all still images or all clips).
+        """Encode the media of one kind (all images or all videos).
 
         Args:
             pixels: uint8 ``[patches, K]``, rasters in memory order (see `patch_input`).

@@ -49,7 +49,7 @@ _DEFAULTS = {
 
 # Text waits there for one image at most.
 _CPU_SCHEDULER = "saccade.model.cpu.scheduling.TextFirstScheduler"
-_CPU_WORKER = "saccade.model.cpu.worker.OneCallCPUWorker"
+_CPU_WORKER = "saccade.model.cpu.worker.SampleInStepCPUWorker"
 
 # Options that would open, or only pretend to open, what this server keeps shut.
 _REFUSED = {

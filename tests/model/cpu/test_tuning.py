@@ -135,7 +135,7 @@ def test_switched_off_vllm_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert chosen() == (
         "saccade.model.cpu.scheduling.TextFirstScheduler",
-        "saccade.model.cpu.worker.OneCallCPUWorker",
+        "saccade.model.cpu.worker.SampleInStepCPUWorker",
         BLOCKS,
         ["MRotaryEmbedding", "RMSNorm", "SiluAndMul"],
     )

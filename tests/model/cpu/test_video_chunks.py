@@ -13,7 +13,7 @@ from vllm.multimodal.inputs import (
 )
 from vllm.multimodal.utils import strip_covered_mm_data
 
-from saccade.model.cpu.video_chunks import clip_in_pieces
+from saccade.model.cpu.video_chunks import split_video_feature
 from saccade.model.qwen2_5_vl import SaccadeQwen2_5_VL
 
 _VISION = SimpleNamespace(spatial_merge_size=2, tokens_per_second=2)
@@ -49,7 +49,7 @@ def positions(length: int, features: list[MultiModalFeatureSpec]) -> tuple[list[
 @pytest.mark.parametrize("tokens", [1, 12, 13, 24, 30, 59])
 def test_pieces_are_the_clip_without_a_copy(tokens):
     clip = feature("video", 3, (5, 6, 8))  # 12 tokens a temporal index
-    pieces = clip_in_pieces(clip, tokens)
+    pieces = split_video_feature(clip, tokens)
     assert len(pieces) == -(-5 // max(1, tokens // 12))
     place = 3
     for piece in pieces:
@@ -68,7 +68,7 @@ def test_pieces_are_the_clip_without_a_copy(tokens):
 
 
 def test_the_encoder_cache_tells_pieces_apart_and_finds_them_again():
-    pieces = [clip_in_pieces(feature("video", at, (5, 6, 8)), 24) for at in (3, 90)]
+    pieces = [split_video_feature(feature("video", at, (5, 6, 8)), 24) for at in (3, 90)]
     first, second = ([piece.identifier for piece in one] for one in pieces)
     assert first == second
     assert len(set(first)) == 3
@@ -81,7 +81,7 @@ def test_what_cannot_or_need_not_be_cut_stays_whole():
     cached.data = None
     short = feature("video", 3, (2, 6, 8))
     for whole in (feature("image", 3, (1, 16, 16)), shared, cached, short):
-        (piece,) = clip_in_pieces(whole, 24)
+        (piece,) = split_video_feature(whole, 24)
         assert piece is whole
 
 
@@ -91,7 +91,7 @@ def test_positions_go_on_through_the_pieces(covered):
     clips = [feature("video", 5, (7, 4, 6)), feature("video", 60, (3, 6, 4), 0.7)]
     image = feature("image", 48, (1, 4, 6))
     whole = [clips[0], image, clips[1]]
-    pieces = [piece for one in whole for piece in clip_in_pieces(one, 13)]
+    pieces = [piece for one in whole for piece in split_video_feature(one, 13)]
     assert len(pieces) == 4 + 1 + 2
     pieces = strip_covered_mm_data(pieces, covered, uses_mrope=True)
     assert positions(90, pieces) == positions(90, whole)

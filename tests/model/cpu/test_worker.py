@@ -1,4 +1,4 @@
-"""Workers on a CPU: how often the engine asks them, and what seeds mean there."""
+"""Workers on a CPU: how often the engine calls them, and what seeds mean there."""
 
 from pathlib import Path
 

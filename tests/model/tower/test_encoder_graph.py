@@ -32,7 +32,7 @@ from saccade.model.tower.encoder_graph import (
     BUFFERS,
     NEVER,
     PADDING,
-    Capacity,
+    GraphCapacity,
     as_inputs,
     budget_range,
     cost,
@@ -147,7 +147,7 @@ def test_what_a_budget_pays_for_fits(
     if not grids:
         return
     budget = sum(costs[grid] for grid in grids) + spare
-    capacity = Capacity.of(budget, modality, GEOMETRY, most_items=len(grids))
+    capacity = GraphCapacity.of(budget, modality, GEOMETRY, most_items=len(grids))
     plan = plan_windows(grids, GEOMETRY.merge_size, GEOMETRY.window)
     assert len(plan.unit_order) <= capacity.units == budget
     assert len(plan.frame_cu_seqlens) <= capacity.frames + 1
@@ -165,7 +165,7 @@ def test_what_a_budget_pays_for_fits(
     ("modality", "width", "max_seqlen"), [("image", 588, 4000), ("video", 1176, 3072)]
 )
 def test_shapes_follow_from_the_budget(modality: str, width: int, max_seqlen: int) -> None:
-    capacity = Capacity.of(1000, modality, GEOMETRY, most_items=5)
+    capacity = GraphCapacity.of(1000, modality, GEOMETRY, most_items=5)
     buffers = empty_buffers(capacity, modality, GEOMETRY, CPU)
     assert set(buffers) == set(BUFFERS)
     assert buffers["pixels"].shape == (4000, width)

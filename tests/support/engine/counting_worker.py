@@ -1,9 +1,9 @@
 """The CPU's worker, which also counts: engines load a worker by its name."""
 
-from saccade.model.cpu.worker import OneCallCPUWorker
+from saccade.model.cpu.worker import SampleInStepCPUWorker
 
 
-class CountingWorker(OneCallCPUWorker):
+class CountingWorker(SampleInStepCPUWorker):
     """Counts the steps, and how often the engine had to ask for samples."""
 
     steps = asked = 0

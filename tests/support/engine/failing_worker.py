@@ -1,9 +1,9 @@
 """A worker for a CPU that cannot encode a second medium: engines load a worker by its name."""
 
-from saccade.model.cpu.worker import OneCallCPUWorker
+from saccade.model.cpu.worker import SampleInStepCPUWorker
 
 
-class FailingWorker(OneCallCPUWorker):
+class FailingWorker(SampleInStepCPUWorker):
     """Fails as a kernel of the tower would: in the middle of the engine's step."""
 
     encoded = 0
