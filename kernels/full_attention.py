@@ -4,7 +4,7 @@ Segments have thousands of tokens, so each key would be rotated once for every b
 the rotation were part of the attention. `rotate_packed` rotates queries and keys where they lie
 first.
 
-The attention is vLLM's FlashAttention on strided views of the packed tensor, where vLLM has it.
+The attention is FlashAttention on strided views of the packed tensor, where one is provided.
 Elsewhere it is the kernel of this file, which walks over blocks of keys with a running maximum
 and sum (online softmax: Milakov and Gimelshein, arXiv:1805.02867; Dao, arXiv:2307.08691)::
 
@@ -19,7 +19,6 @@ weights are rounded to the format of ``qkv`` before they meet the values.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # (what Triton compiles has no Python types)
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch, rotate_packed
-from .launch.attention_arguments import check_attention, check_cu_seqlens, check_packed
+from .launch.checks import check_attention, check_cu_seqlens, check_packed
 from .launch.tiles import load_tile, split, store_tile
 from .launch.tuning import TYPE_NAMES, Launch, Specialisation, architecture, full_attention_launch
 
@@ -139,20 +138,25 @@ def launch_attention_packed(
     return out
 
 
-@functools.cache
-def find_flash_attention(device_type: str, head_dim: int) -> Callable[..., Any] | None:
-    """vLLM's FlashAttention in the version that vLLM itself would take here, or None."""
-    if device_type != "cuda" or torch.version.hip:
-        return None
-    try:
-        from vllm.v1.attention.backends.fa_utils import get_flash_attn_version
-        from vllm.vllm_flash_attn import flash_attn_varlen_func
-    except ImportError:
-        return None
-    version = get_flash_attn_version(head_size=head_dim)
-    if version is None:
-        return None
-    return functools.partial(flash_attn_varlen_func, fa_version=version)
+FindFlashAttention = Callable[[str, int], Callable[..., torch.Tensor] | None]
+
+_find_flash_attention: FindFlashAttention | None = None
+
+
+def provide_flash_attention(find: FindFlashAttention) -> None:
+    """Has `full_attention` run FlashAttention where there is one.
+
+    Args:
+        find: From the type of device and head_dim to a function that is called as
+            `vllm.vllm_flash_attn.flash_attn_varlen_func`, or None.
+    """
+    global _find_flash_attention
+    _find_flash_attention = find
+
+
+def find_flash_attention(device_type: str, head_dim: int) -> Callable[..., torch.Tensor] | None:
+    """What was provided for such heads; None where there is nothing."""
+    return None if _find_flash_attention is None else _find_flash_attention(device_type, head_dim)
 
 
 def attend(
@@ -164,7 +168,7 @@ def attend(
     """Attention of rotated q and k: FlashAttention if given and if it takes such heads, else ours.
 
     Args:
-        flash_attention: Called as `vllm.vllm_flash_attn.flash_attn_varlen_func`, on views.
+        flash_attention: As `provide_flash_attention` has it; called on views.
 
     Returns:
         ``[tokens, heads * head_dim]``.

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .launch.arguments import (
+from .launch.checks import (
     check_beside,
     check_contiguous,
     check_dtype,

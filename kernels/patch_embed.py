@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .launch.arguments import check_beside, check_contiguous, check_dtype, check_shape
+from .launch.checks import check_beside, check_contiguous, check_dtype, check_shape
 from .launch.tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 from .reference import CENTRE
 

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .launch.attention_arguments import check_angles, check_packed
+from .launch.checks import check_angles, check_packed
 from .launch.tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
 
 

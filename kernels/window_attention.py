@@ -30,7 +30,7 @@ import triton
 import triton.language as tl
 
 from . import dispatch
-from .launch.attention_arguments import check_attention
+from .launch.checks import check_attention
 from .launch.tiles import load_tile, split, split_half, store_tile, within
 from .launch.tuning import (
     LONGEST_WINDOW,

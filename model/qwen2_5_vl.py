@@ -28,8 +28,10 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItem
 from vllm.sequence import IntermediateTensors
 
+from saccade.kernels.full_attention import provide_flash_attention
 from saccade.model.checkpoint_config import read_normalisation
 from saccade.model.compat import refuse_unsupported, run_dp_sharded_mrope_vision_model
+from saccade.model.compat.flash_attention import find_flash_attention
 from saccade.model.cpu.generators import guard_generators
 from saccade.model.cpu.idle_wait import block_instead_of_spin
 from saccade.model.cpu.replaced_layers import replaced_layers
@@ -91,6 +93,7 @@ class SaccadeQwen2_5_VL(
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         block_instead_of_spin()
+        provide_flash_attention(find_flash_attention)
         prove_kernels(vllm_config)  # first: what follows asks which backends run
         guard_generators()
         refuse_unsupported(vllm_config)

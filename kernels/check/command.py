@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from .. import dispatch
+from .. import dispatch, full_attention
 from . import report, suite
 from .cases.case import Place
 from .contenders import vllm_baseline
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     deadline = began + 60 * args.minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    full_attention.provide_flash_attention(vllm_baseline.find_flash_attention)
     try:
         _refuse_wrong_use(args.dry_run, device)
         choices = {name: dispatch.select_backend(name, device.type) for name in dispatch.OPERATIONS}

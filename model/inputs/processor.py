@@ -1,6 +1,6 @@
-"""Media to what the engine carries: uint8 rasters, grids, placeholders and hashes.
+"""vLLM's multimodal processor for Qwen2.5-VL: uint8 rasters, grids, placeholders and hashes.
 
-Takes the planned media of Saccade's front end as they are, and vLLM's ordinary inputs (pictures,
+Takes the planned media of Saccade's front end as they are, and vLLM's ordinary inputs (images,
 arrays, frames with metadata) through the same planning. Neither torchvision nor a Hugging Face
 processor is involved: nothing is normalised or cut into patches on the host.
 """
@@ -12,14 +12,12 @@ from functools import cached_property
 from typing import Any
 
 from transformers import BatchFeature, PretrainedConfig
-from vllm.inputs.engine import MultiModalInput
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.parse import MultiModalDataItems
 from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
     BaseProcessingInfo,
-    InputProcessingContext,
     ProcessorInputs,
     PromptReplacement,
     PromptUpdate,
@@ -29,8 +27,9 @@ from vllm.multimodal.processing import (
 from saccade.media.items import DecodedImage, DecodedVideo
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.checkpoint_config import read_geometry, read_pixel_limits
+from saccade.model.compat import MultiModalInput
+from saccade.model.compat.engine_input import ON_CPU, planned_input, tensors_of
 from saccade.model.cpu.idle_wait import block_instead_of_spin
-from saccade.model.inputs.engine_input import ON_CPU, planned_input, tensors_of
 from saccade.model.inputs.parser import PlannedMediaParser, plan_frames, plan_still
 from saccade.model.inputs.profiling import largest_image, largest_video
 
@@ -43,11 +42,6 @@ MODALITIES = ("image", "video")
 
 class QwenVLProcessingInfo(BaseProcessingInfo):
     """What vLLM asks about the model's media before it has seen any."""
-
-    def __init__(self, ctx: InputProcessingContext) -> None:
-        super().__init__(ctx)
-        # The engine core, which schedules, makes no model; this it makes.
-        block_instead_of_spin()
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return dict.fromkeys(MODALITIES)
@@ -66,6 +60,8 @@ class QwenVLProcessingInfo(BaseProcessingInfo):
         seq_len: int,
         mm_counts: Mapping[str, int],
     ) -> Mapping[str, int]:
+        # The engine core makes no model; its scheduler asks this once, when it starts.
+        block_instead_of_spin()
         geometry = self.geometry
         height, width = largest_image(self.pixel_limits("image"), geometry)
         frames, frame_height, frame_width = largest_video(

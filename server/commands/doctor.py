@@ -1,5 +1,4 @@
-"""`saccade doctor`: versions, devices, the backend each kernel runs in and why, whether it is
-right,
+"""`saccade doctor`: versions, devices, the backend of each kernel and why, whether it is right,
 limits in force.
 
 Exits with 1 when something would keep the server from starting, and says how to mend it.
@@ -14,9 +13,11 @@ from importlib.metadata import entry_points
 
 import torch
 
+from saccade.kernels.check.contenders.vllm_baseline import find_flash_attention
 from saccade.kernels.cpu import compiled, extension
 from saccade.kernels.cpu.processor import processor
 from saccade.kernels.dispatch import OPERATIONS, prove_triton_kernels, select_backend
+from saccade.kernels.full_attention import provide_flash_attention
 from saccade.kernels.self_test import proof
 from saccade.model.vllm_versions import unchecked_warning
 from saccade.server.checkpoint.cpu_dtype import describe_auto
@@ -106,6 +107,7 @@ def _devices() -> Iterator[str]:
 def _kernels() -> Iterator[str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        provide_flash_attention(find_flash_attention)
         # The interpreter is right in float32 alone.
         prove_triton_kernels(device, torch.bfloat16 if device == "cuda" else torch.float32)
         chosen = {operation: select_backend(operation, device) for operation in OPERATIONS}

@@ -1,8 +1,6 @@
 """The kernels of attention over whole images against float64, and the choice of FlashAttention."""
 
-import sys
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,11 +17,13 @@ from attention_samples import (
 )
 from interpreter import traced
 
+from saccade.kernels import full_attention
 from saccade.kernels.full_attention import (
     attend,
     find_flash_attention,
     launch_attention_packed,
     launch_full_attention,
+    provide_flash_attention,
 )
 from saccade.kernels.rotate_packed import launch_rotate_packed
 
@@ -225,35 +225,13 @@ def test_what_flash_attention_does_not_take_is_ours(head_dim, dtype, lengths):
     )
 
 
-@pytest.fixture
-def vllm_with_flash_attention(monkeypatch):
-    """vLLM as a CUDA build has it, as far as it is asked."""
+def test_flash_attention_is_what_was_provided(monkeypatch):
+    monkeypatch.setattr(full_attention, "_find_flash_attention", None)
+    assert find_flash_attention("cuda", 80) is None
     flash = StandInFlashAttention()
-    versions = SimpleNamespace(get_flash_attn_version=lambda head_size: {80: 3}.get(head_size))
-    package = SimpleNamespace(flash_attn_varlen_func=flash)
-    monkeypatch.setitem(sys.modules, "vllm.v1.attention.backends.fa_utils", versions)
-    monkeypatch.setitem(sys.modules, "vllm.vllm_flash_attn", package)
-    find_flash_attention.cache_clear()
-    yield flash
-    find_flash_attention.cache_clear()
-
-
-def test_flash_attention_in_vllms_version(vllm_with_flash_attention):
+    provided = {("cpu", 80): flash}
+    provide_flash_attention(lambda *asked: provided.get(asked))
+    assert find_flash_attention("cuda", 80) is None
     sample = draw([9], 2, 80, torch.float16)
-    found = find_flash_attention("cuda", 80)
-    attend(sample.qkv, sample.cu_seqlens, sample.max_seqlen, found)
-    ((*_, version),) = vllm_with_flash_attention.calls
-    assert version == 3
-
-
-def test_no_flash_attention(vllm_with_flash_attention, monkeypatch):
-    assert find_flash_attention("cpu", 80) is None
-    assert find_flash_attention("cuda", 512) is None  # vLLM has no version for it
-    monkeypatch.setattr(torch.version, "hip", "6.3")
-    find_flash_attention.cache_clear()
-    assert find_flash_attention("cuda", 80) is None
-
-
-def test_vllm_without_flash_attention(vllm_with_flash_attention, monkeypatch):
-    monkeypatch.setitem(sys.modules, "vllm.vllm_flash_attn", None)
-    assert find_flash_attention("cuda", 80) is None
+    launch_full_attention(**vars(sample))
+    assert len(flash.calls) == 1

@@ -24,7 +24,7 @@ from saccade.media.planning.plan import (
     plan_image,
     plan_video,
 )
-from saccade.model.inputs.engine_input import planned_input
+from saccade.model.compat.engine_input import planned_input
 from saccade.model.inputs.profiling import largest_image, largest_video
 
 GEOMETRY = VisionGeometry()

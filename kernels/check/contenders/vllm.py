@@ -2,11 +2,13 @@
 
 Eager (``--enforce-eager``) because there each of its layers runs vLLM's own kernel. Where Inductor
 compiles the language model it fuses the rotary embedding too, and ours has next to nothing to gain.
+
+Imports vLLM's insides, as nothing else in `kernels/` does: a contender is whatever vLLM runs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +82,20 @@ class StockAttention:
         query, key = self.rotate(both, cos, sin)[:, None].unbind(0)
         context: torch.Tensor = self.attend(query, key, qkv[None, :, 2], **self.segments)
         return context[0].flatten(1).contiguous()
+
+
+@cache
+def find_flash_attention(head_dim: int) -> Callable[..., torch.Tensor] | None:
+    """vLLM's FlashAttention on CUDA, or None: the same as `saccade.model.compat` finds."""
+    if torch.version.hip:
+        return None
+    try:
+        from vllm.v1.attention.backends.fa_utils import get_flash_attn_version
+        from vllm.vllm_flash_attn import flash_attn_varlen_func
+    except ImportError:
+        return None
+    version = get_flash_attn_version(head_size=head_dim)
+    return None if version is None else partial(flash_attn_varlen_func, fa_version=version)
 
 
 def attention(

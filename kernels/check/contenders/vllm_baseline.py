@@ -1,12 +1,13 @@
 """vLLM as a baseline, where it can be imported; nothing where it cannot.
 
 It is found here and not plugged in from outside, so that `python -m saccade.kernels.check` and
-`saccade bench kernels` are one thing. `vllm_contenders`, which imports vLLM, is imported in here.
+`saccade bench kernels` are one thing. `contenders.vllm`, the one module of `kernels/` that imports
+vLLM, is imported in here and nowhere else.
 """
 
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from types import ModuleType
@@ -40,6 +41,12 @@ def eager_vllm() -> AbstractContextManager[None]:
     """What contenders of vLLM have to be made and called in."""
     found, _ = _find()
     return found.eager_vllm() if found is not None else nullcontext()
+
+
+def find_flash_attention(device_type: str, head_dim: int) -> Callable[..., torch.Tensor] | None:
+    """vLLM's, as a model finds it, for `full_attention.provide_flash_attention`."""
+    found = _find()[0] if device_type == "cuda" else None
+    return None if found is None else found.find_flash_attention(head_dim)
 
 
 def attention(

@@ -1,10 +1,13 @@
-"""The one place in `model/` that touches vLLM's unstable insides.
+"""vLLM's unstable insides, for the rest of `model/`: here and in `model/cpu/`, and nowhere else.
 
-Everything else in the package uses vLLM's model-author interface: parallel layers, model
-protocols, the multimodal processor's base classes.
+The rest of the package uses vLLM's interface for authors of models: the registry, configurations,
+parallel layers and what they need of the process groups, protocols and helpers of models, the
+multimodal processor's base classes and what they return. `tests/support/measures/rooms.py` lists
+that interface by modules (`VLLM_INTERFACE`) and prints what is imported beyond it.
 """
 
 from vllm.config import VllmConfig
+from vllm.inputs.engine import MultiModalInput
 from vllm.model_executor.models.vision import (
     is_vit_use_data_parallel,
     run_dp_sharded_mrope_vision_model,
@@ -28,6 +31,7 @@ __all__ = [
     "EncoderCudaGraphConfig",
     "EncoderCudaGraphReplayBuffers",
     "EncoderItemSpec",
+    "MultiModalInput",
     "async_tensor_h2d",
     "is_vit_use_data_parallel",
     "refuse_graphs",
