@@ -18,7 +18,7 @@ RUN python3 -m pip list --format=freeze \
 
 # For the processor that builds the image: build it where it runs. Anywhere else, or if this fails,
 # PyTorch's own operations run, and `saccade doctor` says so.
-RUN cd / && python3 -m saccade.kernels.cpu.extension || true
+RUN cd / && python3 -m saccade.kernels.cpu.build || true
 
 RUN useradd --create-home --uid 10001 saccade \
     && mkdir /home/saccade/.cache \

@@ -78,6 +78,6 @@ drop_broken_extensions
 install_oracle
 install_jpeg_headers || true
 # Without a compiler, PyTorch attends and resizes on the CPU: slower, and said by saccade doctor.
-.venv/bin/python -m saccade.kernels.cpu.extension >/dev/null || true
+.venv/bin/python -m saccade.kernels.cpu.build >/dev/null || true
 .venv/bin/saccade --version >/dev/null
 echo "$stamp" >.venv/saccade-stamp

@@ -14,9 +14,9 @@ def register() -> None:
     """
     if os.environ.get("SACCADE_PLUGIN", "1") == "0":
         return
-    import vllm
+    from vllm import ModelRegistry, __version__
 
     from saccade.model.vllm_versions import warn_if_unchecked
 
-    vllm.ModelRegistry.register_model(ARCHITECTURE, "saccade.model.qwen2_5_vl:SaccadeQwen2_5_VL")
-    warn_if_unchecked(vllm.__version__)
+    ModelRegistry.register_model(ARCHITECTURE, "saccade.model.qwen2_5_vl:SaccadeQwen2_5_VL")
+    warn_if_unchecked(__version__)

@@ -6,7 +6,7 @@ the rest of the process, in the number format in which it failed: whoever asks f
 next backend. The log says so once, and `saccade doctor` does.
 
 What cannot be caught is an instruction that the processor does not have: it ends the process. The
-compiled file is therefore named after the processor's flags (`kernels/cpu/extension.py`).
+compiled file is therefore named after the processor's flags (`kernels/cpu/build.py`).
 """
 
 import functools

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 import torch
 
 from saccade.kernels.check.contenders.vllm_baseline import find_flash_attention
-from saccade.kernels.cpu import compiled, extension
+from saccade.kernels.cpu import build, compiled, extension
 from saccade.kernels.cpu.processor import processor
 from saccade.kernels.dispatch import OPERATIONS, prove_triton_kernels, select_backend
 from saccade.kernels.full_attention import provide_flash_attention
@@ -121,7 +121,7 @@ def _kernels() -> Iterator[str]:
         raise Ailment(
             f"out of use: {', '.join(sorted({one.operation for one in failures}))}; the server "
             "takes slower backends in their place. Build the compiled ones anew (rm "
-            f"{extension.pattern()}; python -m {extension.__name__}); if it stays so, "
+            f"{build.pattern()}; python -m {build.__name__}); if it stays so, "
             "report the lines above"
         )
 

@@ -30,7 +30,7 @@ def test_a_run_ends_with_figures(dtype: str, error: float, tmp_path: Path, capsy
     assert bench(*SMALL, f"--dtype={dtype}", f"--json={report}") == 0
     output = capsys.readouterr().out
     assert "window_attention  cpu: the fastest on cpu" in output
-    assert f"cpu backends         {extension.load().reason}\n" in output
+    assert f"cpu backends      {extension.load().reason}\n" in output
     name, *values = output.splitlines()[-1].split()
     figures = {key: float(value) for key, value in (one.split("=") for one in values)}
     assert name == "RESULT"

@@ -112,7 +112,7 @@ def test_the_server_does_not_run_as_root(dockerfile):
 
 
 def test_the_image_compiles_the_operations_on_the_cpu(dockerfile):
-    steps = ("g++ libjpeg-dev", "/opt/saccade\n\n", "-m saccade.kernels.cpu.extension", "USER ")
+    steps = ("g++ libjpeg-dev", "/opt/saccade\n\n", "-m saccade.kernels.cpu.build", "USER ")
     places = [dockerfile.index(step) for step in steps]
     assert places == sorted(places)
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import silu
 
 from saccade.kernels import reference
-from saccade.kernels.cpu import extension
+from saccade.kernels.cpu import build, extension
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 SHAPES = pytest.mark.parametrize("shape", [(1, 1280), (37, 160), (5, 3, 24), (4, 7), (0, 16)])
@@ -14,7 +14,7 @@ EPS = 1e-6
 
 @pytest.fixture(scope="module")
 def compiled():
-    extension.build()
+    build.build()
     return extension.load().operations
 
 

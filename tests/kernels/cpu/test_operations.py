@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from saccade.kernels import reference
+from saccade.kernels.cpu import build as cpu_build
 from saccade.kernels.cpu import extension as cpu_extension
 from saccade.kernels.cpu import operations
 from saccade.kernels.cpu.processor import processor
@@ -16,7 +17,7 @@ from saccade.kernels.cpu.processor import processor
 
 def compiled(qkv, cos, sin, cu_seqlens):
     """As it multiplies on processors without products of bfloat16."""
-    cpu_extension.build()
+    cpu_build.build()
     return cpu_extension.load().operations.attention(qkv, cos, sin, cu_seqlens)
 
 
@@ -99,7 +100,7 @@ def test_windows_leave_their_input_alone():
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
-    cpu_extension.build()
+    cpu_build.build()
     attention = cpu_extension.load().operations.attention_bfloat16
     qkv, cos, sin, cu_seqlens, _ = sample(lengths, 2, 80, torch.bfloat16)
     if not processor().bfloat16_matmul:
@@ -113,7 +114,7 @@ def test_compiled_products_of_bfloat16_are_no_worse_than_stocks(lengths):
 
 
 def test_products_of_bfloat16_are_of_bfloat16():
-    cpu_extension.build()
+    cpu_build.build()
     qkv, cos, sin, cu_seqlens, _ = sample([4], 2, 80, torch.float32)
     with pytest.raises(RuntimeError, match="qkv must be bfloat16"):
         cpu_extension.load().operations.attention_bfloat16(qkv, cos, sin, cu_seqlens)
@@ -155,23 +156,23 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
             ours = backend(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
             assert (ours - truth).abs().max() < 1e-5
     monkeypatch.undo()
-    monkeypatch.setattr(cpu_extension, "_FOLDER", tmp_path)
-    monkeypatch.setattr(cpu_extension, "_CSRC", tmp_path)
-    for name in cpu_extension._FILES:
+    monkeypatch.setattr(cpu_build, "_FOLDER", tmp_path)
+    monkeypatch.setattr(cpu_build, "_CSRC", tmp_path)
+    for name in cpu_build._FILES:
         (tmp_path / name).write_text("what is this")
     found = cpu_extension._load.__wrapped__()
     assert found.operations is None
     assert "not compiled here" in found.reason
     with pytest.raises(RuntimeError, match="failed"):
-        cpu_extension.build()
+        cpu_build.build()
 
 
 def test_without_the_headers_of_libjpeg_the_rest_is_there(monkeypatch, tmp_path):
-    assert not cpu_extension._has_jpeg("false")
+    assert not cpu_build._has_jpeg("false")
     library, source = tmp_path / "rest.so", tmp_path / "rest.c"
     source.write_text("int rest;")
     subprocess.run(["cc", "-shared", str(source), "-o", str(library)], check=True)
-    monkeypatch.setattr(cpu_extension, "_library", lambda: library)
+    monkeypatch.setattr(cpu_extension, "library", lambda: library)
     monkeypatch.setattr(cpu_extension, "_register_fakes", lambda: None)
     found = cpu_extension._load.__wrapped__()
     assert found.operations is not None
@@ -192,6 +193,6 @@ def test_it_compiles_for_a_processor_that_may_not_be_this_one():
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    command = cpu_extension.compile_command(compiler, "AVX512", "sapphirerapids")
+    command = cpu_build.compile_command(compiler, "AVX512", "sapphirerapids")
     checked = subprocess.run([*command, "-fsyntax-only"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr[-2000:]

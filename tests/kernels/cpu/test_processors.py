@@ -24,7 +24,7 @@ from saccade.demo.checkpoints.checkpoint import (
     TowerSpec,
     write_checkpoint,
 )
-from saccade.kernels.cpu import compiled, extension
+from saccade.kernels.cpu import build, compiled
 from saccade.kernels.cpu.processor import flags, named_features, processor
 from saccade.kernels.self_test import faults
 
@@ -122,7 +122,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_kind_of_processor(name: str, checkpoint: Path, tmp_path: Path) -> None:
     kind = KINDS[name]
     folder = None if kind.architecture == "native" else tmp_path
-    library = extension.build(folder, kind.architecture, kind.capability)
+    library = build.build(folder, kind.architecture, kind.capability)
     limits = {"ONEDNN_MAX_CPU_ISA": kind.onednn, "ATEN_CPU_CAPABILITY": kind.capability.lower()}
     said = found(library, checkpoint, **limits)
 
@@ -146,9 +146,9 @@ def test_kinds_that_cannot_be_imitated_are_named() -> None:
         warnings.warn(f"not tested here: {name}; this processor has no {needs}", stacklevel=1)
     if processor().machine == "x86_64" and (has := flags().split()):
         # By what Linux says, where torch was asked.
-        lines = named_features("x86_64", dict.fromkeys(has, True), linux=True)
+        named = named_features("x86_64", dict.fromkeys(has, True), linux=True)
         amx = {"AMX-BF16", "AMX-FP16"}  # the system may keep it from a process
-        assert lines - amx == processor().features - amx
+        assert named - amx == processor().features - amx
         assert ("AVX2 alone" in HERE) == ("avx2" in has)
 
 
@@ -158,7 +158,7 @@ def test_with_every_compiled_operation_at_fault(checkpoint: Path) -> None:
         f"{name}:{('raise', 'wrong')[number % 2]}"
         for number, name in enumerate(compiled.OPERATIONS)
     ]
-    said = found(extension.build(), checkpoint, **{faults.VARIABLE: ",".join(asked)})
+    said = found(build.build(), checkpoint, **{faults.VARIABLE: ",".join(asked)})
     check_right(said)
     assert said["used"] == []
     native = {"attention_bfloat16"} if processor().bfloat16_matmul else set()

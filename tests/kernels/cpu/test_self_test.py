@@ -8,7 +8,7 @@ import torch
 from media_samples import noise
 
 from saccade.kernels import reference
-from saccade.kernels.cpu import compiled, extension, operations
+from saccade.kernels.cpu import build, compiled, extension, operations
 from saccade.kernels.cpu.processor import processor
 from saccade.kernels.self_test import faults, proof
 from saccade.kernels.self_test.cases import FLOATS, Shapes, check
@@ -20,7 +20,7 @@ DTYPES = [(name, dtype) for name, dtypes in compiled.OPERATIONS.items() for dtyp
 @pytest.fixture(autouse=True)
 def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has tested nothing."""
-    extension.build()
+    build.build()
     monkeypatch.setattr(proof, "_REASONS", {})
 
 

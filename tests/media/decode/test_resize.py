@@ -16,7 +16,7 @@ from child_path import SUPPORT_PATH
 from media_samples import noise
 from torch.utils.cpp_extension import library_paths
 
-from saccade.kernels.cpu import extension
+from saccade.kernels.cpu import build, extension
 from saccade.media.decode.resize import resize
 
 SHAPES = [
@@ -120,7 +120,7 @@ def test_whatever_vectors_the_processor_has(architecture: str, tmp_path: Path) -
     if needed not in Path("/proc/cpuinfo").read_text():
         pytest.skip(f"this processor has no {needed}")
     library = tmp_path / "resize.so"
-    command = extension.compile_command(compiler, "DEFAULT", architecture, sources=("resize.cpp",))
+    command = build.compile_command(compiler, "DEFAULT", architecture, sources=("resize.cpp",))
     libraries = [*(f"-L{folder}" for folder in library_paths()), "-ltorch_cpu", "-lc10"]
     subprocess.run([*command, *libraries, "-o", str(library)], check=True)
     ran = subprocess.run(

@@ -85,7 +85,7 @@ def errors(checkpoint: str) -> dict[str, float]:
 
 
 def main(library: str, checkpoint: str) -> dict[str, Any]:
-    extension._library = lambda: Path(library)
+    extension.library = lambda: Path(library)
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
         torch.ones(8, 8).to_mkldnn()  # oneDNN says which instructions it uses
     found = {

@@ -18,21 +18,22 @@ PACKAGES = ("server", "model", "media", "kernels", "benchmarks", "demo")
 SOURCES = (".py", ".cpp", ".h")
 # Where vLLM's unstable insides may be imported: behind the line, and by what is compared with them.
 VLLM_LINE = ("server/engine/", "model/compat/", "model/cpu/", "kernels/check/contenders/vllm.py")
-# vLLM's interface for authors of models, by modules and names, for `model/` alone.
+# vLLM's interface for authors of models, as modules or names below `vllm`; for `model/` alone.
 VLLM_INTERFACE = (
-    "vllm",  # ModelRegistry
-    "vllm.config.VllmConfig",
-    "vllm.distributed",
-    "vllm.model_executor.layers",
-    "vllm.model_executor.models.interfaces",
-    "vllm.model_executor.models.module_mapping",
-    "vllm.model_executor.models.utils",
-    "vllm.multimodal.MULTIMODAL_REGISTRY",
-    "vllm.multimodal.inputs",
-    "vllm.multimodal.parse",
-    "vllm.multimodal.processing",
-    "vllm.platforms.current_platform",
-    "vllm.sequence.IntermediateTensors",
+    "ModelRegistry",
+    "__version__",
+    "config.VllmConfig",
+    "distributed",
+    "model_executor.layers",
+    "model_executor.models.interfaces",
+    "model_executor.models.module_mapping",
+    "model_executor.models.utils",
+    "multimodal.MULTIMODAL_REGISTRY",
+    "multimodal.inputs",
+    "multimodal.parse",
+    "multimodal.processing",
+    "platforms.current_platform",
+    "sequence.IntermediateTensors",
 )
 MOST_FILES = 12
 
@@ -140,8 +141,8 @@ def show_edges(told: str, edges: Edges, at_most: int) -> None:
 
 
 def _is_interface(name: str) -> bool:
-    within = (part for part in VLLM_INTERFACE if part != "vllm")
-    return name == "vllm" or any(name == part or name.startswith(f"{part}.") for part in within)
+    below = name.removeprefix("vllm.")
+    return any(f"{below}.".startswith(f"{part}.") for part in VLLM_INTERFACE)
 
 
 def show_vllm(checkout: Checkout) -> None:

@@ -1,0 +1,124 @@
+"""Builds the compiled operations of the CPU backend, for the processor of this machine.
+
+``python -m saccade.kernels.cpu.build`` does so with the machine's C++ compiler. The file's name
+says what it was built from and for, so that a stale one, or one that came along from another
+machine, is never loaded: PyTorch's operations run instead.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.cpp_extension import include_paths, library_paths
+
+from .processor import flags, processor
+
+_FOLDER = Path(__file__).parent
+_CSRC = _FOLDER / "csrc"
+_SOURCES = ("attention.cpp", "layers.cpp", "resize.cpp", "jpeg.cpp")
+_HEADERS = ("vectors.h", "bytes.h", "resize_tables.h", "resize_rows.h")
+_FILES = (*_SOURCES, *_HEADERS)
+_FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
+
+
+def build(
+    folder: Path | None = None, architecture: str = "native", capability: str | None = None
+) -> Path:
+    """Compile it, unless it is there; returns the file.
+
+    Args:
+        folder: Where; beside its sources, where `extension.load` looks for it, unless said
+            otherwise.
+        architecture, capability: As of `compile_command`; this processor's unless said otherwise.
+
+    Raises:
+        RuntimeError: there is no compiler, or it fails; says what it said.
+    """
+    folder = _FOLDER if folder is None else folder
+    file = folder / library(architecture).name
+    if file.exists():
+        return file
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        raise RuntimeError("there is no C++ compiler (c++, g++ or $CXX)")
+    for old in folder.glob("compiled-*.so"):
+        old.unlink()
+    # Whoever finds the file finds all of it.
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    command = [
+        *compile_command(compiler, capability or _capability(), architecture),
+        *(f"-L{folder}" for folder in library_paths()),
+        *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
+        *(("-ljpeg",) if _has_jpeg(compiler) else ()),
+    ]
+    finished = _run(command)
+    if finished.returncode != 0:
+        raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
+    unfinished.rename(file)
+    return file
+
+
+def _capability() -> str:
+    """PyTorch's name of the processor's vectors, whatever limit ATen is given now."""
+    features = processor().features
+    if found := next((name for name in ("AVX512", "AVX2") if name in features), None):
+        return found
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _has_jpeg(compiler: str) -> bool:
+    """Whether the compiler finds libjpeg-turbo's headers; its library is packed with them."""
+    found = _run(
+        [compiler, "-E", "-x", "c", "-include", "stdio.h", "-include", "jpeglib.h", os.devnull]
+    )
+    return found.returncode == 0
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    # Our own command lines, no shell.
+    return subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+
+
+def compile_command(
+    compiler: str, capability: str, architecture: str, sources: tuple[str, ...] = _SOURCES
+) -> list[str]:
+    """What compiles it.
+
+    Args:
+        capability: PyTorch's name of the vectors it is written for: ``AVX2``, ``AVX512``...
+        architecture: the compiler's name of the processor.
+        sources: files of `csrc`.
+    """
+    return [
+        compiler,
+        *_FLAGS,
+        f"-march={architecture}",
+        f"-DCPU_CAPABILITY={capability}",
+        f"-DCPU_CAPABILITY_{capability}",
+        *(f"-isystem{folder}" for folder in include_paths()),
+        *(str(_CSRC / name) for name in sources),
+    ]
+
+
+def pattern() -> str:
+    """Matches every compiled file that there may be."""
+    return str(_FOLDER / "compiled-*.so")
+
+
+def library(architecture: str = "native") -> Path:
+    """The file for this source, PyTorch and processor."""
+    sources = [(_CSRC / name).read_text(encoding="utf-8") for name in _FILES]
+    made_of = (*sources, torch.__version__, *_FLAGS, flags(), architecture)
+    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
+    return _FOLDER / f"compiled-{digest}.so"
+
+
+if __name__ == "__main__":
+    try:
+        print(build())
+    except RuntimeError as error:
+        sys.exit(f"the compiled operations are not available: {error}")
