@@ -1,8 +1,8 @@
-"""vLLM's ordinary media inputs, brought into planned rasters.
+"""vLLM's parser of media, for decoded media of Saccade and of vLLM's own loaders.
 
-Pictures and frames that reach the engine without Saccade's front end (``LLM.generate``, plain
+Images and frames that reach the engine without Saccade's front end (``LLM.generate``, plain
 ``vllm serve``) are already decoded. They are resized as the checkpoint's preprocessor
-configuration says, frames are sampled as `saccade.media.planning.plan` samples them.
+configuration says, frames are sampled as `saccade.media.planning` samples them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,18 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.image import to_rgb
 from saccade.media.decode.resize import resize
 from saccade.media.items import DecodedImage, DecodedVideo
-from saccade.media.planning.plan import PixelLimits, VideoPlan, VisionGeometry, plan_image
-from saccade.media.planning.resize_rules import smart_resize
-from saccade.media.planning.sampling import frame_count, frame_indices
+from saccade.media.planning.decoded_frames import FrameSource, plan_decoded_frames
+from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_image
 
-DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
+_DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
 
 
 class PlannedMediaParser(MultiModalDataParser):
-    """vLLM's parser, which also lets planned media through and hashes them by their digest."""
+    """vLLM's parser, which also lets decoded media through and hashes them by their digest.
+
+    Overrides private methods: a parser that takes a class of items by the type of its data would
+    make this unnecessary.
+    """
 
     def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
         items = data if isinstance(data, list) else [data]
@@ -47,21 +50,21 @@ class PlannedMediaParser(MultiModalDataParser):
 
 
 class DecodedImages(ImageProcessorItems):
-    """Pictures that are planned already, all of them."""
+    """Images that Saccade has decoded, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
 class DecodedVideos(VideoProcessorItems):
-    """Clips that are planned already, all of them."""
+    """Videos that Saccade has decoded, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
 def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> DecodedImage:
-    """A picture or array at the size that the limits give it.
+    """An image or array at the size that the limits give it.
 
     Args:
         item: A PIL image, or uint8 ``[height, width, 3]`` or ``[3, height, width]``.
@@ -98,12 +101,13 @@ def plan_frames(
     if not len(pixels):
         raise ValueError("the video has no frames")
     source_frames = int(metadata.get("total_num_frames") or len(pixels))
-    source_fps = float(metadata.get("fps") or DEFAULT_FPS)
+    source_fps = float(metadata.get("fps") or _DEFAULT_FPS)
     indices = metadata.get("frames_indices")
-    indices = np.arange(len(pixels)) if indices is None else np.asarray(indices)
+    indices = range(len(pixels)) if indices is None else np.asarray(indices).tolist()
     if len(indices) != len(pixels):
         raise ValueError(f"{len(pixels)} frames with {len(indices)} frames_indices")
 
+    controls = None
     if sampling.get("do_sample_frames", metadata.get("do_sample_frames", False)):
         controls = VideoControls(
             fps=sampling.get("fps"),
@@ -111,42 +115,16 @@ def plan_frames(
             min_frames=sampling.get("min_frames"),
             max_frames=sampling.get("max_frames"),
         )
-        fps = len(pixels) / source_frames * source_fps
-        count = frame_count(controls, len(pixels), fps, geometry.temporal_patch_size)
-        chosen = np.array(frame_indices(0, len(pixels) - 1, count))
-        pixels, indices = pixels[chosen], indices[chosen]
-    sampled_fps = len(pixels) / source_frames * source_fps
-
     height, width = pixels.shape[1:3]
-    new_height, new_width = smart_resize(
-        height, width, geometry.factor, limits.min_pixels, limits.max_pixels
-    )
-    if spare := -len(pixels) % geometry.temporal_patch_size:
-        pixels = np.concatenate([pixels, pixels[-1:].repeat(spare, axis=0)])
-    grid = (
-        len(pixels) // geometry.temporal_patch_size,
-        new_height // geometry.patch_size,
-        new_width // geometry.patch_size,
-    )
-    plan = VideoPlan(
-        source_width=width,
-        source_height=height,
-        width=new_width,
-        height=new_height,
-        grid=grid,
-        tokens=grid[0] * grid[1] * grid[2] // geometry.merge_size**2,
-        source_fps=source_fps,
-        source_frames=source_frames,
-        frame_indices=tuple(int(index) for index in indices),
-        frame_times=tuple(float(index) / source_fps for index in indices),
-        sampled_fps=sampled_fps,
-        seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
-    )
-    return DecodedVideo(resize(pixels, new_height, new_width), plan, digest="")
+    source = FrameSource(width, height, indices, source_frames, source_fps)
+    places, plan = plan_decoded_frames(source, controls, geometry, limits)
+    if places != list(range(len(pixels))):
+        pixels = pixels[places]
+    return DecodedVideo(resize(pixels, plan.height, plan.width), plan, digest="")
 
 
 def _rasters(data: Any, name: str) -> npt.NDArray[np.uint8]:
-    """uint8 ``[..., height, width, 3]`` of an array, a tensor, or a sequence of pictures."""
+    """uint8 ``[..., height, width, 3]`` of an array, a tensor, or a sequence of images."""
     if isinstance(data, torch.Tensor):
         data = data.cpu().numpy()
     elif isinstance(data, Sequence):

@@ -87,6 +87,7 @@ class QwenVLProcessingInfo(BaseProcessingInfo):
         Raises:
             ValueError: an option is not one that this model honours.
         """
+        # Private: a public name for options in force would do instead.
         merged = self._merge_and_resolve_mm_processor_kwargs(kwargs)
         scopes = {f"{name}s_kwargs" for name in MODALITIES}
         on_device = {name for name in _HOST_STEPS if merged.get(name) is False}
@@ -109,7 +110,7 @@ class QwenVLProcessingInfo(BaseProcessingInfo):
 
 
 class QwenVLDummyInputs(BaseDummyInputsBuilder[QwenVLProcessingInfo]):
-    """The largest media that fit, for the engine to measure its memory with."""
+    """The largest media that fit, with which the engine measures its memory."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
         config = self.info.get_hf_config()
@@ -131,6 +132,7 @@ class QwenVLDummyInputs(BaseDummyInputsBuilder[QwenVLProcessingInfo]):
         frames, frame_height, frame_width = largest_video(
             seq_len, self.info.pixel_limits("video"), geometry
         )
+        # Private, though models of vLLM's own call them: public names would do instead.
         images = self._get_dummy_images(
             width=width,
             height=height,
