@@ -89,7 +89,7 @@ def is_interpreted() -> bool:
 def _driver() -> str | None:
     """NVIDIA's driver, by its own tool."""
     try:
-        told = subprocess.run(
+        completed = subprocess.run(
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],  # noqa: S607
             capture_output=True,
             text=True,
@@ -97,4 +97,4 @@ def _driver() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.split("\n")[0].strip() or None
+    return completed.stdout.split("\n")[0].strip() or None

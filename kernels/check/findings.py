@@ -152,10 +152,10 @@ class Examiner:
                 continue
             entries[contender.name] = Entry(bytes=contender.bytes)
             try:
-                with _told_warnings() as told:
+                with _attention_warnings() as messages:
                     call = _prepared(contender, case.exact)
             except Exception as error:
-                note = "; ".join([_reason(error), *told])
+                note = "; ".join([_reason(error), *messages])
                 entries[contender.name] = Entry(bytes=contender.bytes, note=note)
                 if not number:
                     self.findings.problems.append(f"{name}, as a registered operation: {note}")
@@ -202,16 +202,16 @@ def _prepared(contender: Contender, exact: torch.Tensor) -> Callable[[], object]
 
 
 @contextmanager
-def _told_warnings() -> Iterator[list[str]]:
+def _attention_warnings() -> Iterator[list[str]]:
     """Warnings in here, one line each, once: PyTorch's say why a back end does not run."""
-    told: list[str] = []
+    messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            yield told
+            yield messages
         finally:
             lines = [str(warning.message).split("(Triggered")[0].strip() for warning in caught]
-            told += [line for line in dict.fromkeys(lines) if "not used because" in line]
+            messages += [line for line in dict.fromkeys(lines) if "not used because" in line]
 
 
 def _reason(error: Exception) -> str:

@@ -104,13 +104,13 @@ def window_attention_launch(target: str, dtype: torch.dtype, max_seqlen: int) ->
     """
     rows = max(16, triton.next_power_of_2(max_seqlen))
     warps = 8 if dtype == torch.float32 else min(8, rows // 16)
-    asked = target.startswith("gfx") and rows == 64 and dtype != torch.float32
+    more_waves = target.startswith("gfx") and rows == 64 and dtype != torch.float32
     return Launch(
         warps=warps,
         rows=rows,
         columns=rows,
         matrix_rows=_matrix_rows(target),
-        waves=3 if asked else 0,
+        waves=3 if more_waves else 0,
     )
 
 

@@ -43,15 +43,15 @@ def inject(operation: str, run: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         ValueError: the variable names no operation, or no fault.
     """
-    asked = os.environ.get(VARIABLE)
-    return run if not asked else _inject(operation, run, asked)
+    requested = os.environ.get(VARIABLE)
+    return run if not requested else _inject(operation, run, requested)
 
 
-def _inject(operation: str, run: Callable[..., Any], asked: str) -> Callable[..., Any]:
-    for name, _, kind in (one.strip().partition(":") for one in asked.split(",")):
+def _inject(operation: str, run: Callable[..., Any], requested: str) -> Callable[..., Any]:
+    for name, _, kind in (fault.strip().partition(":") for fault in requested.split(",")):
         if name not in OPERATIONS or kind not in ("raise", "wrong"):
             raise ValueError(
-                f"{VARIABLE} is {asked!r}; it must be operation:raise or operation:wrong, "
+                f"{VARIABLE} is {requested!r}; it must be operation:raise or operation:wrong, "
                 f"operations being {', '.join(OPERATIONS)}"
             )
         if name in (operation, operation.removesuffix("_bfloat16")):

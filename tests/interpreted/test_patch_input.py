@@ -22,7 +22,7 @@ CLIPS = [(2, 4, 6), (1, 2, 2), (3, 10, 2)]
         (CLIPS[1:2], 2),
         ([(1, 2, 4)], 3),
     ],
-    ids=["stills", "clips", "one unit", "one unit of a clip", "three frames a grid"],
+    ids=["stills", "videos", "one unit", "one unit of a video", "three frames a grid"],
 )
 def test_vectors_in_window_order(grids, frames, dtype):
     media = draw_rasters(grids, frames)
@@ -39,7 +39,7 @@ def test_no_media():
     assert ours.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("grids", "frames"), [(STILLS, 1), (CLIPS, 2)], ids=["stills", "clips"])
+@pytest.mark.parametrize(("grids", "frames"), [(STILLS, 1), (CLIPS, 2)], ids=["stills", "videos"])
 def test_memory_traffic(grids, frames):
     """Every byte is read once and every value written once, and nothing outside is touched."""
     media = draw_rasters(grids, frames)

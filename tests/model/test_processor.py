@@ -76,8 +76,8 @@ def planned_image(height: int, width: int, digest: str = "a") -> DecodedImage:
 
 
 def test_ordinary_image(processor: Any) -> None:
-    picture = Image.fromarray(raster(1, 1, 300, 500)[0])
-    result = run(processor, f"{IMAGE}?", {"image": [picture]})
+    image = Image.fromarray(raster(1, 1, 300, 500)[0])
+    result = run(processor, f"{IMAGE}?", {"image": [image]})
     assert grid(result, "image") == [1, 22, 36]  # 308 x 504
     (place,) = result["mm_placeholders"]["image"]
     assert place.length == 11 * 18
@@ -86,7 +86,7 @@ def test_ordinary_image(processor: Any) -> None:
     assert pixels.shape == (22 * 36, 588)
 
 
-def test_ordinary_arrays_of_either_layout_equal_the_picture(processor: Any) -> None:
+def test_ordinary_arrays_of_either_layout_equal_the_image(processor: Any) -> None:
     pixels = raster(2, 1, 140, 196)[0]
     results = [
         run(processor, IMAGE, {"image": [item]})["mm_kwargs"]["image"][0]["pixel_values"].data
@@ -117,10 +117,10 @@ def test_planned_media_hash_by_their_digest(processor: Any) -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_planned_clip_keeps_its_seconds_in_float64(processor: Any) -> None:
+def test_planned_video_keeps_its_seconds_in_float64(processor: Any) -> None:
     plan = plan_video(VideoSource(112, 84, 300, 29.97), VideoControls(fps=1.9), GEOMETRY)
-    clip = DecodedVideo(raster(3, len(plan.frame_indices), plan.height, plan.width), plan, "c")
-    result = run(processor, VIDEO, {"video": [clip]})
+    video = DecodedVideo(raster(3, len(plan.frame_indices), plan.height, plan.width), plan, "c")
+    result = run(processor, VIDEO, {"video": [video]})
     seconds = result["mm_kwargs"]["video"][0]["second_per_grid_ts"].data
     assert seconds.dtype == torch.float64
     assert seconds.item() == plan.seconds_per_grid
@@ -179,25 +179,25 @@ def test_planned_media_are_taken_as_in_steps(processor: Any, checkpoint: Path) -
         assert not any(item for items in in_one["mm_kwargs"].values() for item in items)
 
 
-@pytest.mark.parametrize("prompt", ["no picture", IMAGE * 2, f"{IMAGE}{VIDEO}{IMAGE}"])
+@pytest.mark.parametrize("prompt", ["no image", IMAGE * 2, f"{IMAGE}{VIDEO}{IMAGE}"])
 def test_prompts_that_do_not_fit_the_media_are_left_to_vllm(processor: Any, prompt: str) -> None:
     inputs = inputs_of(processor, prompt, {"image": [planned_image(40, 60)]}, None)
     assert planned_input(inputs, processor._placeholders) is None
 
 
 def test_request_limits_apply(processor: Any) -> None:
-    picture = Image.fromarray(raster(1, 1, 1000, 1000)[0])
-    small = run(processor, IMAGE, {"image": [picture]}, max_pixels=100 * 28 * 28)
+    image = Image.fromarray(raster(1, 1, 1000, 1000)[0])
+    small = run(processor, IMAGE, {"image": [image]}, max_pixels=100 * 28 * 28)
     assert grid(small, "image") == [1, 20, 20]
     scoped = {"size": {"longest_edge": 25 * 28 * 28, "shortest_edge": 3136}}
-    scoped_result = run(processor, IMAGE, {"image": [picture]}, images_kwargs=scoped)
+    scoped_result = run(processor, IMAGE, {"image": [image]}, images_kwargs=scoped)
     assert grid(scoped_result, "image") == [1, 10, 10]
 
 
-def test_server_limits_apply_to_pictures_and_to_profiling(checkpoint: Path) -> None:
+def test_server_limits_apply_to_images_and_to_profiling(checkpoint: Path) -> None:
     limited = processor_of(checkpoint, mm_processor_kwargs={"max_pixels": 64 * 28 * 28})
-    picture = Image.fromarray(raster(1, 1, 1000, 1000)[0])
-    assert grid(run(limited, IMAGE, {"image": [picture]}), "image") == [1, 16, 16]
+    image = Image.fromarray(raster(1, 1, 1000, 1000)[0])
+    assert grid(run(limited, IMAGE, {"image": [image]}), "image") == [1, 16, 16]
     most = limited.info.get_mm_max_tokens_per_item(4096, {"image": 1, "video": 1})
     assert most["image"] == 64
     assert 4096 - 64 <= most["video"] <= 4096
@@ -245,6 +245,6 @@ def test_bad_media_are_named(processor: Any, data: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("option", ["nonsense", "fps"])
 def test_unknown_options_are_named(processor: Any, option: str) -> None:
-    picture = Image.fromarray(raster(1, 1, 56, 56)[0])
+    image = Image.fromarray(raster(1, 1, 56, 56)[0])
     with pytest.raises(ValueError, match=option):
-        run(processor, IMAGE, {"image": [picture]}, images_kwargs={option: 1})
+        run(processor, IMAGE, {"image": [image]}, images_kwargs={option: 1})

@@ -17,7 +17,7 @@ from saccade.kernels.patch_embed import patch_input
         ([(2, 4, 6), (1, 2, 2), (3, 10, 2)], 2),
         ([(1, 2, 4)], 3),
     ],
-    ids=["stills", "clips", "three frames a grid"],
+    ids=["stills", "videos", "three frames a grid"],
 )
 def test_vectors_in_window_order(grids, frames, dtype):
     media = draw_rasters(grids, frames)

@@ -60,7 +60,7 @@ def test_mrope_in_16_bits_is_the_exact_result_rounded(backend, sections, interle
 @pytest.mark.parametrize(
     ("grids", "frames"),
     [([(1, 4, 6), (1, 2, 2), (1, 10, 14)], 1), ([(2, 4, 6), (1, 2, 2), (3, 10, 2)], 2)],
-    ids=["stills", "clips"],
+    ids=["stills", "videos"],
 )
 def test_patch_input_is_exact(grids, frames, dtype):
     media = draw_rasters(grids, frames)

@@ -59,8 +59,8 @@ def test_window_attention(emulated, lengths):
 
 
 @pytest.mark.parametrize("lengths", [[16, 4], [5]], ids=str)
-def test_window_attention_of_tiny_pictures(emulated, lengths):
-    """Tiles of 16, for pictures of no more patches. One warp has no one to race with, and one
+def test_window_attention_of_tiny_images(emulated, lengths):
+    """Tiles of 16, for images of no more patches. One warp has no one to race with, and one
     access in nine waits for a bank, which is of no weight in so small a launch."""
     (kernel,) = emulated(window_attention).values()
     checks.check_attention(window_attention.launch_window_attention, lengths)
@@ -97,7 +97,7 @@ def test_merge_input(emulated):
     assert_sound(kernel)
 
 
-@pytest.mark.parametrize("frames", [1, 2], ids=["still", "clip"])
+@pytest.mark.parametrize("frames", [1, 2], ids=["still", "video"])
 def test_patch_input(emulated, frames):
     (kernel,) = emulated(patch_embed).values()
     checks.check_patch_input(patch_embed.launch_patch_input, frames)
@@ -178,7 +178,7 @@ class TestShippedForms:
         checks.check_merge_input(merger.launch_merge_input)
         self.assert_shipped(kernel, "merge_input hidden 1280, units of 4, bf16")
 
-    @pytest.mark.parametrize(("kind", "frames"), [("still", 1), ("clip", 2)])
+    @pytest.mark.parametrize(("kind", "frames"), [("still", 1), ("video", 2)])
     def test_patch_input(self, emulated, kind, frames):
         (kernel,) = emulated(patch_embed).values()
         checks.check_patch_input(patch_embed.launch_patch_input, frames)

@@ -45,8 +45,8 @@ def text(name: str, tokens: int = 10) -> Request:
     return Request(name, [1] * tokens, SamplingParams(max_tokens=64), None, priority=_TEXT)
 
 
-def pictures(name: str, *tokens: int) -> Request:
-    """A prompt of pictures, each behind one token, and one token at the end."""
+def images(name: str, *tokens: int) -> Request:
+    """A prompt of images, each behind one token, and one token at the end."""
     features, length = [], 0
     for index, size in enumerate(tokens):
         place = PlaceholderRange(offset=length + 1, length=size)
@@ -56,8 +56,8 @@ def pictures(name: str, *tokens: int) -> Request:
     return Request(name, prompt, sampling, None, mm_features=features, priority=_MEDIA)
 
 
-def clip(name: str, grids: int, side: int) -> Request:
-    """A prompt of a clip of ``side * side`` tokens a temporal index, between two tokens."""
+def video(name: str, grids: int, side: int) -> Request:
+    """A prompt of a video of ``side * side`` tokens a temporal index, between two tokens."""
     grid = torch.tensor([grids, 2 * side, 2 * side])
     data = {
         "pixel_values_videos": torch.zeros(int(grid.prod()), 1),
@@ -86,7 +86,7 @@ def run(scheduler: TextFirstScheduler) -> tuple[SchedulerOutput, list[str]]:
 
 
 def step(scheduler: TextFirstScheduler) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """One step: how many tokens of each request it took, and which pictures it encoded."""
+    """One step: how many tokens of each request it took, and which images it encoded."""
     output, _ = run(scheduler)
     return dict(output.num_scheduled_tokens), dict(output.scheduled_encoder_inputs)
 
@@ -101,43 +101,43 @@ def test_first_tokens_are_sent_first(scheduler):
     assert run(scheduler)[1] == ["a", "b", "c", "d"]
 
 
-def test_a_picture_that_waits_lets_text_pass(scheduler):
-    scheduler.add_request(pictures("picture", 30))
+def test_a_image_that_waits_lets_text_pass(scheduler):
+    scheduler.add_request(images("image", 30))
     scheduler.add_request(text("text"))
     assert step(scheduler) == ({"text": 10}, {})
-    assert step(scheduler) == ({"text": 1, "picture": 32}, {"picture": [0]})
+    assert step(scheduler) == ({"text": 1, "image": 32}, {"image": [0]})
 
 
-def test_a_picture_that_is_half_in_lets_text_pass(scheduler):
-    scheduler.add_request(pictures("picture", 100))
-    assert step(scheduler) == ({"picture": _BUDGET}, {"picture": [0]})
+def test_a_image_that_is_half_in_lets_text_pass(scheduler):
+    scheduler.add_request(images("image", 100))
+    assert step(scheduler) == ({"image": _BUDGET}, {"image": [0]})
     scheduler.add_request(text("text"))
     assert step(scheduler) == ({"text": 10}, {})
-    assert step(scheduler) == ({"text": 1, "picture": 102 - _BUDGET}, {})
+    assert step(scheduler) == ({"text": 1, "image": 102 - _BUDGET}, {})
 
 
-def test_an_answer_about_a_picture_lets_text_pass(scheduler):
-    scheduler.add_request(pictures("picture", 10))
-    assert step(scheduler) == ({"picture": 12}, {"picture": [0]})
+def test_an_answer_about_a_image_lets_text_pass(scheduler):
+    scheduler.add_request(images("image", 10))
+    assert step(scheduler) == ({"image": 12}, {"image": [0]})
     scheduler.add_request(text("text"))
     assert step(scheduler) == ({"text": 10}, {})
     scheduler.add_request(text("next"))
-    assert step(scheduler) == ({"picture": 1, "text": 1, "next": 10}, {})  # but not for long
+    assert step(scheduler) == ({"image": 1, "text": 1, "next": 10}, {})  # but not for long
 
 
 def test_text_longer_than_a_step_goes_in_whole(scheduler):
-    scheduler.add_request(pictures("picture", 30))
+    scheduler.add_request(images("image", 30))
     scheduler.add_request(text("text", 100))
     assert step(scheduler) == ({"text": _BUDGET}, {})
     assert step(scheduler) == ({"text": 100 - _BUDGET}, {})
-    assert step(scheduler) == ({"text": 1, "picture": 32}, {"picture": [0]})
+    assert step(scheduler) == ({"text": 1, "image": 32}, {"image": [0]})
 
 
 def test_text_that_finds_no_free_sequence_holds_nothing_up(scheduler):
     for number in range(scheduler.max_num_active_reqs - 1):
-        scheduler.add_request(pictures(f"picture {number}", 2))
+        scheduler.add_request(images(f"image {number}", 2))
         step(scheduler)
-    scheduler.add_request(pictures("large", 100))
+    scheduler.add_request(images("large", 100))
     assert step(scheduler)[0]["large"] < 102  # half in, in the last sequence
     scheduler.add_request(text("text"))
     taken, _ = step(scheduler)
@@ -146,21 +146,21 @@ def test_text_that_finds_no_free_sequence_holds_nothing_up(scheduler):
 
 
 def test_text_that_never_ends_does_not_starve_media(scheduler):
-    scheduler.add_request(pictures("picture", 10))
+    scheduler.add_request(images("image", 10))
     for number in range(3):
         scheduler.add_request(text(f"text {number}"))
-        assert "picture" not in step(scheduler)[0]
+        assert "image" not in step(scheduler)[0]
     scheduler.add_request(text("text 3"))
     taken, encoded = step(scheduler)
     assert taken["text 3"] == 10
-    assert taken["picture"] == 12
-    assert encoded == {"picture": [0]}
+    assert taken["image"] == 12
+    assert encoded == {"image": [0]}
 
 
-def test_a_step_encodes_the_pictures_of_one_prompt(scheduler):
-    scheduler.add_request(pictures("two", 10, 10))
-    scheduler.add_request(pictures("one", 10))
-    assert step(scheduler) == ({"two": 23, "one": 1}, {"two": [0, 1]})  # up to the picture
+def test_a_step_encodes_the_images_of_one_prompt(scheduler):
+    scheduler.add_request(images("two", 10, 10))
+    scheduler.add_request(images("one", 10))
+    assert step(scheduler) == ({"two": 23, "one": 1}, {"two": [0, 1]})  # up to the image
     assert step(scheduler) == ({"two": 1, "one": 11}, {"one": [0]})
 
 
@@ -177,39 +177,39 @@ def roomy(scheduler):
     return scheduler
 
 
-def test_while_text_comes_a_clip_goes_in_by_pieces(roomy):
+def test_while_text_comes_a_video_goes_in_by_pieces(roomy):
     """A token that is encoded in the step counts thrice."""
     roomy.add_request(text("text"))
     assert step(roomy) == ({"text": 10}, {})
-    roomy.add_request(clip("clip", 5, 5))
+    roomy.add_request(video("video", 5, 5))
     # A second piece would take 50, and the first, which is before it, 25: there are 62 left.
-    assert step(roomy) == ({"text": 1, "clip": 1 + 25}, {"clip": [0]})
+    assert step(roomy) == ({"text": 1, "video": 1 + 25}, {"video": [0]})
     for piece in (1, 2, 3):
-        assert step(roomy) == ({"text": 1, "clip": 25}, {"clip": [piece]})
-    assert step(roomy) == ({"text": 1, "clip": 25 + 1}, {"clip": [4]})
+        assert step(roomy) == ({"text": 1, "video": 25}, {"video": [piece]})
+    assert step(roomy) == ({"text": 1, "video": 25 + 1}, {"video": [4]})
 
 
-def test_while_text_comes_a_large_picture_is_encoded_alone_and_taken_in_by_pieces(roomy):
+def test_while_text_comes_a_large_image_is_encoded_alone_and_taken_in_by_pieces(roomy):
     roomy.add_request(text("text"))
     step(roomy)
-    roomy.add_request(pictures("picture", 300))
-    assert step(roomy) == ({"text": 1, "picture": 1}, {})  # what is before it
-    assert step(roomy) == ({"text": 1, "picture": 1}, {"picture": [0]})
-    roomy.add_request(pictures("next", 10))
+    roomy.add_request(images("image", 300))
+    assert step(roomy) == ({"text": 1, "image": 1}, {})  # what is before it
+    assert step(roomy) == ({"text": 1, "image": 1}, {"image": [0]})
+    roomy.add_request(images("next", 10))
     for _ in range(2):
-        assert step(roomy) == ({"text": 1, "picture": 112}, {})  # there is room for no other
-    assert step(roomy) == ({"text": 1, "picture": 302 - 226, "next": 12}, {"next": [0]})
+        assert step(roomy) == ({"text": 1, "image": 112}, {})  # there is room for no other
+    assert step(roomy) == ({"text": 1, "image": 302 - 226, "next": 12}, {"next": [0]})
 
 
-def test_while_text_comes_a_picture_waits_for_a_step_that_has_room_for_it(roomy):
+def test_while_text_comes_a_image_waits_for_a_step_that_has_room_for_it(roomy):
     roomy.add_request(text("text"))
     step(roomy)
-    roomy.add_request(pictures("one", 50))
-    roomy.add_request(pictures("next", 30))
+    roomy.add_request(images("one", 50))
+    roomy.add_request(images("next", 30))
     assert step(roomy) == ({"text": 1, "one": 112 - 2 * 50}, {"one": [0]})
     assert step(roomy) == ({"text": 1, "one": 52 - 12, "next": 112 - 40 - 2 * 30}, {"next": [0]})
-    roomy.add_request(pictures("large", 56))
-    roomy.add_request(pictures("last", 10))
+    roomy.add_request(images("large", 56))
+    roomy.add_request(images("last", 10))
     decoding = {"text": 1, "one": 1}
     assert step(roomy) == (decoding | {"next": 20, "large": 1, "last": 12}, {"last": [0]})
     assert step(roomy) == (decoding | {"next": 1, "large": 1, "last": 1}, {"large": [0]})
@@ -221,7 +221,7 @@ def test_without_text_media_take_what_a_step_has(roomy, monkeypatch):
     roomy.add_request(text("text"))
     step(roomy)
     now += 11
-    roomy.add_request(clip("clip", 5, 5))
-    roomy.add_request(pictures("picture", 300))
-    assert step(roomy) == ({"text": 1, "clip": 127, "picture": 1}, {"clip": [0, 1, 2, 3, 4]})
-    assert step(roomy) == ({"text": 1, "clip": 1, "picture": 301}, {"picture": [0]})
+    roomy.add_request(video("video", 5, 5))
+    roomy.add_request(images("image", 300))
+    assert step(roomy) == ({"text": 1, "video": 127, "image": 1}, {"video": [0, 1, 2, 3, 4]})
+    assert step(roomy) == ({"text": 1, "video": 1, "image": 301}, {"image": [0]})

@@ -1,4 +1,4 @@
-"""A clip in pieces is the clip: its pixels, its place in the prompt, its time."""
+"""A video in pieces is the video: its pixels, its place in the prompt, its time."""
 
 from types import SimpleNamespace
 
@@ -47,9 +47,9 @@ def positions(length: int, features: list[MultiModalFeatureSpec]) -> tuple[list[
 
 
 @pytest.mark.parametrize("tokens", [1, 12, 13, 24, 30, 59])
-def test_pieces_are_the_clip_without_a_copy(tokens):
-    clip = feature("video", 3, (5, 6, 8))  # 12 tokens a temporal index
-    pieces = split_video_feature(clip, tokens)
+def test_pieces_are_the_video_without_a_copy(tokens):
+    video = feature("video", 3, (5, 6, 8))  # 12 tokens a temporal index
+    pieces = split_video_feature(video, tokens)
     assert len(pieces) == -(-5 // max(1, tokens // 12))
     place = 3
     for piece in pieces:
@@ -60,7 +60,7 @@ def test_pieces_are_the_clip_without_a_copy(tokens):
         place += piece.mm_position.length
     assert place == 3 + 60
     pixels = [piece.data["pixel_values_videos"].data for piece in pieces]
-    whole = clip.data["pixel_values_videos"].data
+    whole = video.data["pixel_values_videos"].data
     assert torch.equal(torch.cat(pixels), whole)
     assert {one.untyped_storage().data_ptr() for one in pixels} == {
         whole.untyped_storage().data_ptr()
@@ -88,9 +88,9 @@ def test_what_cannot_or_need_not_be_cut_stays_whole():
 @pytest.mark.parametrize("covered", [0, 40])
 def test_positions_go_on_through_the_pieces(covered):
     """Also where a prefix is in the cache, whose pixels the worker does not get."""
-    clips = [feature("video", 5, (7, 4, 6)), feature("video", 60, (3, 6, 4), 0.7)]
+    videos = [feature("video", 5, (7, 4, 6)), feature("video", 60, (3, 6, 4), 0.7)]
     image = feature("image", 48, (1, 4, 6))
-    whole = [clips[0], image, clips[1]]
+    whole = [videos[0], image, videos[1]]
     pieces = [piece for one in whole for piece in split_video_feature(one, 13)]
     assert len(pieces) == 4 + 1 + 2
     pieces = strip_covered_mm_data(pieces, covered, uses_mrope=True)

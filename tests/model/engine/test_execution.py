@@ -27,22 +27,22 @@ WAYS = {
 
 
 def prompts() -> list[dict[str, Any]]:
-    """Text, one image, three images of different sizes, a clip, and a clip with an image."""
+    """Text, one image, three images of different sizes, a video, and a video with an image."""
     images = [
         Image.fromarray(raster(seed, 1, *size)[0])
         for seed, size in enumerate([(140, 196), (56, 112), (224, 84)])
     ]
     # 84 tokens: more than a step takes in by small pieces.
-    clip = (raster(5, 14, 84, 112), {"fps": 3.0, "total_num_frames": 14})
+    frames = (raster(5, 14, 84, 112), {"fps": 3.0, "total_num_frames": 14})
     image, video = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
     return [
         {"prompt": "The quick brown fox"},
         {"prompt": f"{image}What is this?", "multi_modal_data": {"image": images[:1]}},
         {"prompt": f"{image} {image}{image} Compare.", "multi_modal_data": {"image": images}},
-        {"prompt": f"{video}What happens?", "multi_modal_data": {"video": [clip]}},
+        {"prompt": f"{video}What happens?", "multi_modal_data": {"video": [frames]}},
         {
             "prompt": f"{video} or {image}?",
-            "multi_modal_data": {"image": images[1:2], "video": [clip]},
+            "multi_modal_data": {"image": images[1:2], "video": [frames]},
         },
     ]
 

@@ -150,7 +150,7 @@ def test_tower_on_a_batch(served: Served) -> None:
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
 
 
-def test_tower_on_clips(served: Served) -> None:
+def test_tower_on_videos(served: Served) -> None:
     media = [Medium(raster(3, 6, 140, 84), 1.0), Medium(raster(4, 2, 56, 168), 1.0)]
     ours, theirs = tower_output(served.llm, media), served.reference.tower(media)
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
@@ -168,7 +168,7 @@ def test_one_image(served: Served) -> None:
 def test_images_between_text(served: Served, count: int) -> None:
     pieces: list[list[int] | Medium] = [served.text("Compare")]
     for number in range(count):
-        pieces += [still(40 + number, SIZES[number % 8]), served.text(f" picture {number}, ")]
+        pieces += [still(40 + number, SIZES[number % 8]), served.text(f" image {number}, ")]
     check(served, [pieces], [as_prompt(served, pieces)])
 
 
@@ -178,42 +178,42 @@ def test_text_only(served: Served) -> None:
 
 
 @pytest.mark.parametrize("fps", CLIP_RATES)
-def test_clip_sampled_by_the_plugin(served: Served, fps: float) -> None:
-    """Text follows the clip, so its positions show the ``max() + 1`` rule too."""
+def test_video_sampled_by_the_plugin(served: Served, fps: float) -> None:
+    """Text follows the video, so its positions show the ``max() + 1`` rule too."""
     frames = raster(60, SOURCE_FRAMES, 56, 84)
     count = math.floor(min(max(SOURCE_FRAMES / SOURCE_FPS * fps, 4), SOURCE_FRAMES) / 2) * 2
     chosen = torch.linspace(0, SOURCE_FRAMES - 1, count).round().long().numpy()
-    clip = Medium(frames[chosen], 2 / (count / SOURCE_FRAMES * SOURCE_FPS))
-    pieces: list[list[int] | Medium] = [served.text("Watch "), clip, served.text(" and tell.")]
+    video = Medium(frames[chosen], 2 / (count / SOURCE_FRAMES * SOURCE_FPS))
+    pieces: list[list[int] | Medium] = [served.text("Watch "), video, served.text(" and tell.")]
     metadata = {"fps": SOURCE_FPS, "total_num_frames": SOURCE_FRAMES, "do_sample_frames": True}
     prompt = {
-        "prompt_token_ids": [*pieces[0], served.reference.placeholder(clip), *pieces[2]],
+        "prompt_token_ids": [*pieces[0], served.reference.placeholder(video), *pieces[2]],
         "multi_modal_data": {"video": [(frames, metadata)]},
         "mm_processor_kwargs": {"fps": fps},
     }
     check(served, [pieces], [prompt])
 
 
-def test_clip_sampled_by_the_caller(served: Served) -> None:
+def test_video_sampled_by_the_caller(served: Served) -> None:
     """An odd number of frames: the last one is repeated."""
     frames = raster(61, 7, 84, 56)
     indices = [0, 10, 20, 30, 40, 50, 60]
     seconds = 2 / (7 / 70 * 25.0)
-    clip = Medium(np.concatenate([frames, frames[-1:]]), seconds)
-    pieces: list[list[int] | Medium] = [clip, served.text(" What happens?")]
+    video = Medium(np.concatenate([frames, frames[-1:]]), seconds)
+    pieces: list[list[int] | Medium] = [video, served.text(" What happens?")]
     metadata = {"fps": 25.0, "total_num_frames": 70, "frames_indices": indices}
     prompt = {
-        "prompt_token_ids": [served.reference.placeholder(clip), *pieces[1]],
+        "prompt_token_ids": [served.reference.placeholder(video), *pieces[1]],
         "multi_modal_data": {"video": [(frames, metadata)]},
     }
     check(served, [pieces], [prompt])
 
 
-def test_images_and_clips_interleaved(served: Served) -> None:
+def test_images_and_videos_interleaved(served: Served) -> None:
     first, second = still(70, (84, 112)), still(71, (140, 56))
-    clips = [Medium(raster(72, 4, 56, 56), 1.0), Medium(raster(73, 6, 84, 56), 0.4)]
+    videos = [Medium(raster(72, 4, 56, 56), 1.0), Medium(raster(73, 6, 84, 56), 0.4)]
     pieces: list[list[int] | Medium] = [
-        served.text("A"), clips[0], served.text("B"), first, clips[1], served.text("C"), second,
+        served.text("A"), videos[0], served.text("B"), first, videos[1], served.text("C"), second,
         served.text("D"),
     ]  # fmt: skip
     ids: list[int] = []
@@ -224,7 +224,7 @@ def test_images_and_clips_interleaved(served: Served) -> None:
         "prompt_token_ids": ids,
         "multi_modal_data": {
             "image": [Image.fromarray(medium.raster[0]) for medium in (first, second)],
-            "video": [(clip.raster, data) for clip, data in zip(clips, metadata, strict=True)],
+            "video": [(video.raster, data) for video, data in zip(videos, metadata, strict=True)],
         },
     }
     check(served, [pieces], [prompt])
@@ -242,15 +242,15 @@ def test_a_second_time_from_the_caches(served: Served) -> None:
 def test_chat_with_media_that_vllm_loads(served: Served) -> None:
     """Plain vLLM's chat: the plugin gets what vLLM's own connector decoded.
 
-    vLLM hands over a short clip whole and marks it as still to be sampled: 2 frames a second.
+    vLLM hands over a short video whole and marks it as still to be sampled: 2 frames a second.
     """
     from vllm import SamplingParams
 
-    picture = still(80, (140, 84))
+    image = still(80, (140, 84))
     frames = raster(81, 8, 112, 140)  # at 4 frames a second
-    clip = Medium(frames[[0, 2, 5, 7]], 1.0)
+    video = Medium(frames[[0, 2, 5, 7]], 1.0)
     content = [
-        {"type": "image_url", "image_url": {"url": as_url(png(picture.raster[0]), "image/png")}},
+        {"type": "image_url", "image_url": {"url": as_url(png(image.raster[0]), "image/png")}},
         {"type": "video_url", "video_url": {"url": as_url(avi(frames, 4), "video/avi")}},
         {"type": "text", "text": "Describe both."},
     ]
@@ -260,7 +260,7 @@ def test_chat_with_media_that_vllm_loads(served: Served) -> None:
     tokens = list(output.outputs[0].token_ids)
     ids = list(output.prompt_token_ids)
     pieces: list[list[int] | Medium] = []
-    for medium in (picture, clip):
+    for medium in (image, video):
         first = ids.index(served.reference.placeholder(medium))
         pieces += [ids[:first], medium]
         ids = ids[first + medium.tokens :]

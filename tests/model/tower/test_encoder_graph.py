@@ -97,7 +97,7 @@ def check_equal(found: dict[str, Any]) -> None:
 
 
 def test_replays_equal_the_tower(many: dict[str, Any]) -> None:
-    """Small and ragged images, several, clips; garbage where the batch before was larger."""
+    """Small and ragged images, several, videos; garbage where the batch before was larger."""
     check_equal(many)
     # All by graph, but for what is larger than every budget.
     assert many["by graph"] == [1, 1, 1, 4, 4, 7, 1, 1, 1, 3, 0, 1]
@@ -177,7 +177,7 @@ def test_shapes_follow_from_the_budget(modality: str, width: int, max_seqlen: in
     assert inputs.frames.padding_mask.all()
 
 
-def test_a_clip_of_very_large_frames_is_left_to_the_tower() -> None:
+def test_a_video_of_very_large_frames_is_left_to_the_tower() -> None:
     assert cost((1, 2, 2 * 769), "video", GEOMETRY) == NEVER
     assert cost((1, 2, 2 * 769), "image", GEOMETRY) < NEVER
 

@@ -1,7 +1,7 @@
 """Script: what the bundled model says, and which backends of the kernels said it.
 
-``answers_by_backend.py CHECKPOINT`` prints JSON: the greedy tokens for an image and for a clip, and
-how often each backend of each operation ran in the engine's worker.
+``answers_by_backend.py CHECKPOINT`` prints JSON: the greedy tokens for an image and for a video,
+and how often each backend of each operation ran in the engine's worker.
 """
 
 import json
@@ -40,13 +40,13 @@ def counted(_: Any) -> dict[str, int]:
 
 def main(checkpoint: str) -> None:
     image = Image.fromarray(raster(3, 1, 84, 140)[0])
-    clip = (raster(4, 4, 84, 56), {"fps": 2.0, "total_num_frames": 4})
+    video = (raster(4, 4, 84, 56), {"fps": 2.0, "total_num_frames": 4})
     prompts = [
         {
             "prompt": f"<|vision_start|><|{kind}_pad|><|vision_end|>What do you see?",
             "multi_modal_data": {kind: [medium]},
         }
-        for kind, medium in (("image", image), ("video", clip))
+        for kind, medium in (("image", image), ("video", video))
     ]
     with engine(Path(checkpoint), max_model_len=512, mm_processor_kwargs={}) as llm:
         llm.apply_model(count_forms)

@@ -1,7 +1,7 @@
 """Script: operations and tower on the processor that the environment imitates.
 
 ``processor_child.py LIBRARY CHECKPOINT`` loads these compiled backends, holds every operation
-against its reference in every number format, encodes an image and a clip in each, and prints JSON.
+against its reference in every number format, encodes an image and a video in each, and prints JSON.
 """
 
 import json
@@ -55,7 +55,7 @@ def native_bfloat16() -> str:
 
 
 def tower(checkpoint: str, backend: str, dtype: str) -> list[torch.Tensor]:
-    """What it makes of an image and of a clip, by these backends of the kernels."""
+    """What it makes of an image and of a video, by these backends of the kernels."""
     os.environ[dispatch.KERNELS_ENV] = backend
     model = load_model(checkpoint, dtype=dtype)
     outputs = []
