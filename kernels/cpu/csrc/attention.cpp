@@ -1,13 +1,13 @@
-// Attention on the CPU with rotary embedding inside: reference.full_attention for one run or many.
+// Attention on the CPU with rotary embedding inside: reference.full_attention for any segments.
 //
-// A task owns one head of one run of the sequence, or a share of its queries. It rotates and packs
-// the run's keys and values once, then goes over blocks of queries: scores of a block of keys,
+// A task owns one head of one segment of the sequence, or a share of its queries. It rotates and packs
+// the segment's keys and values once, then goes over blocks of queries: scores of a block of keys,
 // online softmax in float32, sum of values. Nothing the size of the sequence squared is written.
 //
 // Products are those of oneDNN's batch-reduce GEMM, which PyTorch exports: of float32, or of bfloat16
 // where the processor multiplies it. That it wants in pairs ("VNNI"): of the right-hand matrix, rows
 // 2i and 2i + 1 lie interleaved. On other processors it throws, what depends on the processor: whoever
-// calls attention_bfloat16 has to know (processor.py), and to try it first (self_test.py).
+// calls attention_bfloat16 has to know (processor.py), and to try it first (self_test/).
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -99,8 +99,8 @@ inline void rotate(const S* x, const float* cos, const float* sin, int64_t half,
 // What a task keeps between its blocks of queries.
 template <typename S, typename P>
 struct Workspace {
-  Workspace(int64_t longest, int64_t head_dim)
-      : keys((longest + kKeys - 1) / kKeys * kKeys * head_dim),
+  Workspace(int64_t max_seqlen, int64_t head_dim)
+      : keys((max_seqlen + kKeys - 1) / kKeys * kKeys * head_dim),
         values(keys.size()),
         rows(kKeys * head_dim),
         nothing(head_dim),
@@ -251,19 +251,22 @@ struct Attention {
 
 template <typename S, typename P>
 void run(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
-         const at::Tensor& borders, at::Tensor& out) {
-  const int64_t heads = qkv.size(2), head_dim = qkv.size(3), runs = borders.numel() - 1;
-  const int32_t* ends = borders.const_data_ptr<int32_t>();
-  int64_t longest = 0;
-  for (int64_t r = 0; r < runs; ++r) longest = std::max<int64_t>(longest, ends[r + 1] - ends[r]);
+         const at::Tensor& cu_seqlens, at::Tensor& out) {
+  const int64_t heads = qkv.size(2), head_dim = qkv.size(3), segments = cu_seqlens.numel() - 1;
+  const int32_t* ends = cu_seqlens.const_data_ptr<int32_t>();
+  int64_t max_seqlen = 0;
+  for (int64_t s = 0; s < segments; ++s) {
+    max_seqlen = std::max<int64_t>(max_seqlen, ends[s + 1] - ends[s]);
+  }
   const Attention<S, P> attention{qkv.const_data_ptr<S>(), cos.const_data_ptr<float>(),
                                sin.const_data_ptr<float>(), out.data_ptr<S>(), heads, head_dim};
-  // Packing again for each share costs little beside a long run's scores.
-  const int64_t blocks = (longest + kQueries - 1) / kQueries;
+  // Packing again for each share costs little beside a long segment's scores.
+  const int64_t blocks = (max_seqlen + kQueries - 1) / kQueries;
   const int64_t wanted = 4 * at::get_num_threads();
-  const int64_t shares = std::clamp<int64_t>((wanted + runs * heads - 1) / (runs * heads), 1, blocks);
-  at::parallel_for(0, runs * heads * shares, 1, [&](int64_t from, int64_t to) {
-    Workspace<S, P> space(longest, head_dim);
+  const int64_t shares =
+      std::clamp<int64_t>((wanted + segments * heads - 1) / (segments * heads), 1, blocks);
+  at::parallel_for(0, segments * heads * shares, 1, [&](int64_t from, int64_t to) {
+    Workspace<S, P> space(max_seqlen, head_dim);
     for (int64_t task = from; task < to; ++task) {
       const int64_t share = task % shares, head = task / shares % heads, r = task / shares / heads;
       const int64_t start = ends[r], length = ends[r + 1] - start;
@@ -281,11 +284,12 @@ void run(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
 }
 
 void check(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
-           const at::Tensor& borders) {
+           const at::Tensor& cu_seqlens) {
   TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3 && qkv.is_contiguous(),
               "qkv must be contiguous [tokens, 3, heads, head_dim]");
   TORCH_CHECK(qkv.size(3) % 2 == 0, "head_dim must be even");
-  TORCH_CHECK(borders.dtype() == at::kInt && borders.is_contiguous(), "borders must be int32");
+  TORCH_CHECK(cu_seqlens.dtype() == at::kInt && cu_seqlens.is_contiguous(),
+              "cu_seqlens must be int32");
   for (const auto* angles : {&cos, &sin}) {
     TORCH_CHECK(angles->dtype() == at::kFloat && angles->is_contiguous() &&
                     angles->numel() == qkv.size(0) * qkv.size(3) / 2,
@@ -298,23 +302,23 @@ at::Tensor empty_context(const at::Tensor& qkv) {
 }
 
 at::Tensor attention(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
-                     const at::Tensor& borders) {
-  check(qkv, cos, sin, borders);
+                     const at::Tensor& cu_seqlens) {
+  check(qkv, cos, sin, cu_seqlens);
   at::Tensor out = empty_context(qkv);
-  if (borders.numel() < 2 || qkv.numel() == 0) return out;
+  if (cu_seqlens.numel() < 2 || qkv.numel() == 0) return out;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, qkv.scalar_type(), "attention", [&] {
-    run<scalar_t, float>(qkv, cos, sin, borders, out);
+    run<scalar_t, float>(qkv, cos, sin, cu_seqlens, out);
   });
   return out;
 }
 
 at::Tensor attention_bfloat16(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
-                              const at::Tensor& borders) {
-  check(qkv, cos, sin, borders);
+                              const at::Tensor& cu_seqlens) {
+  check(qkv, cos, sin, cu_seqlens);
   TORCH_CHECK(qkv.dtype() == at::kBFloat16, "qkv must be bfloat16");
   at::Tensor out = empty_context(qkv);
-  if (borders.numel() >= 2 && qkv.numel() != 0) {
-    run<BFloat16, BFloat16>(qkv, cos, sin, borders, out);
+  if (cu_seqlens.numel() >= 2 && qkv.numel() != 0) {
+    run<BFloat16, BFloat16>(qkv, cos, sin, cu_seqlens, out);
   }
   return out;
 }
@@ -322,8 +326,8 @@ at::Tensor attention_bfloat16(const at::Tensor& qkv, const at::Tensor& cos, cons
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(saccade_cpu, m) {
-  m.def("attention(Tensor qkv, Tensor cos, Tensor sin, Tensor borders) -> Tensor");
-  m.def("attention_bfloat16(Tensor qkv, Tensor cos, Tensor sin, Tensor borders) -> Tensor");
+  m.def("attention(Tensor qkv, Tensor cos, Tensor sin, Tensor cu_seqlens) -> Tensor");
+  m.def("attention_bfloat16(Tensor qkv, Tensor cos, Tensor sin, Tensor cu_seqlens) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) {

@@ -1,7 +1,7 @@
 // A JPEG decoded and resized in one go, on the calling thread.
 //
 // libjpeg-turbo hands over a few rows at a time and they are resized at once, so that they never
-// leave the nearest cache: the decoded picture as a whole does not exist, and the memory's bandwidth,
+// leave the nearest cache: the decoded image as a whole does not exist, and the memory's bandwidth,
 // which all cores and the machine's other guests share, is spent on the result alone.
 
 #include <cstdint>

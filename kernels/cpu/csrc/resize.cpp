@@ -1,4 +1,4 @@
-// Antialiased bicubic resize of pictures in memory.
+// Antialiased bicubic resize of images in memory.
 
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
@@ -45,7 +45,7 @@ bool resize(const at::Tensor& pixels, at::Tensor& out) {
                 "pixels and out must be contiguous uint8 [N, H, W, 3]");
   }
   TORCH_CHECK(pixels.size(0) == out.size(0) && pixels.numel() > 0 && out.numel() > 0,
-              "pixels and out must hold equally many pictures, none empty");
+              "pixels and out must hold equally many images, none empty");
   const auto *from = pixels.const_data_ptr<uint8_t>();
   auto* to = out.data_ptr<uint8_t>();
   for (int64_t i = 0; i < pixels.size(0); ++i) {

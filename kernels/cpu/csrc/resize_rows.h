@@ -105,7 +105,7 @@ void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows,
   if (x < size) part(x, size - x);
 }
 
-// The last table of this thread: the next frame of a clip has the same size.
+// The last table of this thread: the next frame of a video has the same size.
 template <typename Table, typename Make>
 const Table& kept(Table& table, const Side& side, int64_t in, int64_t out, Make make) {
   if (side.in != in || side.out != out) table = make(Side(in, out));
