@@ -13,7 +13,7 @@ from saccade.kernels.patch_embed import patch_input
 
 
 @pytest.fixture(autouse=True)
-def plain_forms(monkeypatch):
+def reference_backend(monkeypatch):
     monkeypatch.setenv("SACCADE_KERNELS", "reference")
 
 

@@ -38,7 +38,7 @@ def backends(found: dict) -> dict[str, str]:
     return dict(name.split(": ") for name in found["ran"])
 
 
-def test_every_operation_runs_in_its_plain_form(plain):
+def test_every_operation_runs_on_the_reference_backend(plain):
     assert backends(plain) == dict.fromkeys(OPERATIONS, "reference")
     assert len({tuple(tokens) for tokens in plain["tokens"]}) == 2
 
@@ -49,7 +49,7 @@ def test_every_triton_kernel_runs_and_says_the_same(plain):
     assert found["tokens"] == plain["tokens"]
 
 
-def test_the_cpus_own_forms_say_the_same(plain):
+def test_the_cpu_backend_says_the_same(plain):
     found = answers(SACCADE_KERNELS="auto")
     assert backends(found)["window_attention"] == backends(found)["full_attention"] == "cpu"
     assert backends(found)["mrope"] == "cpu"

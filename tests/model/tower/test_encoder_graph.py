@@ -1,4 +1,4 @@
-"""The tower's fixed-shape form, as vLLM's encoder graphs drive it, against the tower itself.
+"""The tower at fixed shapes, as vLLM's encoder graphs drive it, against the tower itself.
 
 There is no GPU here. vLLM's own manager packs, pads and hands out; what stands in for a CUDA graph
 calls the captured function again. That CUDA captures it, and what that gains, is not measured.

@@ -17,7 +17,7 @@ from PIL import Image
 TOKENS = 6
 
 
-def count_forms(_: Any) -> None:
+def count_backends(_: Any) -> None:
     """Runs in the worker: from now on every call of an operation is counted."""
     from saccade.kernels import dispatch
 
@@ -25,7 +25,7 @@ def count_forms(_: Any) -> None:
     dispatch.ran = Counter()
 
     def counting(operation: str, device_type: str) -> Any:
-        dispatch.ran[f"{operation}: {dispatch.choose(operation, device_type).backend}"] += 1
+        dispatch.ran[f"{operation}: {dispatch.select_backend(operation, device_type).backend}"] += 1
         return chosen(operation, device_type)
 
     dispatch.implementation = counting
@@ -49,7 +49,7 @@ def main(checkpoint: str) -> None:
         for kind, medium in (("image", image), ("video", video))
     ]
     with engine(Path(checkpoint), max_model_len=512, mm_processor_kwargs={}) as llm:
-        llm.apply_model(count_forms)
+        llm.apply_model(count_backends)
         tokens = greedy(llm, prompts, TOKENS)
         print(json.dumps({"tokens": tokens, "ran": llm.apply_model(counted)[0]}))
 
