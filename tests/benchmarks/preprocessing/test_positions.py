@@ -34,7 +34,7 @@ def test_the_last_line_has_the_figures(capsys):
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ("order", "order"),
+        ("unit_order", "order"),
         ("positions", "rows and columns"),
         ("windows", "windows"),
         ("frames", "frames"),
