@@ -69,7 +69,7 @@ def test_merge_input():
     assert counted.unique == units * traffic.merge_input(hidden, unit) + weight.nbytes
 
 
-@pytest.mark.parametrize("frames", [1, 2], ids=["still", "video"])
+@pytest.mark.parametrize("frames", [1, 2], ids=["image", "video"])
 def test_patch_input(frames):
     media = draw_rasters([(1, 4, 6)], frames)
     pairs = media.pixels.view(torch.uint16)

@@ -97,7 +97,7 @@ def test_merge_input(emulated):
     assert_sound(kernel)
 
 
-@pytest.mark.parametrize("frames", [1, 2], ids=["still", "video"])
+@pytest.mark.parametrize("frames", [1, 2], ids=["image", "video"])
 def test_patch_input(emulated, frames):
     (kernel,) = emulated(patch_embed).values()
     checks.check_patch_input(patch_embed.launch_patch_input, frames)
@@ -178,7 +178,7 @@ class TestShippedForms:
         checks.check_merge_input(merger.launch_merge_input)
         self.assert_shipped(kernel, "merge_input hidden 1280, units of 4, bf16")
 
-    @pytest.mark.parametrize(("kind", "frames"), [("still", 1), ("video", 2)])
+    @pytest.mark.parametrize(("kind", "frames"), [("image", 1), ("video", 2)])
     def test_patch_input(self, emulated, kind, frames):
         (kernel,) = emulated(patch_embed).values()
         checks.check_patch_input(patch_embed.launch_patch_input, frames)
