@@ -8,10 +8,10 @@ others read in two ways when they judge the text with one parser and dial with a
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-import httpcore
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 
 from saccade.media.errors import FetchError
 
@@ -42,77 +42,67 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
 
 
-class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """An httpcore network backend that connects to public addresses only.
+class CheckedResolver(AbstractResolver):
+    """Resolves names to public addresses only.
 
     Args:
-        allow_private_addresses: dial whatever the name resolves to.
+        allow_private_addresses: pass whatever a name resolves to.
+        timeout: seconds for one look-up.
     """
 
-    def __init__(self, allow_private_addresses: bool) -> None:
+    def __init__(self, allow_private_addresses: bool, timeout: float) -> None:
         self._allow_private_addresses = allow_private_addresses
-        self._inner = httpcore.AnyIOBackend()
+        self._timeout = timeout
 
-    # httpcore's interface passes timeouts as arguments: hence the noqa below.
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connects to ``host``, trying its addresses in turn within ``timeout`` seconds.
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """All addresses of ``host``.
 
         Raises:
-            FetchError: the name does not resolve, or resolves to an address that is not public.
-            httpcore.ConnectError, httpcore.ConnectTimeout: nobody answered.
+            FetchError: the name does not resolve, or one of its addresses is not public.
+            TimeoutError: no answer in time.
         """
         try:
-            async with asyncio.timeout(timeout):
-                addresses = await self._resolve(host, port)
-                return await self._dial(addresses, port, local_address, socket_options)
+            async with asyncio.timeout(self._timeout):
+                infos = await asyncio.get_running_loop().getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM
+                )
         except TimeoutError:
-            raise httpcore.ConnectTimeout("no connection in time") from None
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuses: media does not come from sockets of this machine."""
-        raise FetchError("media cannot come from a local socket")
-
-    async def sleep(self, seconds: float) -> None:
-        """Waits; part of httpcore's interface."""
-        await asyncio.sleep(seconds)
-
-    async def _resolve(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            raise
         except (OSError, UnicodeError):
             raise FetchError("the host name of the URL does not resolve") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if not self._allow_private_addresses and not all(map(is_public, addresses)):
-            raise FetchError("the host of the URL has an address that is not public")
-        return addresses
+        addresses = dict.fromkeys(str(info[4][0]) for info in infos)
+        if not self._allow_private_addresses:
+            for address in addresses:
+                check_public(address)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
 
-    async def _dial(
-        self,
-        addresses: list[str],
-        port: int,
-        local_address: str | None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
-    ) -> httpcore.AsyncNetworkStream:
-        for address in addresses[:-1]:
-            try:
-                return await self._inner.connect_tcp(
-                    address, port, None, local_address, socket_options
-                )
-            except httpcore.ConnectError:
-                continue
-        return await self._inner.connect_tcp(
-            addresses[-1], port, None, local_address, socket_options
-        )
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def checked_socket(info: AddrInfoType) -> socket.socket:
+    """A socket to dial an address with, which the URL may have named itself.
+
+    Raises:
+        FetchError: the address is not public.
+    """
+    check_public(str(info[4][0]))
+    return socket.socket(*info[:3])
+
+
+def check_public(address: str) -> None:
+    """Raises FetchError for an address that is not public."""
+    if not is_public(address):
+        raise FetchError("the host of the URL has an address that is not public")

@@ -10,14 +10,13 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 import psutil
 import pytest
 from fetching import refusal
 from PIL import Image
 
-from saccade.media.fetch.addresses import CheckedBackend
+from saccade.media.fetch.addresses import CheckedResolver
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher
 from saccade.media.limits import MediaLimits
 from saccade.server.engine import flags
@@ -62,11 +61,11 @@ async def test_cve_2026_24779_hosts_read_in_two_ways(untouched, monkeypatch):
     """
     asked = []
 
-    async def connect(_, host, *__, **___):
+    async def resolve(_, host, *__, **___):
         asked.append(host)
-        raise httpcore.ConnectError
+        raise OSError
 
-    monkeypatch.setattr(CheckedBackend, "connect_tcp", connect)
+    monkeypatch.setattr(CheckedResolver, "resolve", resolve)
     judged = httpx.URL("http://media.example/")
     monkeypatch.setattr(MediaFetcher, "_checked_url", lambda *_: judged)
     await refusal(FetchPolicy(allow_private_addresses=True), untouched)
