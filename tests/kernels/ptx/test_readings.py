@@ -88,5 +88,5 @@ def test_options_must_be_pinned():
 
 def test_constants_must_be_given():
     form = specialisations("sm_90")[WINDOW]
-    with pytest.raises(ValueError, match="head_dim"):
+    with pytest.raises(ValueError, match="HEAD_DIM"):
         compile_kernel(replace(form, constants={"HEADS": 16}), "sm_90")
