@@ -28,6 +28,7 @@ SLOW = (
     "kernels/ptx/test_readings.py",
     "kernels/ptx/test_resources.py",
     "media/decode/test_damage.py",
+    "media/decode/test_decoding_memory.py",
     "media/decode/test_resize.py::test_whatever_vectors_the_processor_has",
     "model/cpu/test_tuning.py::test_loading_the_plugin_changes_nothing_and_imports_nothing_of_ours",
     "model/test_loading.py",

@@ -6,11 +6,9 @@ what they did with files made to exceed them is said in `saccade.media.decode.im
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import simplejpeg
-from loading_run import run_files, served_cuts
 from media_samples import as_url
 from PIL import Image, ImageFile, PngImagePlugin, WebPImagePlugin
 from real_files import HEIGHT, WIDTH, encoded, real_images
@@ -191,44 +189,6 @@ async def test_a_loader_is_under_its_limits(
             await loader.plan([small, url], VideoControls())
     finally:
         await loader.close()
-
-
-def images_at_the_cap() -> dict[str, bytes]:
-    """Ordinary images of nearly four megapixels that take small files and much memory."""
-    size = (1990, 2000)
-    made: dict[str, bytes] = {}
-    for mode in ("RGB", "RGBA", "LA", "I;16", "1"):
-        made[f"png-{mode.replace(';', '')}"] = encoded(Image.new(mode, size), "PNG")
-    made["png-key"] = encoded(Image.new("P", size), "PNG", transparency=0)
-    for mode in ("L", "RGB", "CMYK"):
-        picture = Image.new(mode, size)
-        made[f"jpeg-{mode}"] = encoded(picture, "JPEG")
-        made[f"jpeg-progressive-{mode}"] = encoded(picture, "JPEG", progressive=True)
-    turned = Image.Exif()
-    turned[0x0112] = 8
-    made["jpeg-turned"] = encoded(Image.new("RGB", size), "JPEG", exif=turned)
-    for mode in ("RGB", "RGBA"):
-        made[f"webp-{mode}"] = encoded(Image.new(mode, size), "WEBP", lossless=True, method=0)
-    made["webp-lossy"] = encoded(Image.new("RGB", size), "WEBP", method=0)
-    made["gif"] = encoded(Image.new("P", size), "GIF", transparency=0)
-    made["bmp"] = encoded(Image.new("P", size), "BMP")
-    return made
-
-
-def test_images_at_the_cap_stay_in_their_room(tmp_path: Path) -> None:
-    """Their files hold next to nothing; what decoding them takes is announced by the header."""
-    cases = images_at_the_cap()
-    for case in run_files(cases, "image", tmp_path).values():
-        assert case.outcome == "served", f"{case.name}: {case.message}"
-        assert case.room >= 3 * 1990 * 2000
-
-
-def test_images_cut_short(tmp_path: Path) -> None:
-    for name, served in served_cuts(IMAGES, "image", tmp_path).items():
-        # The first of three frames is whole from a third on; a palette PNG ends in spare chunks.
-        least = 30 if name in ("png-moving", "gif-moving") else 99 if "palette" in name else 100
-        assert 100 in served, name
-        assert min(served) >= least, name
 
 
 def test_several_scans_cost_more_room() -> None:

@@ -8,7 +8,6 @@ import io
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
-from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 from loading import load_video
 from loading_child import LIMITS
-from loading_run import run_files, served_cuts
 from media_samples import raster
 from real_files import FRAMES, HEIGHT, PIXEL_FORMATS, WIDTH, encode_clip, real_clips
 
@@ -170,27 +168,6 @@ def test_clips_of_no_frame(container: str, codec: str) -> None:
     assert len(clip) > 10  # a container all the same
     with pytest.raises(DecodeError):
         load_video(clip, CONTROLS, LIMITS)
-
-
-def test_clips_cut_short(tmp_path: Path) -> None:
-    for name, served in served_cuts(CLIPS, "video", tmp_path).items():
-        assert 100 in served, name
-        assert min(served) >= 15, name  # two frames are more than that
-        if name in ("mp4", "mov"):  # their header is at the end
-            assert min(served) >= 99, name
-
-
-def test_clips_at_the_cap_stay_in_their_room(tmp_path: Path) -> None:
-    shown = np.full((4, 2000, 1984, 3), 99, np.uint8)
-    clips = {
-        f"{container}-{codec}": encode_clip(container, codec, shown=shown)
-        for container, codec in (
-            *(("mp4", "libx264"), ("webm", "libvpx-vp9"), ("webm", "libvpx")),
-            *(("avi", "mpeg4"), ("avi", "mjpeg"), ("gif", "gif")),
-        )
-    }
-    for case in run_files(clips, "video", tmp_path).values():
-        assert case.outcome == "served", f"{case.name}: {case.message}"
 
 
 def box(name: bytes, *inner: bytes) -> bytes:

@@ -43,7 +43,7 @@ Case = tuple[str, str, bytes]  # name, "image" or "video", the file
 
 def files(folder: Path) -> Iterator[Case]:
     for path in sorted(folder.iterdir()):
-        yield path.stem, path.suffix.lstrip("."), path.read_bytes()
+        yield path.name, path.suffix.lstrip("."), path.read_bytes()
 
 
 def peak(reset: bool = False) -> int:

@@ -13,8 +13,6 @@ from child_path import SUPPORT_PATH
 from loading_child import LIMITS
 
 CHILD = Path(__file__).with_name("loading_child.py")
-# Percent of a file that are left of it.
-SHARES = (*range(0, 100, 5), 99, 100)
 # What the libraries load and keep on their first use.
 SLACK = 8 * 2**20
 # Bytes a pixel, of a frame and what its decoder keeps beside it (measured: 6, in MPEG-4).
@@ -46,21 +44,22 @@ def most_memory(case: Outcome) -> int:
     return max(case.room, probing) + 8 * case.size + index + SLACK
 
 
-def run_files(cases: dict[str, bytes], kind: str, folder: Path) -> dict[str, Outcome]:
-    """Outcomes of image or video files, by name; what holds for every bad input is asserted here.
+def run_files(cases: dict[str, bytes], folder: Path) -> dict[str, Outcome]:
+    """Outcomes of files named NAME.image and NAME.video; what holds for every input is asserted.
 
-    For images the child's malloc gives every large buffer pages of its own, which go when it is
-    freed: what is measured is what a case holds, not what glibc had kept or could not use again.
+    The child's malloc gives every large buffer pages of its own, which go when it is freed: what is
+    measured is what a case holds, not what glibc had kept or could not use again.
     """
-    folder = folder / kind
     for inner in ("cases", "temporary"):
-        (folder / inner).mkdir(parents=True)
+        (folder / inner).mkdir()
     for name, data in cases.items():
-        (folder / "cases" / f"{name}.{kind}").write_bytes(data)
-    environment = {**os.environ, "PYTHONPATH": SUPPORT_PATH}
-    environment["TMPDIR"] = str(folder / "temporary")
-    if kind == "image":
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(256 * 2**10)
+        (folder / "cases" / name).write_bytes(data)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": SUPPORT_PATH,
+        "TMPDIR": str(folder / "temporary"),
+        "MALLOC_MMAP_THRESHOLD_": str(256 * 2**10),
+    }
     with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
         command = [sys.executable, "-X", "faulthandler", str(CHILD), str(folder / "cases")]
         status: object = "stuck"
@@ -94,18 +93,3 @@ def _read(folder: Path, status: object) -> dict[str, Outcome]:
     last = records[-1]
     assert last["after"] == last["before"], f"{last} after {begun[-1:]}"
     return outcomes
-
-
-def served_cuts(whole: dict[str, bytes], kind: str, folder: Path) -> dict[str, set[int]]:
-    """At which of ``SHARES`` each file is served, cut after so many percent."""
-    cuts = {
-        f"{name}@{share}": data[: len(data) * share // 100]
-        for name, data in whole.items()
-        for share in SHARES
-    }
-    outcomes = run_files(cuts, kind, folder)
-    assert {case.outcome for case in outcomes.values()} == {"served", "DecodeError"}
-    return {
-        name: {share for share in SHARES if outcomes[f"{name}@{share}"].outcome == "served"}
-        for name in whole
-    }
