@@ -34,6 +34,11 @@ class PlannedImage:
         return len(self.data)
 
     @property
+    def held_bytes(self) -> int:
+        """From now until the engine has it: the file and the decoded pixels."""
+        return self.encoded_bytes + self.decoded_bytes
+
+    @property
     def sideways(self) -> bool:
         """Stored turned by a quarter; the plan's source size is upright."""
         return self.header.sideways
@@ -62,6 +67,13 @@ class PlannedVideo:
     def encoded_bytes(self) -> int:
         """Of the file, or of all files of a list."""
         return sum(map(len, self.data))
+
+    @property
+    def held_bytes(self) -> int:
+        """From now until the engine has it: files, what planning found, decoded frames."""
+        packets = self.source.packets if self.source is not None else None
+        found = packets.nbytes if packets is not None else 0
+        return self.encoded_bytes + found + self.decoded_bytes
 
 
 PlannedMedium = PlannedImage | PlannedVideo

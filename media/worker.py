@@ -136,12 +136,15 @@ class MediaWorker:
         (data,), plan, digest = planned.data, planned.plan, planned.digest
         limits, deadline = self._media_limits, DecodeDeadline(self._media_limits, cancelled)
         with timed(self._observe, "decode"):
+            source: VideoSource | None = None
             try:
                 frames = decode_video(data, planned.source, plan, limits, deadline, threads)
             except FewerFrames as fewer:
-                plan = self._plan_source(fewer.source, planned.controls)
+                source = fewer.source
+            if source is not None:  # after the error, which holds what was decoded for the old plan
+                plan = self._plan_source(source, planned.controls)
                 digest = self._digest(planned.data, planned.controls, plan)
-                frames = decode_video(data, fewer.source, plan, limits, deadline, threads)
+                frames = decode_video(data, source, plan, limits, deadline, threads)
         return DecodedVideo(frames, plan, digest, planned.sideways)
 
     def plan_frames(

@@ -152,7 +152,7 @@ class SaccadeQwen2_5_VL(
         """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""
         embeddings: list[torch.Tensor] = []
         for modality, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
-            if name not in kwargs:
+            if kwargs.get(name) is None:
                 continue
             pixels, grids = join_pixels(kwargs[name]), kwargs[f"{modality}_grid_thw"].tolist()
             if self.data_parallel_tower:

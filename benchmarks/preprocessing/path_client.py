@@ -73,7 +73,7 @@ class PathProcess:
         self._answers.close()
 
     def ask(self, job: str, files: list[str], **more: object) -> Any:
-        """The answer to one job of `host_path_process`.
+        """The answer to one job of `path_process`.
 
         Raises:
             PathError: the job failed.

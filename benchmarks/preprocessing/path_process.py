@@ -1,7 +1,7 @@
 """One of the two media paths in a process of its own, which counts its own time and memory.
 
 From the bytes of a chat request to the message that would go to the engine, without an engine.
-Started by `host_path_children`: one JSON job a line on stdin, one JSON answer a line on its pipe.
+Started by `path_client`: one JSON job a line on stdin, one JSON answer a line on its pipe.
 Knows the inside of vLLM.
 """
 

@@ -47,7 +47,7 @@ class Groups:
 
 @dataclass
 class CellTargets:
-    """The dense targets of all cells in raster order; see `world_examples.DenseTargets`."""
+    """The dense targets of all cells in raster order; see `world.examples.DenseTargets`."""
 
     kind: Tensor  # [cells]
     colour: Tensor

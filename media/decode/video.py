@@ -12,6 +12,7 @@ raises :class:`FewerFrames`, and the video has to be planned once more.
 """
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -210,7 +211,8 @@ def _read_packets(
 ) -> tuple[VideoFrame, Packets, float]:
     """(first frame, packets that carry data, frames a second); only the first frame is decoded."""
     frame: VideoFrame | None = None
-    listed: list[tuple[int, bool, bool]] = []
+    # Of all packets, a few bytes each.
+    stamps, keyframes, visible = array("q"), bytearray(), bytearray()
     count = 0
     first, last = math.inf, -math.inf
     for packet in packets:
@@ -220,7 +222,9 @@ def _read_packets(
             continue
         stamp, shown = packet.pts, not packet.is_discard  # by an edit list
         trusted = NO_STAMP if stamp is None or not stamped else stamp
-        listed.append((trusted, packet.is_keyframe, shown))
+        stamps.append(trusted)
+        keyframes.append(packet.is_keyframe)
+        visible.append(shown)
         if not shown:
             continue
         count += 1
@@ -232,7 +236,11 @@ def _read_packets(
     if frame is None or not count:
         raise DecodeError("the video has no frames")
     seconds = (last - first) * float(stream.time_base or 0) if last > first else 0.0
-    return frame, np.array(listed, PACKET), _frame_rate(stream, count, seconds)
+    listed = np.empty(len(stamps), PACKET)
+    listed["stamp"] = stamps
+    listed["keyframe"] = np.frombuffer(keyframes, np.bool_)
+    listed["shown"] = np.frombuffer(visible, np.bool_)
+    return frame, listed, _frame_rate(stream, count, seconds)
 
 
 def _frame_rate(stream: VideoStream, frames: int, seconds: float) -> float:

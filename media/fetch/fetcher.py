@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
 import aiohttp
@@ -48,7 +49,7 @@ class FetchPolicy:
     read_timeout: float = 10.0  # seconds without a byte
     total_timeout: float = 60.0  # seconds, all hops together
     max_redirects: int = 3
-    max_connections: int = 64  # open at a time; more wait
+    max_connections: int = 64  # in use at a time, more wait; kept open beside them
 
 
 Received = Callable[[int], None]
@@ -57,6 +58,18 @@ Received = Callable[[int], None]
 
 def anything(_: int) -> None:
     """Takes any number of bytes."""
+
+
+class _BoundedConnector(aiohttp.TCPConnector):
+    """Keeps no connection that would be one more than ``limit``, with those in use.
+
+    aiohttp counts those in use alone: a different host for every fetch would leave one open each.
+    """
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        kept = sum(map(len, self._conns.values()))
+        full = kept + len(self._acquired) > self.limit
+        super()._release(key, protocol, should_close=should_close or full)
 
 
 class MediaFetcher:
@@ -71,7 +84,7 @@ class MediaFetcher:
         """The connections, made in the event loop that uses them."""
         if self._session is None:
             policy = self._policy
-            connector = aiohttp.TCPConnector(
+            connector = _BoundedConnector(
                 limit=policy.max_connections,
                 ssl=self._certificates,
                 resolver=CheckedResolver(policy.allow_private_addresses, policy.connect_timeout),
@@ -145,6 +158,10 @@ class MediaFetcher:
             host = parsed.host.lower().rstrip(".")
         except (httpx.InvalidURL, UnicodeError):  # the latter from a name that IDNA cannot read
             raise FetchError("the URL is malformed") from None
+        if (
+            ":" in host and "%" in host
+        ):  # the zone of an IPv6 address, which is this machine's affair
+            raise FetchError("the URL is malformed")
         if (parsed.port or 0) > _MAX_PORT:
             raise FetchError("the port of the URL is out of range")
         if parsed.scheme not in ("http", "https"):

@@ -43,7 +43,7 @@ _DEFAULTS = {
     # vLLM's 0 kills the engine's processes before they can give back shared memory. By the time
     # this one counts, our own drain has left them without requests.
     "shutdown_timeout": 10,
-    # Text comes first in the engine too, then small requests; see `gate`.
+    # Text comes first in the engine too, then small requests; see `admission.controller`.
     "scheduling_policy": "priority",
 }
 

@@ -25,7 +25,7 @@ async def running_engine(
     """Starts the engine's processes and ends them on leaving; or joins one that others share.
 
     Args:
-        shared: vLLM's ``client_config`` of this process (see `processes`).
+        shared: vLLM's ``client_config`` of this process (see `api_processes`).
         engines: ids of the engine's processes where they are not this process's own.
     """
     use_plain_text_renderer()
@@ -66,7 +66,7 @@ async def serve_until_stopped(
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,
-        access_log=False,  # our own says more (see `observation`)
+        access_log=False,  # our own says more (see `access_log`)
         ssl_keyfile=arguments.ssl_keyfile,
         ssl_certfile=arguments.ssl_certfile,
         ssl_ca_certs=arguments.ssl_ca_certs,

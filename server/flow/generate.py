@@ -83,13 +83,6 @@ async def generate(
 
     request = parse_request(body, endpoint.form, limits, engine.accepts_kv_transfer)
     planned = await plan_media(request.media, loader, admission, ticket)
-    seen = tuple(
-        SeenMedium(part.path, medium.plan, medium.sideways)
-        for part, medium in zip(request.media, planned, strict=True)
-    )
-    tokens = VisionTokens.of(seen)
-    if seen:
-        annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
     priority = None
     if endpoint.runs_model:
         await admission.admit(ticket, estimate(request, planned))
@@ -97,7 +90,15 @@ async def generate(
         media = await decode_media(planned, loader)
     else:
         media = blank_media(planned)
-    del planned  # the encoded media are not kept while the answer is generated; nor are the pixels
+    del planned  # files are not kept while the answer is generated, and nor are pixels
+    # Decoding may find fewer frames than planned for.
+    seen = tuple(
+        SeenMedium(part.path, medium.plan, medium.sideways)
+        for part, medium in zip(request.media, media, strict=True)
+    )
+    tokens = VisionTokens.of(seen)
+    if seen:
+        annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
     content = await engine.run(endpoint.call, request, media, raw, priority)
     return endpoint.respond(services, Answer(content, request, seen, tokens))
 
@@ -108,7 +109,7 @@ def estimate(request: ParsedRequest, planned: list[PlannedMedium]) -> RequestEst
         request.body,
         text_tokens(request.prompt) + text_tokens(request.body.get("tools")),
         [(part.path, one.plan.tokens) for part, one in zip(request.media, planned, strict=True)],
-        sum(medium.encoded_bytes + medium.decoded_bytes for medium in planned),
+        sum(medium.held_bytes for medium in planned),
         request.prompt_field,
         request.prompts,
     )

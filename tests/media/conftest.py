@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from fetching import OPEN
 from media_server import serving
+from selection import nothing_selected as nothing_selected
 
 from saccade.media.fetch.fetcher import MediaFetcher
 

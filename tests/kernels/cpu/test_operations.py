@@ -13,6 +13,7 @@ from saccade.kernels.cpu import build as cpu_build
 from saccade.kernels.cpu import extension as cpu_extension
 from saccade.kernels.cpu import operations
 from saccade.kernels.cpu.processor import processor
+from saccade.kernels.self_test import proof
 
 
 def compiled(qkv, cos, sin, cu_seqlens):
@@ -152,6 +153,7 @@ def test_each_call_takes_the_compiled_form_or_says_why_not(monkeypatch, tmp_path
     absent = cpu_extension.Extension(None, "not compiled here")
     for extension in (cpu_extension.load(), absent):
         monkeypatch.setattr(cpu_extension, "load", lambda extension=extension: extension)
+        proof.forget_selected()
         for backend in (operations.window_attention, operations.full_attention):
             ours = backend(qkv.clone(), cos, sin, cu_seqlens, max_seqlen)
             assert (ours - truth).abs().max() < 1e-5

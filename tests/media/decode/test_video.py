@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hidden_frames import with_hidden_frames
 from loading import load_video
 from media_samples import STAMPED
 from PIL import Image
@@ -109,25 +110,7 @@ def test_a_container_without_a_count_is_counted(encode_clip: Encode, shown_numbe
 
 def test_packets_that_show_nothing_are_found_out(encode_clip: Encode, shown_number: Read) -> None:
     """VP8 has packets that are decoded and never shown; only decoding tells."""
-    output = io.BytesIO()
-    with (
-        av.open(io.BytesIO(encode_clip("webm", "libvpx", frames=30))) as reader,
-        av.open(output, "w", format="webm") as writer,
-    ):
-        stream = writer.add_stream_from_template(reader.streams.video[0])
-        packets = [packet for packet in reader.demux(video=0) if packet.size]
-        assert not packets[-1].is_keyframe
-        hidden = bytearray(bytes(packets[-1]))
-        hidden[0] &= ~0x10  # show_frame (RFC 6386, 9.1)
-        for number in range(10):
-            packet = av.Packet(bytes(hidden))
-            packet.time_base = packets[-1].time_base
-            packet.pts = packet.dts = packets[-1].pts + 40 * (number + 1)
-            packets.append(packet)
-        for packet in packets:
-            packet.stream = stream
-            writer.mux(packet)
-    data = output.getvalue()
+    data = with_hidden_frames(encode_clip("webm", "libvpx", frames=30), 10)
     assert probe_video(data, LIMITS).frames == 40
     shown, plan = numbers(data, shown_number, nframes=6)
     assert plan.source_frames == 30

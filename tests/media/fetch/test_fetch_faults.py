@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -221,6 +221,7 @@ def test_a_rebinding_name_is_looked_up_once_a_dial() -> None:
         ("http://media.example:99999/", "port of the URL is out of range"),
         ("http://media.example:port/", "malformed"),
         ("https://exa mple.com/", "does not resolve"),
+        ("http://[fe80::1%eth0]/", "the URL is malformed"),
         ("http://" + "a" * 300 + ".example/", "does not resolve"),
         ("\ud800", "malformed"),  # JSON can spell half of a surrogate pair
         ("media.example/a.png", "local files are not served"),
@@ -251,4 +252,22 @@ async def test_a_fetcher_serves_on_after_faults() -> None:
                 await fetcher.fetch(bad)
         bodies = await asyncio.gather(*(fetcher.fetch(good) for _ in range(8)))
         assert bodies == [BODY] * 8
+        await fetcher.close()
+
+
+async def test_many_hosts_leave_few_connections_open() -> None:
+    held: set[asyncio.StreamWriter] = set()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.add(writer)
+        writer.write(OK + b"Content-Length: 1\r\n\r\n.")
+        await reader.read()  # until the client closes it
+        held.discard(writer)
+
+    fetcher = MediaFetcher(replace(OPEN, max_connections=2))
+    async with AsyncExitStack() as servers:
+        for _ in range(6):
+            assert await fetcher.fetch(await servers.enter_async_context(serving(keep))) == b"."
+        await asyncio.sleep(0.1)
+        assert 1 <= len(held) <= 2
         await fetcher.close()

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from hidden_frames import encode_vp8, with_hidden_frames
 from PIL import Image
 
 from saccade.media.controls import VideoControls
@@ -150,3 +151,13 @@ def test_a_plan_refuses_what_chat_refuses(server, fields, param):
     for path in ("/v1/vision/plan", "/v1/chat/completions"):
         answer = server.post(request, path)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_a_video_with_fewer_frames_than_packets_is_reported_as_decoded(server):
+    data = base64.b64encode(with_hidden_frames(encode_vp8(30), 10)).decode()
+    video = {"type": "video_url", "video_url": {"url": f"data:;base64,{data}"}, "nframes": 6}
+    answer = server.post(body(video, vision={"report": True})).json()
+    (seen,) = answer["vision"]["media"]
+    assert seen["source_frames"] == 30
+    assert seen["frame_indices"] == [0, 6, 12, 17, 23, 29]
+    assert answer["usage"]["prompt_tokens_details"]["video_tokens"] == seen["tokens"]

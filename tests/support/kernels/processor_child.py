@@ -57,6 +57,7 @@ def native_bfloat16() -> str:
 def tower(checkpoint: str, backend: str, dtype: str) -> list[torch.Tensor]:
     """What it makes of an image and of a video, by these backends of the kernels."""
     os.environ[dispatch.KERNELS_ENV] = backend
+    proof.forget_selected()
     model = load_model(checkpoint, dtype=dtype)
     outputs = []
     for frames, height, width in (IMAGE, CLIP):

@@ -15,7 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 # With torch 2.11, 2.12 and 2.13, 2.14, 2.15: the last of each minor version that torch came with.
 RELEASES = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-TESTS = [f"tests/kernels/test_{name}.py" for name in ("resources", "readings", "execution_of_ptx")]
+TESTS = [
+    f"tests/kernels/ptx/test_{name}.py" for name in ("resources", "readings", "execution_of_ptx")
+]
 
 
 def installed(release: str) -> Path:
