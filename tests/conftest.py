@@ -44,11 +44,16 @@ SLOW = (
 )
 
 
+# Whose folders share nothing that takes long to start: each may go to the process that is free.
+_APART = ("kernels", "media", "model")
+
+
 class _ByFolder(LoadScopeScheduling):
     """A folder's tests share what it starts once, so they stay in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0].split("/")[1]
+        _, *folders = nodeid.partition("::")[0].split("/")
+        return "/".join(folders[:2]) if folders[0] in _APART else folders[0]
 
 
 @pytest.hookimpl(optionalhook=True)
