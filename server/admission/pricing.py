@@ -53,12 +53,14 @@ def estimate_request(
     """
     visual = sum(tokens for _, tokens in media)
     path, most = max(media, key=lambda medium: medium[1], default=(param, 0))
-    bound = next((n for name in ANSWER_FIELDS if (n := _count(body.get(name)))), None)
+    names = (*ANSWER_FIELDS, "n")
+    counts = {name: n for name in names if type(n := body.get(name)) is int and n > 0}
+    completions = counts.pop("n", 1)
     return RequestEstimate(
         prompt=visual + text,
-        answer=bound or DEFAULT_ANSWER_TOKENS,
+        answer=next(iter(counts.values()), DEFAULT_ANSWER_TOKENS),
         visual=visual,
-        completions=prompts * (_count(body.get("n")) or 1),
+        completions=prompts * completions,
         media_bytes=media_bytes,
         param=path if 2 * most > visual else param,
     )
@@ -73,7 +75,3 @@ def text_tokens(value: object) -> int:
     if isinstance(value, list):
         return sum(map(text_tokens, value))
     return 1
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value > 0 else None

@@ -14,12 +14,9 @@ from saccade.server.api import docs, generation, openapi, responses, status, tok
 from saccade.server.core.errors import install_error_handlers
 from saccade.server.engine import client
 from saccade.server.flow.services import Services
-from saccade.server.middleware.access_log import ObservationMiddleware
 from saccade.server.middleware.admission import AdmissionMiddleware
 from saccade.server.middleware.api_key import ApiKeyMiddleware
-from saccade.server.middleware.draining import DrainingMiddleware
-from saccade.server.middleware.header_count import HeaderCountMiddleware
-from saccade.server.middleware.security_headers import SecurityHeadersMiddleware
+from saccade.server.middleware.outermost import OutermostMiddleware
 
 
 def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str]) -> FastAPI:
@@ -49,8 +46,12 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
     install_error_handlers(app)
 
     # The last one added is the first to see a request.
-    app.add_middleware(AdmissionMiddleware, admission=services.admission)
-    app.add_middleware(DrainingMiddleware, lifecycle=services.lifecycle)
+    app.add_middleware(
+        AdmissionMiddleware,
+        lifecycle=services.lifecycle,
+        admission=services.admission,
+        most_headers=arguments.h11_max_header_count,
+    )
     if api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=api_keys)
     if arguments.allowed_origins:
@@ -61,15 +62,13 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
             allow_methods=arguments.allowed_methods,
             allow_headers=arguments.allowed_headers,
         )
-    app.add_middleware(HeaderCountMiddleware, most=arguments.h11_max_header_count)
     client.attach_metrics(app)
     app.add_middleware(
-        ObservationMiddleware,
+        OutermostMiddleware,
         log_access=not arguments.disable_uvicorn_access_log,
         unlogged=(arguments.disable_access_log_for_endpoints or "").split(","),
         traced=bool(arguments.otlp_traces_endpoint),
     )
-    app.add_middleware(SecurityHeadersMiddleware)
     openapi.describe(app)
     return app
 

@@ -14,6 +14,7 @@ from saccade.media.controls import ImageFields, VideoFields
 from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
 from saccade.server.core.routes import (
+    API_PREFIXES,
     CHAT,
     HEALTH,
     READY,
@@ -21,7 +22,6 @@ from saccade.server.core.routes import (
     ROUTES,
     VISION_PLAN,
     Route,
-    is_api,
 )
 from saccade.server.engine.schemas import schemas
 from saccade.server.request.refused_fields import REFUSED_FIELDS
@@ -138,7 +138,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
 def _error_statuses(route: Route) -> tuple[int, ...]:
     if route.method == "post":
         return tuple(_ERROR_STATUSES)
-    if is_api(route.path):
+    if route.path.startswith(API_PREFIXES):
         return (401, 431, 500, 503)
     return (431, 503) if route in (HEALTH, READY) else ()
 

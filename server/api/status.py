@@ -7,7 +7,6 @@ from starlette.responses import JSONResponse
 
 from saccade.server.core.errors import EngineDied
 from saccade.server.engine.client import VLLM_VERSION
-from saccade.server.flow.services import services_of
 
 router = APIRouter()
 
@@ -15,13 +14,13 @@ router = APIRouter()
 @router.get("/v1/models")
 async def models(request: Request) -> JSONResponse:
     """The served model and its adapters."""
-    return JSONResponse(await services_of(request).engine.models())
+    return JSONResponse(await request.app.state.services.engine.models())
 
 
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
     """Whether process and engine are alive; red means: restart."""
-    if services_of(request).lifecycle.engine_death.done():
+    if request.app.state.services.lifecycle.engine_death.done():
         raise EngineDied
     return JSONResponse({"status": "alive"})
 
@@ -30,7 +29,7 @@ async def health(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """Whether to send requests here; red while the server drains. (The model is loaded before
     the port answers at all.)"""
-    if (refusal := services_of(request).lifecycle.refusal()) is not None:
+    if (refusal := request.app.state.services.lifecycle.refusal) is not None:
         raise refusal
     return JSONResponse({"status": "ready"})
 

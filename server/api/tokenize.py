@@ -5,7 +5,6 @@ from starlette.responses import JSONResponse, Response
 
 from saccade.server.engine.client import Engine
 from saccade.server.flow.generate import Endpoint, serve
-from saccade.server.flow.services import services_of
 from saccade.server.http.connection import read_json, while_connected
 from saccade.server.request.parsed_request import TOKENIZATION
 
@@ -28,7 +27,7 @@ async def tokenize(request: Request) -> Response:
 @router.post("/detokenize")
 async def detokenize(request: Request) -> JSONResponse:
     """The text of tokens."""
-    services = services_of(request)
+    services = request.app.state.services
     body = await read_json(request, int(services.settings.max_request_bytes))
     work = services.engine.detokenize(body, request)
     return JSONResponse(await while_connected(request, work, services.lifecycle.engine_death))

@@ -49,6 +49,7 @@ class Lifecycle:
         if not self._in_flight:
             self._idle.set()
 
+    @property
     def refusal(self) -> ApiError | None:
         """Why no new request is taken; None: they are."""
         if self.engine_death.done():

@@ -1,9 +1,11 @@
 """Prometheus metrics of the front end, served at /metrics beside vLLM's own."""
 
+import time
+
+from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 
 from saccade.media.timing import Stage
-from saccade.server.core.tracing import trace_stage
 
 REQUESTS_IN_FLIGHT = Gauge(
     "saccade_requests_in_flight",
@@ -60,25 +62,20 @@ FIRST_TOKEN_SECONDS = Histogram(
     "From a streaming request to its first event: media, waiting and prefill included",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
-_MEDIA_BYTES = Counter("saccade_media_bytes", "Bytes of images and videos as sent", ["kind"])
-_MEDIA_PIXELS = Counter("saccade_media_pixels", "Pixels that the model was shown", ["kind"])
-_MEDIA_FRAMES = Counter("saccade_media_frames", "Images and frames that were shown", ["kind"])
-_VISUAL_TOKENS = Counter("saccade_visual_tokens", "Prompt tokens of media", ["kind"])
+MEDIA_BYTES = Counter("saccade_media_bytes", "Bytes of images and videos as sent", ["kind"])
+MEDIA_PIXELS = Counter("saccade_media_pixels", "Pixels that the model was shown", ["kind"])
+MEDIA_FRAMES = Counter("saccade_media_frames", "Images and frames that were shown", ["kind"])
+VISUAL_TOKENS = Counter("saccade_visual_tokens", "Prompt tokens of media", ["kind"])
 
 
-def count_fetched(kind: str, size: int) -> None:
-    """Count one image or video that has been fetched or was sent along; bytes, encoded."""
-    _MEDIA_BYTES.labels(kind).inc(size)
-
-
-def count_shown(kind: str, frames: int, pixels: int, tokens: int) -> None:
-    """Count one loaded image or video; ``pixels`` of all its frames."""
-    _MEDIA_FRAMES.labels(kind).inc(frames)
-    _MEDIA_PIXELS.labels(kind).inc(pixels)
-    _VISUAL_TOKENS.labels(kind).inc(tokens)
+_TRACER = trace.get_tracer("saccade.media")
+_NANOSECONDS = 1e9
 
 
 def observe_stage(stage: Stage, seconds: float) -> None:
-    """Count one stage of one medium, and put it into the request's trace."""
+    """Count one stage of one medium, just ended; traced, a span below its request."""
     _STAGE_SECONDS.labels(stage).observe(seconds)
-    trace_stage(stage, seconds)
+    if trace.get_current_span().is_recording():
+        end = time.time_ns()
+        span = _TRACER.start_span(stage, start_time=end - int(seconds * _NANOSECONDS))
+        span.end(end)

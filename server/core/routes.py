@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-_API_PREFIXES = ("/v1", "/tokenize", "/detokenize")
+API_PREFIXES = ("/v1", "/tokenize", "/detokenize")
+"""Of the API's paths, known or not; health, metrics and documentation are elsewhere.
+
+The API takes a key, is refused while the server drains, and is not to be cached.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,3 @@ def path_of(scope: Scope) -> str:
     """The path of a request, without the prefix that a proxy has left on."""
     path: str = scope.get("path", "")
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def is_api(path: str) -> bool:
-    """Whether the path is the API's, known or not, rather than health, metrics or documentation.
-
-    The API takes a key, is refused while the server drains, and is not to be cached.
-    """
-    return path.startswith(_API_PREFIXES)

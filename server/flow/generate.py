@@ -11,15 +11,13 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from saccade.media.items import PlannedMedium
 from saccade.server.admission.controller import TICKET, Ticket
-from saccade.server.admission.pricing import RequestEstimate, estimate_request, text_tokens
+from saccade.server.admission.pricing import estimate_request, text_tokens
 from saccade.server.core.request_context import annotate_request
 from saccade.server.engine.client import Engine
 from saccade.server.flow.media import blank_media, decode_media, plan_media
-from saccade.server.flow.services import Services, services_of
-from saccade.server.http.connection import read_json, while_connected
-from saccade.server.http.event_stream import EventStream
+from saccade.server.flow.services import Services
+from saccade.server.http.connection import EventStream, read_json, while_connected
 from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.parsed_request import BodyFormat, ParsedRequest, parse_request
 from saccade.server.response.edits import (
@@ -67,7 +65,7 @@ async def serve(raw: Request, endpoint: Endpoint) -> Response:
         ApiError, MediaError: whatever is wrong with the request, its media or the engine.
         ClientDisconnect: the client has left.
     """
-    services = services_of(raw)
+    services: Services = raw.app.state.services
     body = await read_json(raw, int(services.settings.max_request_bytes))
     work = generate(services, endpoint, body, raw)
     return await while_connected(raw, work, services.lifecycle.engine_death)
@@ -85,7 +83,18 @@ async def generate(
     planned = await plan_media(request.media, loader, admission, ticket)
     priority = None
     if endpoint.runs_model:
-        await admission.admit(ticket, estimate(request, planned))
+        estimate = estimate_request(
+            request.body,
+            text_tokens([request.prompt, request.body.get("tools")]),
+            [
+                (part.path, one.plan.tokens)
+                for part, one in zip(request.media, planned, strict=True)
+            ],
+            sum(medium.held_bytes for medium in planned),
+            request.prompt_field,
+            request.prompts,
+        )
+        await admission.admit(ticket, estimate)
         priority = ticket.request_class
         media = await decode_media(planned, loader)
     else:
@@ -101,18 +110,6 @@ async def generate(
         annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
     content = await engine.run(endpoint.call, request, media, raw, priority)
     return endpoint.respond(services, Answer(content, request, seen, tokens))
-
-
-def estimate(request: ParsedRequest, planned: list[PlannedMedium]) -> RequestEstimate:
-    """What a request will take, once its media are planned."""
-    return estimate_request(
-        request.body,
-        text_tokens(request.prompt) + text_tokens(request.body.get("tools")),
-        [(part.path, one.plan.tokens) for part, one in zip(request.media, planned, strict=True)],
-        sum(medium.held_bytes for medium in planned),
-        request.prompt_field,
-        request.prompts,
-    )
 
 
 def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Response:

@@ -17,7 +17,13 @@ from saccade.media.items import (
 from saccade.media.loader import MediaLoader
 from saccade.media.types import CHANNELS
 from saccade.server.admission.controller import Admission, Ticket
-from saccade.server.core.metrics import MEDIA_LOADING, count_fetched, count_shown
+from saccade.server.core.metrics import (
+    MEDIA_BYTES,
+    MEDIA_FRAMES,
+    MEDIA_LOADING,
+    MEDIA_PIXELS,
+    VISUAL_TOKENS,
+)
 from saccade.server.request.message_parts import ImagePart, MediaPart
 
 Result = TypeVar("Result")
@@ -47,10 +53,10 @@ async def plan_media(
         with MEDIA_LOADING.track_inprogress():
             if isinstance(part, ImagePart):
                 planned = await loader.plan(part.url, part.controls, part.path, received)
-                count_fetched("image", planned.encoded_bytes)
             else:
                 planned = await loader.plan(part.source, part.controls, part.path, received)
-                count_fetched("video", planned.encoded_bytes)
+        kind = "image" if isinstance(part, ImagePart) else "video"
+        MEDIA_BYTES.labels(kind).inc(planned.encoded_bytes)
         return planned
 
     return await _all([plan(part) for part in parts])
@@ -67,14 +73,15 @@ async def decode_media(
 
     async def decode(medium: PlannedMedium) -> DecodedMedium:
         with MEDIA_LOADING.track_inprogress():
-            if isinstance(medium, PlannedImage):
-                image = await loader.decode(medium)
-                count_shown("image", 1, image.pixels.size // CHANNELS, image.plan.tokens)
-                return image
-            video = await loader.decode(medium)
-            pixels = video.frames.size // CHANNELS
-            count_shown("video", len(video.frames), pixels, video.plan.tokens)
-            return video
+            decoded: DecodedMedium = await loader.decode(medium)
+        if isinstance(decoded, DecodedImage):
+            kind, frames, values = "image", 1, decoded.pixels.size
+        else:
+            kind, frames, values = "video", len(decoded.frames), decoded.frames.size
+        MEDIA_FRAMES.labels(kind).inc(frames)
+        MEDIA_PIXELS.labels(kind).inc(values // CHANNELS)
+        VISUAL_TOKENS.labels(kind).inc(decoded.plan.tokens)
+        return decoded
 
     return await _all([decode(medium) for medium in planned])
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
-
 from saccade.media.loader import MediaLoader
 from saccade.server.admission.capacity import capacity_per_process
 from saccade.server.admission.controller import Admission
@@ -36,9 +34,3 @@ def make_services(engine: Engine, settings: Settings, processes: int) -> Service
     )
     admission = Admission(capacity_per_process(engine.limits, processes, settings))
     return Services(engine, settings, loader, Lifecycle(settings.drain_timeout), admission)
-
-
-def services_of(request: Request) -> Services:
-    """The services of the application that ``request`` came to."""
-    services: Services = request.app.state.services
-    return services

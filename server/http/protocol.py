@@ -23,28 +23,23 @@ class HeaderTimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Time runs from here, and from the first byte after an answer."""
         super().connection_made(transport)
-        self._watch()
+        self._timer = self.loop.call_later(self.header_seconds, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         """Whether time runs on depends on what these bytes complete."""
         super().data_received(data)
-        self._watch()
+        waits = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if waits and self._timer is None:
+            self._timer = self.loop.call_later(self.header_seconds, self._give_up)
+        elif not waits and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
-            self._stop()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self.header_seconds, self._give_up)
-
-    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        super().connection_lost(exc)
 
     def _give_up(self) -> None:
         self._timer = None

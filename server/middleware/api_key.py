@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from saccade.server.core.errors import Unauthenticated, error_response
-from saccade.server.core.routes import is_api, path_of
+from saccade.server.core.routes import API_PREFIXES, path_of
 
 
 class ApiKeyMiddleware:
@@ -24,7 +24,8 @@ class ApiKeyMiddleware:
         self._digests = [_digest(key) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] != "OPTIONS" and is_api(path_of(scope)):
+        asks = scope["type"] == "http" and scope["method"] != "OPTIONS"
+        if asks and path_of(scope).startswith(API_PREFIXES):
             given = Headers(scope=scope).get("authorization", "")
             scheme, _, key = given.partition(" ")
             if scheme.lower() != "bearer" or not self._knows(key.strip()):

@@ -17,6 +17,7 @@ from saccade.server.admission.pricing import (
     text_tokens,
 )
 from saccade.server.core.errors import ApiError
+from saccade.server.core.lifecycle import Lifecycle
 from saccade.server.middleware.admission import AdmissionMiddleware
 
 prices = st.builds(
@@ -195,5 +196,6 @@ async def test_a_clients_priority_reaches_nobody():
 
     headers = [(b"host", b"a"), (b"X-VLLM-Priority", b"5"), (b"x-vllm-priority", b"5")]
     scope = {"type": "http", "method": "POST", "path": "/v1/responses", "headers": headers}
-    await AdmissionMiddleware(app, Admission(capacity()))(scope, None, None)
+    middleware = AdmissionMiddleware(app, Lifecycle(1.0), Admission(capacity()), most_headers=9)
+    await middleware(scope, None, None)
     assert seen == headers[:1]

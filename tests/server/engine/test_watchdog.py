@@ -78,11 +78,11 @@ async def test_engine_death_is_told_before_the_server_stops(monkeypatch):
     stopped = []
     lifecycle = Lifecycle(drain_timeout=900)
     lifecycle.begin()
-    assert lifecycle.refusal() is None
+    assert lifecycle.refusal is None
     lifecycle.on_signal(stopped.append)  # draining does not hide it
     lifecycle.on_engine_death(stopped.append)
     lifecycle.on_signal(stopped.append)  # as the first of several processes sends
-    assert lifecycle.refusal().code == "engine_dead"
+    assert lifecycle.refusal.code == "engine_dead"
     await asyncio.sleep(0.05)
     assert stopped == []
     lifecycle.end()

@@ -9,8 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from saccade.server.core.errors import ApiError, EngineDied
 from saccade.server.engine.errors import translated
-from saccade.server.http.connection import while_connected
-from saccade.server.http.event_stream import EventStream
+from saccade.server.http.connection import EventStream, while_connected
 
 SCOPE = {"type": "http", "headers": []}
 

@@ -8,10 +8,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.requests import Request
 
-from saccade.server.core import tracing
-from saccade.server.core.tracing import configure_tracing, trace_stage
-from saccade.server.middleware import access_log
-from saccade.server.middleware.access_log import ObservationMiddleware
+from saccade.server.core import metrics
+from saccade.server.core.metrics import observe_stage
+from saccade.server.core.tracing import configure_tracing
+from saccade.server.middleware import outermost
+from saccade.server.middleware.outermost import OutermostMiddleware
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -29,7 +30,7 @@ async def test_our_own_bugs_have_an_id_and_a_line(caplog, begun):
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "headers": [], "raw_path": b"/a%0Ab", "path": "/a\nb"}
-    app = ObservationMiddleware(broken, log_access=True, unlogged=(), traced=False)
+    app = OutermostMiddleware(broken, log_access=True, unlogged=(), traced=False)
     caplog.set_level("INFO", "saccade")
     if begun:  # the server below cuts the connection
         with pytest.raises(OSError, match="secret"):
@@ -47,20 +48,20 @@ def spans_of(monkeypatch, traced):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(access_log, "_TRACER", provider.get_tracer("test"))
-    monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("test"))
+    monkeypatch.setattr(outermost, "_TRACER", provider.get_tracer("test"))
+    monkeypatch.setattr(metrics, "_TRACER", provider.get_tracer("test"))
     seen = {}
 
     async def route(scope, receive, send):
         seen.update(Request(scope).headers)
-        trace_stage("fetch", 0.5)
+        observe_stage("fetch", 0.5)
         await send({"type": "http.response.start", "status": 503, "headers": []})
         await send({"type": "http.response.body", "body": b"-"})
 
     async def send(message):
         pass
 
-    app = ObservationMiddleware(route, log_access=False, unlogged=(), traced=traced)
+    app = OutermostMiddleware(route, log_access=False, unlogged=(), traced=traced)
     given = [(b"traceparent", f"00-{TRACE}-{PARENT}-01".encode())]
     scope = {"type": "http", "method": "GET", "headers": given, "raw_path": b"/x"}
     return app(scope, None, send), exporter, seen
