@@ -5,9 +5,9 @@ applies them. A field that the other fields would make meaningless is refused he
 dropped.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,8 +65,8 @@ _Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
-class ImageFields(BaseModel):
-    """The controls of an image as they come in a request."""
+class _SizeFields(BaseModel):
+    """The controls of an image or of a video's frames as they come in a request."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -84,7 +84,16 @@ class ImageFields(BaseModel):
     )
 
 
-class VideoFields(ImageFields):
+class ImageFields(_SizeFields):
+    """The controls of an image as they come in a request."""
+
+    detail: Literal["auto", "low", "high"] | None = Field(
+        default=None,
+        description="`low`: at most 512 x 512 pixels; the others keep full detail",
+    )
+
+
+class VideoFields(_SizeFields):
     """The controls of a video as they come in a request."""
 
     fps: _Rate | None = Field(
@@ -110,10 +119,32 @@ class VideoFields(ImageFields):
     )
 
 
-def parse_image_controls(fields: Mapping[str, object], path: str) -> ImageControls:
-    """Checks the controls of one image part.
+Controls = TypeVar("Controls", ImageControls, VideoControls)
+
+_FIELDS: dict[type, type[_SizeFields]] = {ImageControls: ImageFields, VideoControls: VideoFields}
+# (fields, fields that exclude any of these, what is said of the latter)
+_EXCLUSIVE = (
+    (("nframes",), ("fps", "min_frames", "max_frames"), "nframes and {} exclude each other"),
+    (
+        ("resized_width", "resized_height"),
+        ("min_pixels", "max_pixels", "total_pixels"),
+        "{} has no effect beside resized_width and resized_height",
+    ),
+)
+_TOGETHER = ("resized_width", "resized_height")
+_ORDERED = (("min_pixels", "max_pixels"), ("min_frames", "max_frames"))
+
+
+def parse_controls(kind: type[Controls], fields: Mapping[str, object], path: str) -> Controls:
+    """Checks the controls of one part.
+
+    ``detail: low`` of an image sets ``max_pixels`` to 262,144 (512 x 512, at most 334 tokens) and
+    allows a draft; the other details change nothing: the defaults already keep full detail. A size
+    the caller gave in pixels (``max_pixels``, ``resized_width``/``resized_height``, or a
+    ``min_pixels`` above the low budget) is the more exact wish and wins over ``low``.
 
     Args:
+        kind: whose controls these are.
         fields: the part's fields without its type and URL, as they came from JSON. ``None`` means
             not given. Numbers must be JSON numbers: no strings, no booleans, no NaN.
         path: where the part is in the request, e.g. ``messages[0].content[1]``.
@@ -121,83 +152,43 @@ def parse_image_controls(fields: Mapping[str, object], path: str) -> ImageContro
     Raises:
         ControlError: unknown field, value out of range, or contradiction; names the field's path.
     """
-    controls = ImageControls(**_validated(ImageFields, fields, path))
-    _check_sizes(controls, path)
-    return controls
-
-
-def parse_video_controls(fields: Mapping[str, object], path: str) -> VideoControls:
-    """Checks the controls of one video part. Arguments and errors as parse_image_controls."""
-    controls = VideoControls(**_validated(VideoFields, fields, path))
-    _check_sizes(controls, path)
-    if controls.nframes is not None:
-        for name in ("fps", "min_frames", "max_frames"):
-            if getattr(controls, name) is not None:
-                raise ControlError(f"nframes and {name} exclude each other", f"{path}.{name}")
-    if (
-        controls.min_frames is not None
-        and controls.max_frames is not None
-        and controls.min_frames > controls.max_frames
-    ):
-        raise ControlError("min_frames is greater than max_frames", f"{path}.min_frames")
-    if controls.video_end is not None and (controls.video_start or 0.0) >= controls.video_end:
-        name = "video_end" if controls.video_start is None else "video_start"
+    given = validate_fields(_FIELDS[kind], fields, path, ControlError)
+    if len(alone := given.keys() & _TOGETHER) == 1:
+        message = f"{' and '.join(_TOGETHER)} must be given together"
+        raise ControlError(message, f"{path}.{alone.pop()}")
+    for holders, others, message in _EXCLUSIVE:
+        for name in others:
+            if name in given and not given.keys().isdisjoint(holders):
+                raise ControlError(message.format(name), f"{path}.{name}")
+    for least, most in _ORDERED:
+        if least in given and most in given and given[least] > given[most]:
+            raise ControlError(f"{least} is greater than {most}", f"{path}.{least}")
+    if "video_end" in given and given.get("video_start", 0.0) >= given["video_end"]:
+        name = "video_start" if "video_start" in given else "video_end"
         raise ControlError("video_start must be before video_end", f"{path}.{name}")
-    return controls
+    if (
+        given.pop("detail", None) == "low"
+        and given.keys().isdisjoint(("max_pixels", "resized_width"))
+        and given.get("min_pixels", 0) <= LOW_DETAIL_PIXELS
+    ):
+        given.update(max_pixels=LOW_DETAIL_PIXELS, draft=True)
+    return kind(**given)
 
 
-def apply_detail(controls: ImageControls, detail: object, path: str) -> ImageControls:
-    """Maps OpenAI's ``detail`` of an image to a pixel budget.
-
-    ``low`` sets ``max_pixels`` to 262,144 (512 x 512, at most 334 tokens) and allows a draft;
-    ``high``, ``auto`` and ``None`` change nothing: the defaults already keep full detail. A size
-    the caller gave in pixels (``max_pixels``, ``resized_width``/``resized_height``, or a
-    ``min_pixels`` above the low budget) is the more exact wish and wins over ``low``.
+def validate_fields(
+    model: type[BaseModel], fields: object, path: str, error: Callable[[str, str], Exception]
+) -> dict[str, Any]:
+    """What is given of a strict model's fields.
 
     Raises:
-        ControlError: any other value; names ``{path}.detail``.
+        error: made of a message and the path of the field that is unknown or has a wrong value.
     """
-    if detail is None or detail in ("auto", "high"):
-        return controls
-    if detail != "low":
-        raise ControlError('detail must be "auto", "low" or "high"', f"{path}.detail")
-    if (
-        controls.max_pixels is not None
-        or controls.resized_width is not None
-        or (controls.min_pixels or 0) > LOW_DETAIL_PIXELS
-    ):
-        return controls
-    return replace(controls, max_pixels=LOW_DETAIL_PIXELS, draft=True)
-
-
-def _validated(model: type[ImageFields], fields: Mapping[str, object], path: str) -> dict[str, Any]:
     try:
-        return model.model_validate(dict(fields)).model_dump()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return model.model_validate(fields).model_dump(exclude_none=True)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0])[:64]
+    message = first["msg"].replace("Input should", f"{name} must")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        raise ControlError(f"unknown field {name!r}; known fields: {known}", f"{path}.{name}")
-    raise ControlError(first["msg"].replace("Input should", f"{name} must"), f"{path}.{name}")
-
-
-def _check_sizes(controls: ImageControls | VideoControls, path: str) -> None:
-    if (controls.resized_width is None) != (controls.resized_height is None):
-        name = "resized_height" if controls.resized_width is None else "resized_width"
-        raise ControlError(
-            "resized_width and resized_height must be given together", f"{path}.{name}"
-        )
-    if controls.resized_width is not None:
-        for name in ("min_pixels", "max_pixels", "total_pixels"):
-            if getattr(controls, name, None) is not None:
-                raise ControlError(
-                    f"{name} has no effect beside resized_width and resized_height",
-                    f"{path}.{name}",
-                )
-    if (
-        controls.min_pixels is not None
-        and controls.max_pixels is not None
-        and controls.min_pixels > controls.max_pixels
-    ):
-        raise ControlError("min_pixels is greater than max_pixels", f"{path}.min_pixels")
+        message = f"unknown field {name!r}; known fields: {', '.join(model.model_fields)}"
+    raise error(message, f"{path}.{name}")

@@ -85,7 +85,7 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     from saccade.media.loader import MediaLoader
     from saccade.server.admission.capacity import AdmissionLimits, Resources
     from saccade.server.admission.controller import Admission
-    from saccade.server.core.request_limits import RequestLimits
+    from saccade.server.core.settings import RequestLimits
     from saccade.server.engine.prompt.request_media import request_media
     from saccade.server.flow.media import decode_media, plan_media
     from saccade.server.request.parsed_request import CHAT, parse_request

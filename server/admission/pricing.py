@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from saccade.server.core.request_limits import ANSWER_FIELDS
+from saccade.server.request.fields import ANSWER_FIELDS
 
 DEFAULT_ANSWER_TOKENS = 512
 """Charged for an answer whose length the request does not bound; most answers are shorter."""

@@ -24,7 +24,7 @@ from saccade.server.core.routes import (
     Route,
 )
 from saccade.server.engine.schemas import schemas
-from saccade.server.request.refused_fields import REFUSED_FIELDS
+from saccade.server.request.fields import REFUSED_FIELDS
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.vision_report import VisionReport
 
@@ -166,10 +166,7 @@ def _served(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _parts() -> dict[str, Any]:
     """Messages and their parts, with the controls of images and videos."""
-    detail = {"enum": ["auto", "low", "high"], "default": "auto"}
-    detail["description"] = "`low`: at most 512 x 512 pixels; the others keep full detail"
-    image = {**_controls(ImageFields), "detail": detail}
-    video = _controls(VideoFields)
+    image, video = _controls(ImageFields), _controls(VideoFields)
     url = {"type": "string", "description": "data:, https:, http: or file: below --media-root"}
     frames = {"type": "array", "items": url, "minItems": 1, "description": "frames of a video"}
     url_or_frames = {"anyOf": [url, frames]}

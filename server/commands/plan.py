@@ -9,14 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from saccade.media.controls import (
-    ImageControls,
-    VideoControls,
-    VideoFields,
-    apply_detail,
-    parse_image_controls,
-    parse_video_controls,
-)
+from saccade.media.controls import ImageControls, VideoControls, VideoFields, parse_controls
 from saccade.media.errors import MediaError
 from saccade.media.fetch.fetcher import FetchPolicy
 from saccade.media.items import PlannedMedium
@@ -74,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
                 raise MediaError("applies to videos, and there are none", name)
         if args.detail and not any(kind == "image" for kind, _ in sources):
             raise MediaError("applies to images, and there are none", "detail")
-        image = parse_image_controls({n: v for n, v in given.items() if n in _IMAGE_FIELDS}, "")
-        image = apply_detail(image, args.detail, "")
-        video = parse_video_controls(given, "")
+        shared = {name: value for name, value in given.items() if name in _IMAGE_FIELDS}
+        image = parse_controls(ImageControls, {**shared, "detail": args.detail}, "")
+        video = parse_controls(VideoControls, given, "")
     except MediaError as error:
         return _fail(f"{_flag((error.param or '').lstrip('.'))}: {error.message}", 2)
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ The engine's settings are vLLM's flags and are not repeated here.
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +21,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from saccade.media.fetch.fetcher import FetchPolicy
 from saccade.media.limits import ImageLimits, MediaLimits
-from saccade.server.core.request_limits import RequestLimits
 
 ENV_PREFIX = "SACCADE_"
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """How much one request may ask for, of what an operator may want to move.
+
+    Args:
+        max_n: answers to one request, all its prompts together.
+        max_answer_tokens: of each answer; None: what the context leaves.
+    """
+
+    max_n: int = 16
+    max_answer_tokens: int | None = None
+
 
 _FETCH = FetchPolicy()
 _LIMITS = MediaLimits()

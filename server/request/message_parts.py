@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.media.controls import (
-    ImageControls,
-    VideoControls,
-    apply_detail,
-    parse_image_controls,
-    parse_video_controls,
-)
+from saccade.media.controls import ImageControls, VideoControls, parse_controls
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
 
@@ -100,7 +94,16 @@ def read_parts(parts: list[Any], path: str, media: list[MediaPart]) -> list[dict
         if not isinstance(kind, str):
             kind = None
         if kind in _TEXT_TYPES:
-            content.append(_read_text(part, kind, place))
+            key = _TEXT_TYPES[kind]
+            if not isinstance(part.get(key), str):
+                raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{place}.{key}")
+            # Chat templates look for these keys in any part: they would draw a placeholder of an
+            # image that is not there. Other extras (cache hints of other vendors) mean nothing.
+            for medium in _MEDIA_KEYS:
+                if medium in part:
+                    message = f"a part of type {kind!r} cannot hold {medium}"
+                    raise InvalidRequest(message, f"{place}.{medium}")
+            content.append({"type": key, key: part[key]})
         elif kind in _MEDIA_TYPES:
             key = "image_url" if _MEDIA_TYPES[kind][0] == "image" else "video_url"
             content.append({"type": key, key: None, "uuid": str(len(media))})
@@ -110,21 +113,6 @@ def read_parts(parts: list[Any], path: str, media: list[MediaPart]) -> list[dict
             named = "without a type" if kind is None else f"of type {kind[:64]!r}"
             raise InvalidRequest(f"a part {named} is not supported; use {known}", f"{place}.type")
     return content
-
-
-def _read_text(part: Mapping[str, Any], kind: str, path: str) -> dict[str, Any]:
-    key = _TEXT_TYPES[kind]
-    text = part.get(key)
-    if not isinstance(text, str):
-        raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{path}.{key}")
-    # Chat templates look for these keys in any part: they would draw a placeholder of an image
-    # that is not there. Other extras (cache hints of other vendors) mean nothing here.
-    for medium in _MEDIA_KEYS:
-        if medium in part:
-            raise InvalidRequest(
-                f"a part of type {kind!r} cannot hold {medium}", f"{path}.{medium}"
-            )
-    return {"type": key, key: text}
 
 
 def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> MediaPart:
@@ -144,28 +132,22 @@ def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> MediaPart:
             raise ControlError(f"{name} is given twice", f"{path}.{key}.{name}")
     fields.update(inside)
 
+    urls = [(source_path, source)]
     if isinstance(source, list) and modality == "video":
         if not source:
             raise InvalidRequest("a video needs at least one frame", source_path)
-        for number, frame in enumerate(source):
-            _check_url(frame, f"{source_path}[{number}]")
+        urls = [(f"{source_path}[{number}]", frame) for number, frame in enumerate(source)]
         source = tuple(source)
-    else:
-        _check_url(source, source_path)
+    for place, url in urls:
+        if not isinstance(url, str) or not url.strip():
+            fault = "is missing" if url is None else "must be text that is not empty"
+            raise InvalidRequest(f"the URL of the medium {fault}", place)
     try:
         if modality == "video":
-            return VideoPart(path, source, parse_video_controls(fields, path))
-        detail = fields.pop("detail", None)
-        controls = parse_image_controls(fields, path)
-        return ImagePart(path, source, apply_detail(controls, detail, path))
+            return VideoPart(path, source, parse_controls(VideoControls, fields, path))
+        return ImagePart(path, source, parse_controls(ImageControls, fields, path))
     except ControlError as error:
         name = (error.param or "").removeprefix(f"{path}.")
         if name in inside:
             error.param = f"{path}.{key}.{name}"
         raise
-
-
-def _check_url(url: object, path: str) -> None:
-    if not isinstance(url, str) or not url.strip():
-        fault = "is missing" if url is None else "must be text that is not empty"
-        raise InvalidRequest(f"the URL of the medium {fault}", path)

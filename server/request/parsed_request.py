@@ -8,15 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.server.core.request_limits import (
+from saccade.media.controls import validate_fields
+from saccade.server.core.errors import InvalidRequest
+from saccade.server.core.settings import RequestLimits
+from saccade.server.request.fields import (
     CHAT_ANSWER_FIELDS,
     RESPONSE_ANSWER_FIELDS,
-    RequestLimits,
+    TRUNCATIONS,
+    check_fields,
 )
 from saccade.server.request.message_parts import ImagePart, MediaPart, read_messages
-from saccade.server.request.refused_fields import refuse_fields, refuse_truncation
 from saccade.server.request.response_items import read_input
-from saccade.server.request.vision_options import VisionOptions, read_vision_options
+from saccade.server.request.vision_options import VisionOptions
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,22 @@ def parse_request(
         ControlError: likewise, a control of a medium.
     """
     body = dict(body)
-    if form.answer_fields:
-        limits.bound(body, form.answer_fields)
+    names, longest = form.answer_fields, limits.max_answer_tokens
+    if names and longest is not None and all(body.get(name) is None for name in names):
+        body[names[-1]] = longest
     vision = VisionOptions()
-    if form.vision:
-        vision = read_vision_options(body)
-        body.pop("vision", None)
-    limits.check(body)
-    refuse_fields(body, accepts_kv_transfer, form.stores)
+    if form.vision and (options := body.pop("vision", None)) is not None:
+        if not isinstance(options, dict):
+            raise InvalidRequest("vision must be an object", "vision")
+        vision = VisionOptions(**validate_fields(VisionOptions, options, "vision", InvalidRequest))
+    check_fields(body, limits, accepts_kv_transfer, form.stores)
     media: list[MediaPart] = []
     field = form.prompt_field
     if form.read_media is not None:
         prompt, media = form.read_media(body.pop(field, None))
         if prompt is not None:  # which vLLM says in better words of none than of null
             body[field] = prompt
-    if media:
-        refuse_truncation(body)
+    for name in TRUNCATIONS if media else ():
+        if body.get(name) not in (None, "disabled"):
+            raise InvalidRequest("a prompt with media is not cut off", name)
     return ParsedRequest(body, field, tuple(media), vision)

@@ -4,13 +4,7 @@ from typing import Any
 
 import pytest
 
-from saccade.media.controls import (
-    ImageControls,
-    VideoControls,
-    apply_detail,
-    parse_image_controls,
-    parse_video_controls,
-)
+from saccade.media.controls import ImageControls, VideoControls, parse_controls
 from saccade.media.errors import ControlError
 
 PATH = "messages[0].content[1]"
@@ -22,9 +16,9 @@ REALS = ("fps", "video_start", "video_end", "sample_fps", "raw_fps")
 
 def test_every_field_of_qwen_vl_utils_is_known() -> None:
     image = {"min_pixels": 3136, "max_pixels": 1_003_520}
-    assert parse_image_controls(image, PATH) == ImageControls(**image)
+    assert parse_controls(ImageControls, image, PATH) == ImageControls(**image)
     size = {"resized_width": 560, "resized_height": 420}
-    assert parse_image_controls(size, PATH) == ImageControls(**size)
+    assert parse_controls(ImageControls, size, PATH) == ImageControls(**size)
     clip = {
         "fps": 2,
         "min_frames": 4,
@@ -35,16 +29,16 @@ def test_every_field_of_qwen_vl_utils_is_known() -> None:
         "max_pixels": 602_112,
         "total_pixels": 19_267_584,
     }
-    assert parse_video_controls(clip, PATH) == VideoControls(**clip)
-    assert parse_video_controls({"nframes": 16}, PATH) == VideoControls(nframes=16)
+    assert parse_controls(VideoControls, clip, PATH) == VideoControls(**clip)
+    assert parse_controls(VideoControls, {"nframes": 16}, PATH) == VideoControls(nframes=16)
     frames = {"sample_fps": 1.0, "raw_fps": 30.0}
-    assert parse_video_controls(frames, PATH) == VideoControls(**frames)
+    assert parse_controls(VideoControls, frames, PATH) == VideoControls(**frames)
 
 
 def test_null_is_not_given() -> None:
     fields = dict.fromkeys((*COUNTS, *REALS))
-    assert parse_video_controls(fields, PATH) == VideoControls()
-    assert parse_image_controls(dict.fromkeys(IMAGE_FIELDS), PATH) == ImageControls()
+    assert parse_controls(VideoControls, fields, PATH) == VideoControls()
+    assert parse_controls(ImageControls, dict.fromkeys(IMAGE_FIELDS), PATH) == ImageControls()
 
 
 NOT_COUNTS = [True, False, "100", 100.0, -1, 0, 10**30, float("nan"), float("inf"), [100], {}]
@@ -55,12 +49,12 @@ NOT_REALS = [True, "2.0", -1.0, float("nan"), float("inf"), -float("inf"), 10**4
 @pytest.mark.parametrize("field", COUNTS)
 def test_bad_counts_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ControlError) as caught:
-        parse_video_controls({field: value}, PATH)
+        parse_controls(VideoControls, {field: value}, PATH)
     assert caught.value.param == f"{PATH}.{field}"
     assert field in caught.value.message
     if field in IMAGE_FIELDS:
         with pytest.raises(ControlError) as caught:
-            parse_image_controls({field: value}, PATH)
+            parse_controls(ImageControls, {field: value}, PATH)
         assert caught.value.param == f"{PATH}.{field}"
 
 
@@ -68,7 +62,7 @@ def test_bad_counts_are_refused(field: str, value: Any) -> None:
 @pytest.mark.parametrize("field", REALS)
 def test_bad_numbers_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ControlError) as caught:
-        parse_video_controls({field: value}, PATH)
+        parse_controls(VideoControls, {field: value}, PATH)
     assert caught.value.param == f"{PATH}.{field}"
     assert field in caught.value.message
 
@@ -76,7 +70,7 @@ def test_bad_numbers_are_refused(field: str, value: Any) -> None:
 def test_rates_of_zero_are_refused() -> None:
     for field in ("fps", "sample_fps", "raw_fps"):
         with pytest.raises(ControlError) as caught:
-            parse_video_controls({field: 0}, PATH)
+            parse_controls(VideoControls, {field: 0}, PATH)
         assert caught.value.param == f"{PATH}.{field}"
 
 
@@ -93,9 +87,9 @@ def test_rates_of_zero_are_refused() -> None:
     ],
 )
 def test_contradictions_of_both_kinds(fields: dict[str, Any], named: str) -> None:
-    for parse in (parse_image_controls, parse_video_controls):
+    for kind in (ImageControls, VideoControls):
         with pytest.raises(ControlError) as caught:
-            parse(fields, PATH)
+            parse_controls(kind, fields, PATH)
         assert caught.value.param == f"{PATH}.{named}"
 
 
@@ -116,43 +110,44 @@ def test_contradictions_of_both_kinds(fields: dict[str, Any], named: str) -> Non
 )
 def test_contradictions_of_clips(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(ControlError) as caught:
-        parse_video_controls(fields, PATH)
+        parse_controls(VideoControls, fields, PATH)
     assert caught.value.param == f"{PATH}.{named}"
 
 
 def test_images_know_no_clip_fields() -> None:
     with pytest.raises(ControlError) as caught:
-        parse_image_controls({"fps": 2.0}, PATH)
+        parse_controls(ImageControls, {"fps": 2.0}, PATH)
     assert caught.value.param == f"{PATH}.fps"
 
 
 def test_a_long_unknown_name_is_not_echoed_whole() -> None:
     with pytest.raises(ControlError) as caught:
-        parse_image_controls({"x" * 100_000: 1}, PATH)
+        parse_controls(ImageControls, {"x" * 100_000: 1}, PATH)
     assert len(caught.value.message) < 400
     assert len(caught.value.param or "") < 400
 
 
 def test_detail_maps_to_a_budget() -> None:
-    none = ImageControls()
     for same in (None, "auto", "high"):
-        assert apply_detail(none, same, PATH) == none
-    assert apply_detail(none, "low", PATH) == ImageControls(max_pixels=512 * 512, draft=True)
+        assert parse_controls(ImageControls, {"detail": same}, PATH) == ImageControls()
+    low = ImageControls(max_pixels=512 * 512, draft=True)
+    assert parse_controls(ImageControls, {"detail": "low"}, PATH) == low
 
 
 def test_explicit_pixels_win_over_detail() -> None:
     for explicit in (
-        ImageControls(max_pixels=1_000_000),
-        ImageControls(resized_width=2000, resized_height=2000),
-        ImageControls(min_pixels=1_000_000),
+        {"max_pixels": 1_000_000},
+        {"resized_width": 2000, "resized_height": 2000},
+        {"min_pixels": 1_000_000},
     ):
-        assert apply_detail(explicit, "low", PATH) == explicit
-    kept = apply_detail(ImageControls(min_pixels=784), "low", PATH)
+        kept = parse_controls(ImageControls, {**explicit, "detail": "low"}, PATH)
+        assert kept == ImageControls(**explicit)
+    kept = parse_controls(ImageControls, {"min_pixels": 784, "detail": "low"}, PATH)
     assert kept == ImageControls(min_pixels=784, max_pixels=512 * 512, draft=True)
 
 
 @pytest.mark.parametrize("detail", ["LOW", "", 1, True, [], {}])
 def test_unknown_detail_is_refused(detail: Any) -> None:
     with pytest.raises(ControlError) as caught:
-        apply_detail(ImageControls(), detail, PATH)
+        parse_controls(ImageControls, {"detail": detail}, PATH)
     assert caught.value.param == f"{PATH}.detail"

@@ -11,10 +11,16 @@ from starlette.requests import Request
 from saccade.server.api.app import build_app
 from saccade.server.core.errors import INTERNAL_MESSAGE, BodyTimeout, InvalidRequest
 from saccade.server.core.lifecycle import Lifecycle
-from saccade.server.core.request_limits import CHAT_ANSWER_FIELDS, RequestLimits
+from saccade.server.core.settings import RequestLimits
 from saccade.server.engine.flags import add_engine_arguments, make_parser
 from saccade.server.flow.services import Services
 from saccade.server.http.connection import read_json
+from saccade.server.request.fields import check_fields
+from saccade.server.request.parsed_request import CHAT, parse_request
+
+
+def check(body, **limits):
+    check_fields(body, RequestLimits(**limits), accepts_kv_transfer=False, stores=False)
 
 
 @pytest.mark.parametrize(
@@ -42,23 +48,22 @@ from saccade.server.http.connection import read_json
 )
 def test_too_much_is_refused_by_name(body, param):
     with pytest.raises(InvalidRequest) as caught:
-        RequestLimits(max_answer_tokens=100).check(body)
+        check(body, max_answer_tokens=100)
     assert caught.value.param == param
 
 
 def test_what_is_allowed_passes():
     most = {"n": 16, "stop": ["a" * 1024] * 16, "top_logprobs": 20, "logprobs": True}
-    RequestLimits(max_answer_tokens=100).check(most | {"max_tokens": 100, "prompt": [1] * 10_000})
-    RequestLimits().check({"max_tokens": 10**6, "prompt": ["a"] * 128})
+    check(most | {"max_tokens": 100, "prompt": [1] * 10_000}, max_answer_tokens=100)
+    check({"max_tokens": 10**6, "prompt": ["a"] * 128})
 
 
 def test_an_answer_without_a_length_gets_the_longest():
+    limits = RequestLimits(max_answer_tokens=100)
     for given in ({}, {"max_tokens": None}):
-        RequestLimits(max_answer_tokens=100).bound(given, CHAT_ANSWER_FIELDS)
-        assert given["max_tokens"] == 100
+        assert parse_request(given, CHAT, limits).body["max_tokens"] == 100
     chosen = {"max_completion_tokens": 5}
-    RequestLimits(max_answer_tokens=100).bound(chosen, CHAT_ANSWER_FIELDS)
-    assert chosen == {"max_completion_tokens": 5}
+    assert parse_request(chosen, CHAT, limits).body == chosen
 
 
 @pytest.mark.parametrize(("total", "idle"), [(0.05, 60), (60, 0.05)])

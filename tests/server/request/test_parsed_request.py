@@ -6,7 +6,7 @@ import pytest
 
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.core.request_limits import RequestLimits
+from saccade.server.core.settings import RequestLimits
 from saccade.server.request.parsed_request import (
     CHAT,
     COMPLETION,
