@@ -7,6 +7,7 @@ anything is decoded. No process-wide state of PIL is read or changed.
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 from PIL import (
     BmpImagePlugin,
@@ -19,6 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from saccade.media.decode.formats import name_format
 from saccade.media.decode.image_limits import CountedReader, has_many_scans, png_chunks
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.limits import MAX_IMAGE_PIXELS, ImageLimits
@@ -31,10 +33,13 @@ _FORMATS = (
     GifImagePlugin.GifImageFile.format,
     BmpImagePlugin.BmpImageFile.format,
 )
+_TAKEN = tuple(f"a {kind} image" for kind in ("JPEG", "PNG", "WebP", "GIF", "BMP"))
 
 _DEFAULT_LIMITS = ImageLimits()
 
 _JPEGS = ("JPEG", "MPO")
+# PIL's raw mode of a PNG -> bits of a channel, and what it multiplies them with.
+_PNG_DEPTHS = {"1": (1, 1), "L;2": (2, 85), "L;4": (4, 17), "I;16B": (16, 1), "RGB;16B": (16, 1)}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -82,8 +87,10 @@ def decode_image(
         pixels = _decode_jpeg(data, at_least, buffer) if header.plain_jpeg else None
         if pixels is None:
             with _open(data, limits) as image:
-                image.load()
+                clear = _colour_key(image, data, limits)
                 pixels = to_rgb(image)
+                if clear is not None:
+                    pixels[clear] = 255
         return _upright(pixels, header.orientation)
     except MediaError:
         raise
@@ -143,12 +150,44 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels[::down, ::across])
 
 
+def _colour_key(
+    image: Image.Image, data: bytes, limits: ImageLimits
+) -> npt.NDArray[np.bool_] | None:
+    """Loads an image. [height, width]: where the colour key of a PNG makes it transparent.
+
+    PIL knows the key as the file has it, in as many bits as the file's, and compares it with
+    pixels that it has brought to 8 (13.0). So the key is taken off here. None: there is none.
+    """
+    raw = image.tile[0].args if image.format == "PNG" and image.tile else None
+    image.load()
+    if image.mode == "P" or raw is None or (key := image.info.pop("transparency", None)) is None:
+        return None
+    bits, step = _PNG_DEPTHS.get(raw, (8, 1))
+    colour = np.array(key) % 2**bits  # PNG, 11.3.2.1: higher bits are no part of it
+    if raw != "RGB;16B":
+        return _equals(image, colour * step)
+    # PIL has the high bytes of such an image, or, told that they were the other way round, the low.
+    clear = _equals(image, colour // 256)
+    with _open(data, limits) as low:
+        low.tile = [low.tile[0]._replace(args="RGB;16L")]
+        return clear & _equals(low, colour % 256)
+
+
+def _equals(image: Image.Image, colour: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
+    same: npt.NDArray[np.bool_] = np.asarray(image) == colour
+    return same.all(2) if same.ndim == 3 else same
+
+
 def to_rgb(image: Image.Image) -> Pixels:
     """Any PIL image as uint8 RGB [height, width, 3].
 
-    Transparency (an alpha channel, a palette entry, a PNG colour key) is laid on white. 16-bit
+    Transparency (an alpha channel, a palette entry, an 8-bit colour key) is laid on white. 16-bit
     grey is scaled to 8 bits; other modes convert as PIL does. Orientation is left alone.
     """
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        # Programs that keep no transparency leave zeros in what the header calls alpha: browsers
+        # take such an image as opaque.
+        image = image.convert("RGB")
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         grey = ((wide * 255 + 32_767) // 65_535).astype(np.uint8)
@@ -178,7 +217,10 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         image = Image.open(CountedReader(data, limits.max_reads), formats=_FORMATS)
     except UnidentifiedImageError:
         # PIL's text holds the repr of the buffer, so nothing of it is passed on.
-        raise DecodeError("not a JPEG, PNG, WebP, GIF or BMP image, or a damaged one") from None
+        kind = name_format(data)
+        if kind in _TAKEN:
+            raise DecodeError(f"{kind} with a damaged header") from None
+        raise DecodeError(f"not a JPEG, PNG, WebP, GIF or BMP image, but {kind}") from None
     except Image.DecompressionBombError:
         raise LimitError(f"the image has more than {MAX_IMAGE_PIXELS} pixels") from None
     except DecodeError:

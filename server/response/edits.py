@@ -23,7 +23,7 @@ class Edit(Protocol):
     """One change to an answer on its way out. An edit belongs to one answer and may keep state."""
 
     def applies_to(self, event: str) -> bool:
-        """Whether this server-sent event, still text, has to be parsed for `edit_event`."""
+        """Whether this server-sent event, still text, is to be given to `edit_event`."""
 
     def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """What is sent in place of one event of a stream; ``data`` may be changed."""
@@ -91,7 +91,8 @@ async def finish_events(
     Args:
         events: as vLLM's serving classes give them, each ``data: ...`` and an empty line; those
             of a response with a line ``event: TYPE`` before.
-        edits: applied in order; what one gives, the next one gets.
+        edits: applied in order, each to the events that it applies to; what one gives, the next
+            one gets.
         failure: how the stream tells an error that stops it.
 
     Closes ``events`` when the reader leaves, which aborts the request in the engine.
@@ -100,8 +101,9 @@ async def finish_events(
     async with aclosing(events):
         try:
             async for event in events:
-                if any(edit.applies_to(event) for edit in edits):
-                    for edited in _edited(event, edits):
+                wanted = [edit for edit in edits if edit.applies_to(event)]
+                if wanted:
+                    for edited in _edited(event, wanted):
                         yield edited
                 else:
                     yield event

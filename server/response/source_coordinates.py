@@ -2,11 +2,13 @@
 
 The text of an answer and the arguments of its tool calls are rewritten; reasoning and logprobs
 stay the model's. What has been found goes into the answer's ``vision``: ``detections``, and
-``warnings`` where numbers stayed as the model wrote them. In a stream it stands in the chunk that
-ends a choice, and in ``response.completed`` or ``response.incomplete``.
+``warnings`` where numbers stayed as the model wrote them. In a stream it stands in
+``response.completed`` or ``response.incomplete``, or in the chunk that ends a choice: there with
+what was found in the choices that ended before, as openai-node keeps what stands last beside
+``choices``; and as openai-python keeps only what stands in deltas, there too, of this choice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from saccade.media.grounding.coordinates import CoordinateRewriter
@@ -77,6 +79,7 @@ class SourceCoordinatesEdit:
         self._plans = plans
         self._reader = DetectionReader(plans) if options.coordinates == "source" else None
         self._open: dict[_Key, _Text] = {}
+        self._ended: dict[int, dict[str, Any]] = {}  # choices of a stream
         self._added_events = 0
 
     def applies_to(self, event: str) -> bool:
@@ -99,7 +102,7 @@ class SourceCoordinatesEdit:
                 self._rewrite(call["function"], "arguments")
                 for call in message.get("tool_calls") or ()
             ]
-            self._tell(answer, choice["index"], texts)
+            _tell(answer, self._found(choice["index"], texts))
         if "output" in answer:
             self._response(answer)
 
@@ -115,19 +118,16 @@ class SourceCoordinatesEdit:
             self._open[key] = _Text(self._options, self._plans)
         return self._open[key]
 
-    def _tell(self, answer: dict[str, Any], choice: int, texts: Iterable[_Text]) -> None:
-        vision = answer.setdefault("vision", {})
-        if self._reader:
-            found = vision.setdefault("detections", [])
-            for text in texts:
-                for one in self._reader.read(text.sent):
-                    kind = "bbox_2d" if len(one.numbers) == 4 else "point_2d"
-                    place = {kind: list(one.numbers), "image": one.medium}
-                    found.append({"choice": choice, "label": one.label, **place})
-        warnings = vision.setdefault("warnings", [])
-        for warning in (warning for text in texts for warning in text.warnings()):
-            if warning not in warnings:
-                warnings.append(warning)
+    def _found(self, choice: int, texts: Collection[_Text]) -> dict[str, Any]:
+        """What is told of a choice."""
+        found: dict[str, Any] = {"detections": []} if self._reader else {}
+        for text in texts:
+            for one in self._reader.read(text.sent) if self._reader else ():
+                kind = "bbox_2d" if len(one.numbers) == 4 else "point_2d"
+                place = {kind: list(one.numbers), "image": one.medium}
+                found["detections"].append({"choice": choice, "label": one.label, **place})
+        found["warnings"] = list(dict.fromkeys(each for text in texts for each in text.warnings()))
+        return found
 
     def _chat_delta(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
         index, delta = choice["index"], choice["delta"]
@@ -152,11 +152,13 @@ class SourceCoordinatesEdit:
             else:
                 calls = delta.setdefault("tool_calls", [])
                 calls.append({"index": call, "function": {"arguments": rest}})
-        self._tell(chunk, index, texts.values())
+        delta["vision"] = self._ended[index] = self._found(index, texts.values())
+        for ended in sorted(self._ended):
+            _tell(chunk, self._ended[ended])
 
     def _response(self, response: dict[str, Any]) -> None:
         texts = [text for item in response["output"] for text in self._item(item)]
-        self._tell(response, 0, texts)
+        _tell(response, self._found(0, texts))
 
     def _item(self, item: dict[str, Any]) -> list[_Text]:
         if item.get("type") == "message":
@@ -200,3 +202,12 @@ class SourceCoordinatesEdit:
             delta["logprobs"] = []
         self._added_events += 1
         return [delta]
+
+
+def _tell(answer: dict[str, Any], found: dict[str, Any]) -> None:
+    """Adds what was found in a choice to what stands in ``vision``."""
+    vision = answer.setdefault("vision", {})
+    for name, items in found.items():
+        told = vision.setdefault(name, [])
+        # Of several texts and choices each warning stands once.
+        told += [item for item in items if name != "warnings" or item not in told]

@@ -1,0 +1,93 @@
+"""Names the format of a file by its first bytes, for refusals. Pure.
+
+What a sender calls it (its extension, its Content-Type) plays no part.
+"""
+
+import re
+
+_LOOKED_AT = 1024  # bytes
+_FTYP = re.compile(rb".{4}ftyp(.{4}).{4}((?:.{4})*)", re.DOTALL)  # ISO/IEC 14496-12, 4.3
+_IMAGE_BRANDS = (  # major or compatible
+    (rb"avi[fs]", "an AVIF image"),
+    (rb"hei[cxms]|hev[cxms]", "a HEIC image"),
+    (rb"mif1|msf1|miaf", "a HEIF image"),
+)
+_OTHER_BRANDS = (  # major
+    (rb"crx ", "a camera RAW file (CR3)"),
+    (rb"qt  ", "a QuickTime video"),
+    (rb"M4[AB] ", "an audio file"),
+    (rb"3g.{2}", "a 3GP video"),
+    (rb".{4}", "an MP4 video"),
+)
+_SIGNATURES = (  # the first that fits
+    (rb"\xff\xd8", "a JPEG image"),
+    (rb"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (rb"RIFF.{4}WEBP", "a WebP image"),
+    (rb"GIF8[79]a", "a GIF image"),
+    (rb"BM.{4}\0\0\0\0", "a BMP image"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+    (rb"II\xbc\x01", "a JPEG XR image"),
+    (rb"II\*\0.{4}CR|II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD-RAW|\0MRM|FOVb", "a camera RAW file"),
+    (rb"II[*+]\0|MM\0[*+]", "a TIFF image or a camera RAW file"),
+    (rb"8BPS", "a Photoshop file (PSD)"),
+    (rb"gimp xcf", "a GIMP file"),
+    (rb"\0\0\x01\0", "an ICO icon"),
+    (rb"\0\0\x02\0[^\0]", "a CUR cursor"),
+    (rb"icns", "an ICNS icon"),
+    (rb"qoif", "a QOI image"),
+    (rb"DDS ", "a DDS texture"),
+    (rb"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (rb"#\?(?:RADIANCE|RGBE)", "a Radiance HDR image"),
+    (rb"SIMPLE  =", "a FITS image"),
+    (rb".{128}DICM", "a DICOM image"),
+    (rb"P[1-7Ff]\s", "a Netpbm image (PPM)"),
+    (rb"\x0a[\0\x02-\x05]\x01[\x01\x02\x04\x08]", "a PCX image"),
+    (rb"\xd7\xcd\xc6\x9a|\x01\0\x09\0\0\x03|\x01\0\0\0.{36} EMF", "a Windows metafile"),
+    (rb"AT&TFORM", "a DjVu document"),
+    (rb"\s*%PDF-", "a PDF document"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "an EPS or PostScript document"),
+    (rb"\x1aE\xdf\xa3.{0,64}webm", "a WebM video"),
+    (rb"\x1aE\xdf\xa3", "a Matroska video (MKV)"),
+    (rb"RIFF.{4}AVI ", "an AVI video"),
+    (rb"RIFF.{4}WAVE|ID3|fLaC|\xff[\xf2\xf3\xfa\xfb]", "an audio file"),
+    (rb".{4}(?:moov|mdat|wide|free|skip)", "a QuickTime video"),
+    (rb"FLV\x01", "an FLV video"),
+    (rb"OggS", "an Ogg file (OGV)"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (WMV)"),
+    (rb"\0\0\x01[\xb3\xba]", "an MPEG-1 or MPEG-2 video (MPG)"),
+    (rb"G.{187}G|.{4}G.{191}G", "an MPEG transport stream (TS)"),
+    (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01", "an MXF video"),
+    (rb"\0?\0\0\x01[\x67\x40]", "a raw H.264 or H.265 stream"),
+    (rb"DKIF", "an IVF video"),
+    (rb"YUV4MPEG2", "a YUV4MPEG video"),
+    (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive or an Office document"),
+    (rb"\x1f\x8b", "data compressed by gzip"),
+    (rb"version https://git-lfs", "a Git LFS pointer instead of the file"),
+    (rb"(?i:\s*(?:<\?xml|<!--|<!doctype svg).*<svg[\s>]|\s*<svg[\s>])", "an SVG image"),
+    (rb"(?i:\s*<(?:!doctype html|html|head|body)|\s*<!--.*<html)", "an HTML page"),
+    (rb"\s*<[?A-Za-z]", "an XML document"),
+    (rb"\s*data:[a-z]+/", "the text of a data: URL"),
+    (rb"\s*(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|AAAA.{4}Z0eX)", "base64 text"),
+    (rb"\s*[{\[]", "JSON text"),
+    (rb"\0+\Z", "nothing but zeros"),
+    (rb"[^\0-\x08\x0e-\x1a\x1c-\x1f]+\Z", "text"),
+)
+_TGA_ENDING = b"TRUEVISION-XFILE.\0"
+
+
+def name_format(data: bytes) -> str:
+    """What a file is, with its article: "an AVIF image", "an HTML page"."""
+    head = data[:_LOOKED_AT].removeprefix(b"\xef\xbb\xbf")
+    ftyp = _FTYP.match(head[: int.from_bytes(head[:4], "big")])
+    if ftyp is not None:
+        major, compatible = ftyp.groups()
+        brands = [major, *(compatible[at : at + 4] for at in range(0, len(compatible), 4))]
+        for known, candidates in ((_IMAGE_BRANDS, brands), (_OTHER_BRANDS, brands[:1])):
+            for pattern, name in known:
+                if any(re.fullmatch(pattern, brand, re.DOTALL) for brand in candidates):
+                    return name
+    for pattern, name in _SIGNATURES:
+        if re.match(pattern, head, re.DOTALL):
+            return name
+    return "a TGA image" if data.endswith(_TGA_ENDING) else "a file of no known format"
