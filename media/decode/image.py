@@ -158,7 +158,8 @@ def _colour_key(
     PIL knows the key as the file has it, in as many bits as the file's, and compares it with
     pixels that it has brought to 8 (13.0). So the key is taken off here. None: there is none.
     """
-    raw = image.tile[0].args if image.format == "PNG" and image.tile else None
+    tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
+    raw = str(tiles[0].args) if tiles else None
     image.load()
     if image.mode == "P" or raw is None or (key := image.info.pop("transparency", None)) is None:
         return None
@@ -169,13 +170,14 @@ def _colour_key(
     # PIL has the high bytes of such an image, or, told that they were the other way round, the low.
     clear = _equals(image, colour // 256)
     with _open(data, limits) as low:
+        assert isinstance(low, PngImagePlugin.PngImageFile)
         low.tile = [low.tile[0]._replace(args="RGB;16L")]
         return clear & _equals(low, colour % 256)
 
 
 def _equals(image: Image.Image, colour: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
-    same: npt.NDArray[np.bool_] = np.asarray(image) == colour
-    return same.all(2) if same.ndim == 3 else same
+    same = np.equal(np.asarray(image), colour)
+    return np.all(same, axis=2) if same.ndim == 3 else same
 
 
 def to_rgb(image: Image.Image) -> Pixels:
