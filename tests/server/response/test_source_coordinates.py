@@ -32,18 +32,20 @@ def say(text, picture_urls, **options):
 
 
 def streamed(server, body):
-    """The chunks of a streamed answer, and each choice's text and finishing chunk's `vision`."""
+    """Each choice's text of a streamed answer, and the last `vision`."""
     with server.stream({**body, "stream": True}) as answer:
         assert answer.status_code == 200
         lines = [line for line in answer.iter_lines() if line.startswith("data: {")]
-    texts, told = {}, {}
+    texts, told = {}, None
     for chunk in (json.loads(line.removeprefix("data: ")) for line in lines):
         for choice in chunk["choices"]:
             index = choice["index"]
             texts[index] = texts.get(index, "") + (choice["delta"].get("content") or "")
             assert ("vision" in chunk) == (choice["finish_reason"] is not None)
             if "vision" in chunk:
-                told[index] = chunk["vision"]
+                told = chunk["vision"]
+                found = [each for each in told["detections"] if each["choice"] == index]
+                assert choice["delta"]["vision"] == {**told, "detections": found}
     return texts, told
 
 
@@ -60,9 +62,7 @@ def test_boxes_and_what_was_found(server, image_url):
         for choice in (0, 1)
     ]
     assert answer["vision"] == {"detections": found[0] + found[1], "warnings": []}
-    texts, told = streamed(server, body)
-    assert texts == {0: expected, 1: expected}
-    assert told == {index: {"detections": found[index], "warnings": []} for index in (0, 1)}
+    assert streamed(server, body) == ({0: expected, 1: expected}, answer["vision"])
 
 
 def test_what_cannot_be_decided_stays_and_is_told(server, image_url):
@@ -74,7 +74,7 @@ def test_what_cannot_be_decided_stays_and_is_told(server, image_url):
     assert (found["image"], found["bbox_2d"]) == (1, [5, 20, 15, 40.5])
     (warning,) = answer["vision"]["warnings"]
     assert "which image they belong to" in warning
-    assert streamed(server, body) == ({0: expected}, {0: answer["vision"]})
+    assert streamed(server, body) == ({0: expected}, answer["vision"])
 
 
 def test_a_text_that_ends_within_a_list_comes_whole(server, image_url):
@@ -82,8 +82,8 @@ def test_a_text_that_ends_within_a_list_comes_whole(server, image_url):
     body = say(said, [image_url(224, 56)], vision=SOURCE)
     texts, told = streamed(server, body)
     assert texts == {0: said}
-    assert told[0]["detections"] == []
-    assert "not the numbers expected" in told[0]["warnings"][0]
+    assert told["detections"] == []
+    assert "not the numbers expected" in told["warnings"][0]
 
 
 def test_plain_answers_stay_plain(server, image_url):
