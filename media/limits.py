@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from saccade.media.errors import LimitError
-from saccade.media.planning.plan import ImagePlan, PixelLimits, VideoPlan, VideoSource
+from saccade.media.planning.plan import ImagePlan, PixelLimits, VideoPlan
 
 # PIL refuses more than this on its own (twice its warning threshold), so a higher cap has no use.
 MAX_IMAGE_PIXELS = 178_956_970
@@ -42,32 +42,20 @@ class MediaLimits:
     max_decoding_bytes: int = 2 * 2**30  # of pixels that all decoders hold together
     max_decoding_seconds: float = 300.0  # of one video, from the first frame to the last
 
-    def check_image(self, plan: ImagePlan, pixel_limits: PixelLimits) -> None:
-        """Raises LimitError when the plan asks for too many pixels."""
-        self._check_area(plan.width, plan.height, pixel_limits)
-
-    def check_source(self, source: VideoSource) -> None:
-        """Raises LimitError when the video is too long."""
-        seconds = source.frames / source.fps
-        if seconds > self.max_video_seconds:
-            raise LimitError(
-                f"the video lasts {seconds:.1f} s; the limit is {self.max_video_seconds:g} s"
-            )
-
-    def check_video(self, plan: VideoPlan, pixel_limits: PixelLimits) -> None:
+    def check(self, plan: ImagePlan | VideoPlan, pixel_limits: PixelLimits) -> None:
         """Raises LimitError when the plan asks for too many pixels, frames or tokens."""
-        self._check_area(plan.width, plan.height, pixel_limits)
+        limit = self.max_planned_pixels or pixel_limits.max_pixels
+        if plan.width * plan.height > limit:
+            raise LimitError(
+                f"the controls ask for {plan.width} x {plan.height} pixels; "
+                f"the limit is {limit} pixels"
+            )
+        if isinstance(plan, ImagePlan):
+            return
         frames = len(plan.frame_indices)
         if frames > self.max_planned_frames:
             raise LimitError(f"{frames} frames; the limit is {self.max_planned_frames}")
         if plan.tokens > self.max_video_tokens:
             raise LimitError(
                 f"the video would take {plan.tokens} tokens; the limit is {self.max_video_tokens}"
-            )
-
-    def _check_area(self, width: int, height: int, pixel_limits: PixelLimits) -> None:
-        limit = self.max_planned_pixels or pixel_limits.max_pixels
-        if width * height > limit:
-            raise LimitError(
-                f"the controls ask for {width} x {height} pixels; the limit is {limit} pixels"
             )

@@ -6,9 +6,9 @@ headers, ``decode`` does the expensive work.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event
 from typing import TypeVar, TypeVarTuple, overload
@@ -73,7 +73,6 @@ class MediaLoader:
         )
         self._fetcher = MediaFetcher(policy)
         self._max_bytes = policy.max_bytes
-        self._decoding = 0  # media that hold memory for it
         self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(
@@ -121,18 +120,15 @@ class MediaLoader:
             received: see :data:`saccade.media.fetch.fetcher.Received`.
         """
         with _located(param):
+            if not isinstance(source, str):
+                assert isinstance(controls, VideoControls)
+                listed = await self._fetch_all(source, received)
+                return await self._run(self._worker.plan_frames, listed, controls, param)
+            with timed(self._observe, "fetch"):
+                data = await self._fetcher.fetch(source, received)
             if isinstance(controls, ImageControls):
-                assert isinstance(source, str)
-                data = await self._fetch(source, received)
                 return await self._run(self._worker.plan_image, data, controls, param)
-            if isinstance(source, str):
-                data = await self._fetch(source, received)
-                return await self._run(self._worker.plan_video, data, controls, param)
-            limit = self._media_limits.max_listed_frames
-            if len(source) > limit:
-                raise LimitError(f"a list of {len(source)} frames; the limit is {limit}")
-            listed = await self._fetch_all(source, received)
-            return await self._run(self._worker.plan_frames, listed, controls, param)
+            return await self._run(self._worker.plan_video, data, controls, param)
 
     @overload
     async def decode(self, planned: PlannedImage) -> DecodedImage: ...
@@ -142,47 +138,35 @@ class MediaLoader:
 
     async def decode(self, planned: PlannedMedium) -> DecodedMedium:
         """Decodes and resizes a planned image or video, once there is memory for it."""
+        cost, queued = planned.decoding_bytes + planned.decoded_bytes, time.perf_counter()
         with _located(planned.param):
-            async with self._memory(planned.decoding_bytes + planned.decoded_bytes):
+            async with self._budget.hold(cost):
+                self._observe("queue", time.perf_counter() - queued)
                 if isinstance(planned, PlannedImage):
                     return await self._run(self._worker.decode_image, planned)
                 if planned.source is None:
                     return await self._decode_frames(planned)
                 cancelled = Event()
+                # What others leave of the cores: many at once do not oversubscribe them.
+                threads = max(1, min(self._cores // self._budget.holders, MAX_DECODER_THREADS))
                 try:
-                    # What others leave of the cores: many at once do not oversubscribe them.
-                    threads = min(self._cores // self._decoding, MAX_DECODER_THREADS)
-                    return await self._run(
-                        self._worker.decode_video, planned, max(1, threads), cancelled
-                    )
+                    return await self._run(self._worker.decode_video, planned, threads, cancelled)
                 finally:
                     cancelled.set()
 
-    async def _fetch(self, url: str, received: Received) -> bytes:
-        with timed(self._observe, "fetch"):
-            return await self._fetcher.fetch(url, received)
-
-    @asynccontextmanager
-    async def _memory(self, cost: int) -> AsyncIterator[None]:
-        """Holds so many bytes of the budget."""
-        started = time.perf_counter()
-        async with self._budget.hold(cost):
-            self._observe("queue", time.perf_counter() - started)
-            self._decoding += 1
-            try:
-                yield
-            finally:
-                self._decoding -= 1
-
     async def _fetch_all(self, urls: Sequence[str], received: Received) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
+        limit = self._media_limits.max_listed_frames
+        if len(urls) > limit:
+            raise LimitError(f"a list of {len(urls)} frames; the limit is {limit}")
         slots = asyncio.Semaphore(_CONCURRENT_FETCHES)
         total = 0
 
         async def fetch(url: str) -> bytes:
             nonlocal total
             async with slots:
-                data = await self._fetch(url, received)
+                with timed(self._observe, "fetch"):
+                    data = await self._fetcher.fetch(url, received)
             total += len(data)
             if total > self._max_bytes:
                 raise LimitError(f"the frames are larger than the limit of {self._max_bytes} bytes")

@@ -13,8 +13,7 @@ from PIL import Image
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.container import DecodeDeadline
 from saccade.media.decode.image import decode_image, read_header
-from saccade.media.decode.jpeg import decode_resized_jpeg
-from saccade.media.decode.resize import resize
+from saccade.media.decode.resize import decode_resized_jpeg, resize
 from saccade.media.decode.video import FewerFrames, decode_video, probe_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
@@ -76,7 +75,7 @@ class MediaWorker:
         with timed(self._observe, "plan"):
             header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
-            self._media_limits.check_image(plan, self._limits)
+            self._media_limits.check(plan, self._limits)
             digest = self._digest((data,), controls, plan)
         return PlannedImage(data, header, plan, controls.draft, digest, param)
 
@@ -115,7 +114,7 @@ class MediaWorker:
 
     def _plan_source(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
         plan = plan_video(source, controls, self._geometry)
-        self._media_limits.check_video(plan, self._limits)
+        self._media_limits.check(plan, self._limits)
         return plan
 
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
@@ -155,7 +154,7 @@ class MediaWorker:
             headers = tuple(read_header(data, self._media_limits.image) for data in listed)
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
-            self._media_limits.check_video(plan, self._limits)
+            self._media_limits.check(plan, self._limits)
             digest = self._digest(listed, controls, plan)
         # Frames of different sizes may share a plan; as many decode at once as there are threads.
         width, height = listed_frame_size(*sizes[0], controls, self._geometry)

@@ -53,11 +53,19 @@ def read_header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageHead
     """
     with _open(data, limits) as image:
         width, height = image.size
-        cost = width * height * _bytes_per_pixel(image, data, limits)
         orientation = _orientation(image, data, limits)
         if orientation in SIDEWAYS:
             width, height = height, width
-        return ImageHeader(width, height, orientation, cost, _is_plain_jpeg(image))
+        plain_jpeg = image.format in _JPEGS and image.mode in ("L", "RGB")
+        # How much memory decoding takes at most. A plain JPEG: 3, or 6 where it has to be turned,
+        # but 13 where it is damaged and PIL has to try. Others, measured: 10 for RGB in PNG, 12 for
+        # RGBA, 16 for grey with alpha, 24 for WebP with alpha. PIL takes 4 for a pixel of any
+        # colours, twice to lay it on white, and WebP 12 for its canvas.
+        bytes_per_pixel = 14 if plain_jpeg else 24
+        # Coefficients have 16 bits, and every channel its own.
+        if image.format in _JPEGS and has_many_scans(data, limits.max_jpeg_scans):
+            bytes_per_pixel += 2 * len(image.getbands())
+        return ImageHeader(width, height, orientation, width * height * bytes_per_pixel, plain_jpeg)
 
 
 def decode_image(
@@ -118,27 +126,6 @@ def _decode_jpeg(
         )
     except ValueError:
         return None
-
-
-def _is_plain_jpeg(image: Image.Image) -> bool:
-    return image.format in _JPEGS and image.mode in ("L", "RGB")
-
-
-def _bytes_per_pixel(image: Image.Image, data: bytes, limits: ImageLimits) -> int:
-    """How much memory decoding takes at most.
-
-    Raises:
-        DecodeError: a JPEG of too many scans.
-    """
-    # Coefficients have 16 bits, and every channel its own.
-    several = image.format in _JPEGS and has_many_scans(data, limits.max_jpeg_scans)
-    coefficients = 2 * len(image.getbands()) if several else 0
-    if _is_plain_jpeg(image):
-        # 3, or 6 where it has to be turned; but 13 where it is damaged and PIL has to try.
-        return 14 + coefficients
-    # Measured: 10 for RGB in PNG, 12 for RGBA, 16 for grey with alpha, 24 for WebP with alpha. PIL
-    # takes 4 for a pixel of any colours, twice to lay it on white, and WebP 12 for its canvas.
-    return 24 + coefficients
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from saccade.media.errors import LimitError
 
-_EBML = b"\x1a\x45\xdf\xa3"
+EBML = b"\x1a\x45\xdf\xa3"
 # Below the segment. FFmpeg may take one up wherever it stands, so each counts at any depth.
 _TOP = {
     0x114D9B74: "SeekHead",
@@ -44,7 +44,7 @@ def check_matroska_elements(data: bytes, most: int) -> None:
     Raises:
         LimitError: more than that.
     """
-    if not data.startswith(_EBML):
+    if not data.startswith(EBML):
         return
     count = 0
     for number in _TOP:

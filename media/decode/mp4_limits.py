@@ -5,12 +5,16 @@ one. Seen: libavformat 62.12 (FFmpeg 8.1, PyAV 18.1) took 3.4 GiB and eight seco
 three kilobytes.
 """
 
+import re
 from collections.abc import Iterator
 
 from saccade.media.errors import DecodeError, LimitError
 
 # Files of the other containers are not read as boxes.
 _OTHERS = (b"\x1a\x45\xdf\xa3", b"RIFF", b"GIF8")
+
+# Boxes that announce samples; a size of 64 bits (1 before the name) stands behind the name.
+_TABLES = re.compile(rb"(\x00\x00\x00\x01)?(stsz|stz2|trun)")
 
 
 def check_mp4_samples(data: bytes, most_samples: int) -> None:
@@ -29,25 +33,22 @@ def check_mp4_samples(data: bytes, most_samples: int) -> None:
     if data.startswith(_OTHERS):
         return
     samples = 0
-    for start, stop in _outside_media(data):
+    for box, start, stop in _boxes(data, 0, len(data)):
+        if box == b"mdat":
+            continue
         if data.find(b"cmov", start, stop) >= 0:
             raise DecodeError("a video with a compressed header is not supported")
         pcm = _pcm_tracks(data, start, stop)
-        # Behind the name: flags, size, count in stsz and stz2, flags, count in trun.
-        for table, offset in ((b"stsz", 12), (b"stz2", 12), (b"trun", 8)):
-            for position in _found(data, table, start, stop):
-                if not any(first < position < last for first, last in pcm):
-                    field = position + offset
-                    samples += int.from_bytes(data[field : field + 4], "big")
+        for table in _TABLES.finditer(data, start, stop):
+            long, name = table.groups()
+            position = table.start(2)
+            if any(first < position < last for first, last in pcm):
+                continue
+            # Behind the name: flags, size, count in stsz and stz2, flags, count in trun.
+            field = position + (8 if name == b"trun" else 12) + (8 if long else 0)
+            samples += int.from_bytes(data[field : field + 4], "big")
         if samples > most_samples:
             raise LimitError(f"the video announces {samples} samples; the limit is {most_samples}")
-
-
-def _outside_media(data: bytes) -> Iterator[tuple[int, int]]:
-    """[start, stop) of every box of the top level but the media data."""
-    for name, start, stop in _boxes(data, 0, len(data)):
-        if name != b"mdat":
-            yield start, stop
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -61,15 +62,6 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
         if stop < start + header:
             return
         start = stop
-
-
-def _found(data: bytes, name: bytes, start: int, stop: int) -> Iterator[int]:
-    """Where boxes of this name have their name, or, with a 64-bit size, the size's second half."""
-    position = data.find(name, start, stop)
-    while position >= 0:
-        long = position >= 4 and data[position - 4 : position] == b"\0\0\0\1"
-        yield position + 8 if long else position
-        position = data.find(name, position + 4, stop)
 
 
 def _pcm_tracks(data: bytes, start: int, stop: int) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Antialiased bicubic resize of pixels, bit-equal to the reference processor's.
 
 On the calling thread alone, without the GIL. Compiled (`kernels/cpu/csrc/resize.cpp`) where that
-has been built, is right and the sizes allow it, else PyTorch's: the bytes are the same.
+has been built, is right and the sizes allow it, else PyTorch's: the bytes are the same. Most JPEGs
+are resized in the pass that decodes them, row by row.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from saccade.kernels import reference
 from saccade.kernels.cpu import compiled
-from saccade.media.types import Pixels
+from saccade.media.types import ImageHeader, Pixels
 
 
 def resize(pixels: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
@@ -35,6 +36,26 @@ def resize(pixels: Pixels, height: int, width: int, out: Pixels | None = None) -
         if run(batch, torch.from_numpy(result).view(-1, height, width, channels)):
             return result
     return _resize_in_torch(batch, height, width).reshape(*leading, height, width, channels)
+
+
+def decode_resized_jpeg(data: bytes, header: ImageHeader, out: Pixels) -> bool:
+    """Fills ``out``, uint8 RGB [height, width, 3]: equal to decoding the image, then resizing it.
+
+    Without the GIL, and without the memory of the decoded image. False, with anything in
+    ``out``, where that has to be done one after the other: the file is no JPEG, or one that is
+    turned, in other colours, flawed or of that size already; or the compiled form
+    (`kernels/cpu/csrc/jpeg.cpp`) is not there, or out of use.
+    """
+    height, width, _ = out.shape
+    as_stored = header.plain_jpeg and header.orientation == 1
+    if not as_stored or (header.height, header.width) == (height, width):
+        return False
+    decode = compiled.operation("decode_resized_jpeg", torch.uint8)
+    if decode is None:
+        return False
+    assert out.flags.c_contiguous
+    size = (len(data), header.height, header.width)
+    return bool(decode(data, *size, out.ctypes.data, height, width))
 
 
 def _resize_in_torch(batch: torch.Tensor, height: int, width: int) -> Pixels:

@@ -28,7 +28,7 @@ from PIL import Image
 from saccade.media.decode.container import DecodeDeadline, demuxed, has_stamps, opened
 from saccade.media.decode.frame_selection import decode_scheduled, schedule
 from saccade.media.decode.image import to_rgb
-from saccade.media.decode.matroska_limits import check_matroska_elements
+from saccade.media.decode.matroska_limits import EBML, check_matroska_elements
 from saccade.media.decode.mp4_limits import check_mp4_samples
 from saccade.media.decode.resize import resize
 from saccade.media.errors import DecodeError, LimitError
@@ -71,8 +71,10 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         LimitError: frames too large, too many, or too long a video.
     """
     max_samples = _SAMPLES_PER_FRAME * limits.max_source_frames
-    check_mp4_samples(data, max_samples)
-    check_matroska_elements(data, max_samples)
+    if data.startswith(EBML):
+        check_matroska_elements(data, max_samples)
+    else:
+        check_mp4_samples(data, max_samples)
     with opened(data, limits) as (container, stream):
         first, packets, rate = _read_packets(
             demuxed(container, stream, DecodeDeadline(limits)),
@@ -87,7 +89,11 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         time_base = stream.time_base
     stamps = packets["stamp"][packets["shown"]]
     source = VideoSource(width, height, len(stamps), rate, sideways=sideways, packets=packets)
-    limits.check_source(source)
+    seconds = source.frames / source.fps
+    if seconds > limits.max_video_seconds:
+        raise LimitError(
+            f"the video lasts {seconds:.1f} s; the limit is {limits.max_video_seconds:g} s"
+        )
     return replace(source, times=frame_times(_known(stamps), time_base, rate))
 
 

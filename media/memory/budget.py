@@ -16,6 +16,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
+        self.holders = 0  # works that are admitted
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -26,37 +27,25 @@ class Budget:
     @asynccontextmanager
     async def hold(self, cost: int) -> AsyncIterator[None]:
         """Waits for its turn and holds ``cost`` for as long as the block lasts."""
-        await self._enter(cost)
-        try:
-            yield
-        finally:
-            self._leave(cost)
-
-    async def _enter(self, cost: int) -> None:
-        if not self._waiting and self._fits(cost):
-            self._held += cost
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((cost, turn))
+        self._admit()
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
-                self._admit()  # it may have held up smaller work behind it
-            else:  # admitted at the very moment that it was cancelled
-                self._leave(cost)
-            raise
-
-    def _leave(self, cost: int) -> None:
-        self._held -= cost
-        self._admit()
+            yield
+        finally:
+            if not turn.cancelled():  # while it waited
+                self._held -= cost
+                self.holders -= 1
+            self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            cost, turn = self._waiting.popleft()
-            self._held += cost
-            turn.set_result(None)
-
-    def _fits(self, cost: int) -> bool:
-        return self._held == 0 or self._held + cost <= self._limit
+        while self._waiting:
+            cost, turn = self._waiting[0]
+            if not turn.cancelled():
+                if self._held and self._held + cost > self._limit:
+                    return
+                self._held += cost
+                self.holders += 1
+                turn.set_result(None)
+            self._waiting.popleft()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.planning.plan import PixelLimits, VideoPlan, VisionGeometry, plan_image
-from saccade.media.planning.sampling import frame_count, frame_indices
+from saccade.media.planning.sampling import sampled_frames
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,13 @@ def plan_decoded_frames(
         Places in ``source.indices``, the last repeated to fill the grid's last step; and the plan.
 
     Raises:
-        ControlError, DecodeError: as `plan_image` and `frame_count`.
+        ControlError, DecodeError: as `plan_image` and `sampled_frames`.
     """
     count = len(source.indices)
     places = list(range(count))
     if sampling is not None:
         fps = count / source.source_frames * source.source_fps
-        wanted = frame_count(sampling, count, fps, geometry.temporal_patch_size)
-        places = list(frame_indices(0, count - 1, wanted))
+        places = list(sampled_frames(sampling, 0, count - 1, fps, geometry.temporal_patch_size))
     indices = tuple(int(source.indices[place]) for place in places)
     sampled_fps = len(places) / source.source_frames * source.source_fps
     frame = plan_image(source.width, source.height, ImageControls(), geometry, limits)

@@ -17,10 +17,9 @@ from saccade.media.planning.frame_times import FrameTimes, sampled_times
 from saccade.media.planning.resize_rules import (
     IMAGE_MAX_TOKENS,
     IMAGE_MIN_TOKENS,
-    explicit_size,
-    resize_within,
+    resized_size,
 )
-from saccade.media.planning.sampling import frame_count, frame_indices, frame_range
+from saccade.media.planning.sampling import frame_range, sampled_frames
 from saccade.media.types import Packets
 
 Number = TypeVar("Number", int, float)
@@ -116,27 +115,22 @@ def plan_image(
     Raises:
         ControlError, DecodeError: as :func:`smart_resize`; ``param`` names the control.
     """
-    if controls.resized_width is not None and controls.resized_height is not None:
-        new_height, new_width = explicit_size(
-            controls.resized_height, controls.resized_width, geometry.factor
-        )
-    else:
-        new_height, new_width = resize_within(
-            height,
-            width,
-            geometry.factor,
-            _default(controls.min_pixels, limits.min_pixels),
-            _default(controls.max_pixels, limits.max_pixels),
-            controls,
-        )
-    grid = _grid(1, new_height, new_width, geometry)
+    new_height, new_width = resized_size(
+        height,
+        width,
+        geometry.factor,
+        _default(controls.min_pixels, limits.min_pixels),
+        _default(controls.max_pixels, limits.max_pixels),
+        controls,
+    )
+    grid = (1, new_height // geometry.patch_size, new_width // geometry.patch_size)
     return ImagePlan(
         source_width=width,
         source_height=height,
         width=new_width,
         height=new_height,
         grid=grid,
-        tokens=_tokens(grid, geometry),
+        tokens=math.prod(grid) // geometry.merge_size**2,
     )
 
 
@@ -156,40 +150,36 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
     if source.frames < 1 or not 0 < source.fps < math.inf:
         raise DecodeError("the video has no frames or no frame rate")
     first, last = frame_range(controls, source.frames, source.fps, source.times)
-    total = last - first + 1
-    count = frame_count(controls, total, source.fps, geometry.temporal_patch_size)
-    height, width = frame_size(controls, geometry, count, source.height, source.width)
-    indices = frame_indices(first, last, count)
+    step = geometry.temporal_patch_size
+    indices = sampled_frames(controls, first, last, source.fps, step)
+    height, width, grid = frame_size(controls, geometry, len(indices), source.height, source.width)
     sampled = sampled_times(indices, source.fps, source.times)
-    sampled_fps = count / total * sampled.fps
-    grid = _grid(count // geometry.temporal_patch_size, height, width, geometry)
+    sampled_fps = len(indices) / (last - first + 1) * sampled.fps
     return VideoPlan(
         source_width=source.width,
         source_height=source.height,
         width=width,
         height=height,
         grid=grid,
-        tokens=_tokens(grid, geometry),
+        tokens=math.prod(grid) // geometry.merge_size**2,
         source_fps=source.fps,
         source_frames=source.frames,
         frame_indices=indices,
         frame_times=sampled.seconds,
         sampled_fps=sampled_fps,
-        seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
+        seconds_per_grid=step / sampled_fps,
         time_deviation=sampled.deviation,
     )
 
 
 def frame_size(
     controls: VideoControls, geometry: VisionGeometry, count: int, height: int, width: int
-) -> tuple[int, int]:
-    """(height, width) of ``count`` sampled frames under the per-frame and whole-video budgets.
+) -> tuple[int, int, tuple[int, int, int]]:
+    """(height, width, grid) of ``count`` frames under the per-frame and whole-video budgets.
 
     Raises:
         ControlError, DecodeError: as :func:`smart_resize`.
     """
-    if controls.resized_width is not None and controls.resized_height is not None:
-        return explicit_size(controls.resized_height, controls.resized_width, geometry.factor)
     area = geometry.factor * geometry.factor
     min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
     # Written out in the reference's order of operations, which decides the last bit.
@@ -198,7 +188,9 @@ def frame_size(
     share = total_pixels / count * geometry.temporal_patch_size
     ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
     max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
-    return resize_within(height, width, geometry.factor, min_pixels, max_pixels, controls)
+    height, width = resized_size(height, width, geometry.factor, min_pixels, max_pixels, controls)
+    steps, patch = count // geometry.temporal_patch_size, geometry.patch_size
+    return height, width, (steps, height // patch, width // patch)
 
 
 def listed_frame_size(
@@ -214,9 +206,7 @@ def listed_frame_size(
         ControlError, DecodeError: as :func:`smart_resize`.
     """
     factor = geometry.factor * geometry.merge_size
-    if controls.resized_width is not None and controls.resized_height is not None:
-        return explicit_size(controls.resized_height, controls.resized_width, factor)
-    return resize_within(
+    return resized_size(
         height,
         width,
         factor,
@@ -250,16 +240,15 @@ def plan_frame_list(
     (shape,) = shapes
     step = geometry.temporal_patch_size
     count = math.ceil(len(sizes) / step) * step
-    height, width = frame_size(controls, geometry, count, *shape)
+    height, width, grid = frame_size(controls, geometry, count, *shape)
     sampled_fps = _default(controls.sample_fps, DEFAULT_SAMPLE_FPS)
-    grid = _grid(count // step, height, width, geometry)
     return VideoPlan(
         source_width=sizes[0][0],
         source_height=sizes[0][1],
         width=width,
         height=height,
         grid=grid,
-        tokens=_tokens(grid, geometry),
+        tokens=math.prod(grid) // geometry.merge_size**2,
         source_fps=_default(controls.raw_fps, sampled_fps),
         source_frames=len(sizes),
         frame_indices=tuple(min(index, len(sizes) - 1) for index in range(count)),
@@ -267,14 +256,6 @@ def plan_frame_list(
         sampled_fps=sampled_fps,
         seconds_per_grid=step / sampled_fps,
     )
-
-
-def _grid(steps: int, height: int, width: int, geometry: VisionGeometry) -> tuple[int, int, int]:
-    return steps, height // geometry.patch_size, width // geometry.patch_size
-
-
-def _tokens(grid: tuple[int, int, int], geometry: VisionGeometry) -> int:
-    return math.prod(grid) // geometry.merge_size**2
 
 
 def _default(value: Number | None, default: Number) -> Number:

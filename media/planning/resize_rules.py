@@ -63,16 +63,7 @@ def smart_resize(
     return new_height, new_width
 
 
-def explicit_size(height: int, width: int, factor: int) -> tuple[int, int]:
-    """A requested size within the reference's default limits, not the checkpoint's."""
-    area = factor * factor
-    try:
-        return smart_resize(height, width, factor, IMAGE_MIN_TOKENS * area, IMAGE_MAX_TOKENS * area)
-    except DecodeError as error:
-        raise ControlError(f"resized_width and resized_height: {error}", "resized_width") from None
-
-
-def resize_within(
+def resized_size(
     height: int,
     width: int,
     factor: int,
@@ -80,7 +71,20 @@ def resize_within(
     max_pixels: float,
     controls: ImageControls | VideoControls,
 ) -> tuple[int, int]:
-    """smart_resize whose errors name the limit that the caller gave, not a default of ours."""
+    """The size that the controls ask for, or else smart_resize's within these limits.
+
+    An explicit size is held to the reference's default limits, not to the checkpoint's. Errors name
+    the limit that the caller gave, not a default of ours.
+    """
+    if controls.resized_width is not None and controls.resized_height is not None:
+        area = factor * factor
+        least, most = IMAGE_MIN_TOKENS * area, IMAGE_MAX_TOKENS * area
+        size = controls.resized_height, controls.resized_width
+        try:
+            return smart_resize(*size, factor, least, most)
+        except DecodeError as error:
+            message = f"resized_width and resized_height: {error}"
+            raise ControlError(message, "resized_width") from None
     try:
         return smart_resize(height, width, factor, min_pixels, max_pixels)
     except ControlError as error:

@@ -51,19 +51,30 @@ def frame_range(
     return first, last
 
 
-def frame_count(controls: VideoControls, total: int, fps: float, multiple: int) -> int:
-    """How many of ``total`` source frames to sample (``smart_nframes`` of the reference).
+def sampled_frames(
+    controls: VideoControls, first: int, last: int, fps: float, multiple: int
+) -> tuple[int, ...]:
+    """Numbers of the frames to sample, spread evenly over ``first`` to ``last``, both included.
+
+    How many: ``smart_nframes`` of the reference.
 
     Args:
-        total: frames in the range; ``fps``: their rate in the source.
-        multiple: the answer is divisible by this (frames in one step of the grid).
+        fps: rate of the frames in the source.
+        multiple: the count is divisible by this (frames in one step of the grid).
 
     Raises:
         ControlError: ``nframes`` or ``max_frames`` that cannot be met.
         DecodeError: a video shorter than ``multiple`` frames.
     """
+    total = last - first + 1
     if total < multiple:
         raise DecodeError(f"the video has {total} frame(s), at least {multiple} are needed")
+    least = DEFAULT_MIN_FRAMES if controls.min_frames is None else controls.min_frames
+    least = math.ceil(least / multiple) * multiple
+    most = min(DEFAULT_MAX_FRAMES, total) if controls.max_frames is None else controls.max_frames
+    most = math.floor(most / multiple) * multiple
+    wanted = total / fps * (DEFAULT_FPS if controls.fps is None else controls.fps)
+    count = math.floor(min(max(wanted, least), most, total) / multiple) * multiple
     if controls.nframes is not None:
         count = round(controls.nframes / multiple) * multiple
         if not multiple <= count <= total:
@@ -72,22 +83,8 @@ def frame_count(controls: VideoControls, total: int, fps: float, multiple: int) 
                 f"frames to choose from and at least {multiple} are needed",
                 "nframes",
             )
-        return count
-    least = DEFAULT_MIN_FRAMES if controls.min_frames is None else controls.min_frames
-    least = math.ceil(least / multiple) * multiple
-    most = min(DEFAULT_MAX_FRAMES, total) if controls.max_frames is None else controls.max_frames
-    most = math.floor(most / multiple) * multiple
-    wanted = total / fps * (DEFAULT_FPS if controls.fps is None else controls.fps)
-    count = math.floor(min(max(wanted, least), most, total) / multiple) * multiple
-    if count < multiple:
+    elif count < multiple:
         raise ControlError(f"max_frames must be at least {multiple}", "max_frames")
-    return count
-
-
-def frame_indices(first: int, last: int, count: int) -> tuple[int, ...]:
-    """``count`` frame numbers spread evenly over ``first`` to ``last``, both included.
-
-    The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
-    so that long videos fall on the same frames: its float32 steps differ from float64 ones.
-    """
+    # The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
+    # so that long videos fall on the same frames: its float32 steps differ from float64 ones.
     return tuple(torch.linspace(first, last, count).round().long().tolist())

@@ -14,8 +14,7 @@ from real_files import encoded
 from saccade.kernels.cpu import extension
 from saccade.media.controls import ImageControls
 from saccade.media.decode.image import decode_image, read_header
-from saccade.media.decode.jpeg import decode_resized_jpeg
-from saccade.media.decode.resize import resize
+from saccade.media.decode.resize import decode_resized_jpeg, resize
 from saccade.media.errors import DecodeError
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
