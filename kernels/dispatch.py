@@ -38,7 +38,7 @@ _BACKENDS = {
     "mrope": {"triton": "mrope:launch_mrope", "cpu": "cpu.operations:mrope"},
     "patch_input": {
         "triton": "patch_embed:launch_patch_input",
-        "cpu": "cpu.patch_input:patch_input",
+        "cpu": "cpu.operations:patch_input",
     },
     "merge_input": {"triton": "merger:launch_merge_input"},
 }

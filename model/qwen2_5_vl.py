@@ -122,17 +122,8 @@ class SaccadeQwen2_5_VL(
         self, input_tokens: list[int], mm_features: list[MultiModalFeatureSpec]
     ) -> tuple[torch.Tensor, int]:
         """Positions ``[3, tokens]`` of a prompt, and the offset of the tokens generated after."""
-        positions, delta = mrope_positions(
-            len(input_tokens),
-            self._media_positions(mm_features),
-            self.config.vision_config.tokens_per_second,
-        )
-        return torch.from_numpy(positions), delta
-
-    def _media_positions(
-        self, mm_features: Iterable[MultiModalFeatureSpec]
-    ) -> list[MediumPosition]:
-        merge_size = self.config.vision_config.spatial_merge_size
+        config = self.config.vision_config
+        merge_size = config.spatial_merge_size
         media: list[MediumPosition] = []
         for feature in mm_features:
             data = feature.data
@@ -146,7 +137,8 @@ class SaccadeQwen2_5_VL(
                 seconds = data["second_per_grid_ts"].data.item()
             grid = (t, h // merge_size, w // merge_size)
             media.append(MediumPosition(feature.mm_position.offset, grid, seconds))
-        return media
+        positions, delta = mrope_positions(len(input_tokens), media, config.tokens_per_second)
+        return torch.from_numpy(positions), delta
 
     def embed_multimodal(self, **kwargs: Any) -> MultiModalEmbeddings:
         """Encode a batch of media of one modality; one ``[tokens, hidden]`` tensor each."""

@@ -8,7 +8,8 @@ attention rotate in place. No temporary is larger than a piece: memory fresh fro
 more than the arithmetic. Scores and sums are float32 whatever the dtype.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -21,34 +22,15 @@ from .processor import processor
 _PIECE = 512  # tokens that are worked on at once
 
 
-def window_attention(
+def _attention(
+    in_pieces: Callable[..., torch.Tensor],
     qkv: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
     cu_seqlens: torch.Tensor,
     max_seqlen: int,
 ) -> torch.Tensor:
-    """See `reference.window_attention`."""
-    context = _compiled_attention(qkv, cos, sin, cu_seqlens)
-    return window_attention_in_pieces(qkv, cos, sin, cu_seqlens) if context is None else context
-
-
-def full_attention(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-) -> torch.Tensor:
-    """See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
-    context = _compiled_attention(qkv, cos, sin, cu_seqlens)
-    return full_attention_in_pieces(qkv, cos, sin, cu_seqlens) if context is None else context
-
-
-def _compiled_attention(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, cu_seqlens: torch.Tensor
-) -> torch.Tensor | None:
-    """Attention by the fastest compiled backend that does not fail; None where there is none.
+    """Attention by the fastest compiled backend that does not fail, or else ``in_pieces``.
 
     Products of bfloat16 only where the processor has them: elsewhere those of float32 are faster.
     """
@@ -65,7 +47,7 @@ def _compiled_attention(
             compiled.put_out_of_use(name, qkv.dtype, error)
         else:
             return context
-    return None
+    return in_pieces(qkv, cos, sin, cu_seqlens)
 
 
 def mrope(
@@ -126,6 +108,44 @@ def full_attention_in_pieces(
         query, key, value = (part[None] for part in qkv[start:end].permute(1, 2, 0, 3))
         context[start:end] = scaled_dot_product_attention(query, key, value)[0].transpose(0, 1)
     return context.flatten(1)
+
+
+window_attention = functools.partial(_attention, window_attention_in_pieces)
+"""See `reference.window_attention`."""
+
+full_attention = functools.partial(_attention, full_attention_in_pieces)
+"""See `reference.full_attention`; may overwrite queries and keys with the rotated ones."""
+
+
+def patch_input(
+    pixels: torch.Tensor,
+    unit_offsets: torch.Tensor,
+    row_bytes: torch.Tensor,
+    frame_bytes: torch.Tensor,
+    patch_size: int,
+    merge_size: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """See `reference.patch_input`: one copy of whole rows, and arithmetic on bytes.
+
+    Rasters are whole patches wide, so every row of a patch begins at a multiple of its own length.
+    All of ``pixels`` is then a matrix whose rows are rows of patches, and picking rows of a matrix
+    is the one gather that PyTorch does with plain copies of memory.
+    """
+    step = 3 * patch_size  # bytes of a row of a patch; from here on, places count in these
+    frames = pixels.shape[1] // (step * patch_size)
+    corner, row, frame = (
+        (places // step).view(-1, 1, 1, 1, 1) for places in (unit_offsets, row_bytes, frame_bytes)
+    )
+    rows = torch.arange(merge_size * patch_size).view(merge_size, 1, 1, patch_size)
+    columns = torch.arange(merge_size).view(merge_size, 1, 1)
+    each = torch.arange(frames).view(frames, 1)
+    # [units, unit row, unit column, frame, row]
+    places = corner + row * rows + columns + frame * each
+    vectors = pixels.view(-1, step).index_select(0, places.flatten()).view(pixels.shape)
+    # With its highest bit turned, a byte is x - 128 in two's complement.
+    centred = vectors.bitwise_xor_(128).view(torch.int8)
+    return centred.to(dtype).mul_(1.0 / 128.0)
 
 
 def _rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:

@@ -6,7 +6,8 @@ small image costs the API process. Only the media's names differ: digests here, 
 there. An `apply` that takes items which are processed already would make this unnecessary.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import torch
 from vllm.inputs.engine import MultiModalInput, mm_input
@@ -56,7 +57,8 @@ def planned_input(inputs: ProcessorInputs, tokens: Mapping[str, int]) -> MultiMo
         if not isinstance(items, DecodedImages | DecodedVideos):
             return None
         media[modality] = items.get_all()
-    if inputs.hf_processor_mm_kwargs or _are_named(inputs):
+    names = (inputs.mm_uuid_items or {}).values()
+    if inputs.hf_processor_mm_kwargs or any(name is not None for group in names for name in group):
         return None
     lengths = {
         tokens[modality]: [medium.plan.tokens for medium in group]
@@ -74,11 +76,6 @@ def planned_input(inputs: ProcessorInputs, tokens: Mapping[str, int]) -> MultiMo
         },
         mm_placeholders={modality: ranges[tokens[modality]] for modality in media},
     )
-
-
-def _are_named(inputs: ProcessorInputs) -> bool:
-    names = (inputs.mm_uuid_items or {}).values()
-    return any(name is not None for group in names for name in group)
 
 
 def _expanded(
@@ -109,36 +106,31 @@ def _expanded(
 
 
 def _through_cache(
-    cache: BaseMultiModalProcessorCache | None, media: Mapping[str, Iterable[DecodedMedium]]
+    cache: BaseMultiModalProcessorCache | None, media: Mapping[str, Sequence[DecodedMedium]]
 ) -> dict[str, list[MultiModalKwargsItem | None]]:
     """What is sent of the media: nothing of those that the engine has. As vLLM's own steps do."""
-    if cache is None:
-        return {modality: [_item(one) for one in group] for modality, group in media.items()}
+    sent: dict[str, list[MultiModalKwargsItem | None]] = {modality: [] for modality in media}
     try:
-        for group in media.values():
-            for medium in group:
-                # Before any is added: none of this request's is to make room for another.
+        if cache is not None:
+            # Before any is added: none of this request's is to make room for another.
+            for medium in itertools.chain(*media.values()):
                 cache.touch_sender_cache_item(medium.digest)
-        return {
-            modality: [_cached(cache, one) for one in group] for modality, group in media.items()
-        }
+        for modality, group in media.items():
+            for medium in group:
+                item = None
+                if cache is None or not cache.is_cached_item(medium.digest):
+                    elements = {
+                        name: MultiModalFieldElem(
+                            tensor, MultiModalBatchedField(keep_on_cpu=name in ON_CPU)
+                        )
+                        for name, tensor in tensors_of(medium).items()
+                    }
+                    item = MultiModalKwargsItem(elements)
+                if cache is not None:
+                    # Beside it vLLM keeps how the prompt is to be changed: here, the plan says so.
+                    item, _ = cache.get_and_update_item(item and (item, []), medium.digest)
+                sent[modality].append(item)
     finally:
-        cache.release_sender_touches()
-
-
-def _cached(
-    cache: BaseMultiModalProcessorCache, medium: DecodedMedium
-) -> MultiModalKwargsItem | None:
-    # Beside it vLLM keeps how the prompt is to be changed, which follows from the plan here.
-    known = cache.is_cached_item(medium.digest)
-    item, _ = cache.get_and_update_item(None if known else (_item(medium), []), medium.digest)
-    return item
-
-
-def _item(medium: DecodedMedium) -> MultiModalKwargsItem:
-    return MultiModalKwargsItem(
-        {
-            name: MultiModalFieldElem(tensor, MultiModalBatchedField(keep_on_cpu=name in ON_CPU))
-            for name, tensor in tensors_of(medium).items()
-        }
-    )
+        if cache is not None:
+            cache.release_sender_touches()
+    return sent

@@ -77,7 +77,8 @@ def guard_generators() -> None:
 
     @wraps(sample)
     def sample_tokens(self: Any, *arguments: Any, **options: Any) -> Any:
-        keep_generators(self)
+        if self.input_batch.generators:
+            keep_generators(self)
         return sample(self, *arguments, **options)
 
     sample_tokens.keeps_generators = True  # type: ignore[attr-defined]

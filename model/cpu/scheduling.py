@@ -61,7 +61,14 @@ class TextFirstScheduler(Scheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """What the next step computes."""
-        self._defer_media = self._deferred_steps < _MAX_DEFERRED_STEPS and self._text_begins()
+        has_room = len(self.running) < self.max_num_active_reqs
+        queued = self.waiting.peek_request() if has_room and self.waiting else None
+        text_begins = (queued is not None and not queued.has_encoder_inputs) or any(
+            not request.has_encoder_inputs
+            and request.num_computed_tokens < request.num_prompt_tokens
+            for request in self.running
+        )
+        self._defer_media = self._deferred_steps < _MAX_DEFERRED_STEPS and text_begins
         self._deferred_steps = self._deferred_steps + 1 if self._defer_media else 0
         self._text_mode = time.monotonic() - self._last_text < _TEXT_MODE_SECONDS
         self._media_budget = _MEDIA_BUDGET
@@ -75,16 +82,6 @@ class TextFirstScheduler(Scheduler):
         for of_client in outputs.values():
             of_client.outputs.sort(key=lambda output: output.prefill_stats is None)
         return outputs
-
-    def _text_begins(self) -> bool:
-        has_room = len(self.running) < self.max_num_active_reqs
-        if has_room and self.waiting and not self.waiting.peek_request().has_encoder_inputs:
-            return True
-        return any(
-            not request.has_encoder_inputs
-            and request.num_computed_tokens < request.num_prompt_tokens
-            for request in self.running
-        )
 
     def _try_schedule_encoder_inputs(
         self,

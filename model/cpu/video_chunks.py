@@ -32,28 +32,26 @@ def split_video_feature(feature: MultiModalFeatureSpec, tokens: int) -> list[Mul
     item = feature.data
     if feature.modality != "video" or item is None or _PIXELS not in item:
         return [feature]
-    t = int(item[_GRID].data[0])
-    each = feature.mm_position.length // t
+    t, h, w = item[_GRID].data.tolist()
+    place, each = feature.mm_position, feature.mm_position.length // t
     step = max(1, tokens // each)
     if step >= t:
         return [feature]
-    return [_piece(feature, item, first, min(step, t - first)) for first in range(0, t, step)]
-
-
-def _piece(
-    feature: MultiModalFeatureSpec, item: MultiModalKwargsItem, first: int, count: int
-) -> MultiModalFeatureSpec:
-    t, h, w = item[_GRID].data.tolist()
-    each = feature.mm_position.length // t
-    data = {
-        _PIXELS: item[_PIXELS].data[first * h * w : (first + count) * h * w],
-        _GRID: torch.tensor([count, h, w]),
-    }
-    elements = {name: replace(item[name], data=value) for name, value in data.items()}
-    before = MultiModalFieldElem(torch.tensor(first), MultiModalBatchedField(keep_on_cpu=True))
-    return replace(
-        feature,
-        data=MultiModalKwargsItem({**item, **elements, GRIDS_BEFORE: before}),
-        identifier=f"{feature.identifier}[{first}:{first + count}]",
-        mm_position=PlaceholderRange(feature.mm_position.offset + first * each, count * each),
-    )
+    pieces = []
+    for first in range(0, t, step):
+        count = min(step, t - first)
+        pixels = item[_PIXELS].data[first * h * w : (first + count) * h * w]
+        before = MultiModalFieldElem(torch.tensor(first), MultiModalBatchedField(keep_on_cpu=True))
+        elements = {
+            _PIXELS: replace(item[_PIXELS], data=pixels),
+            _GRID: replace(item[_GRID], data=torch.tensor([count, h, w])),
+            GRIDS_BEFORE: before,
+        }
+        piece = replace(
+            feature,
+            data=MultiModalKwargsItem({**item, **elements}),
+            identifier=f"{feature.identifier}[{first}:{first + count}]",
+            mm_position=PlaceholderRange(place.offset + first * each, count * each),
+        )
+        pieces.append(piece)
+    return pieces

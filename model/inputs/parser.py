@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from vllm.multimodal.parse import (
     ImageProcessorItems,
-    ModalityDataItems,
+    MultiModalDataItems,
     MultiModalDataParser,
     VideoProcessorItems,
 )
@@ -29,26 +29,6 @@ from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_image
 _DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
 
 
-class PlannedMediaParser(MultiModalDataParser):
-    """vLLM's parser, which also lets decoded media through and hashes them by their digest.
-
-    Overrides private methods: a parser that takes a class of items by the type of its data would
-    make this unnecessary.
-    """
-
-    def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
-        items = data if isinstance(data, list) else [data]
-        if items and all(isinstance(item, DecodedImage) for item in items):
-            return DecodedImages(items)
-        return super()._parse_image_data(data)
-
-    def _parse_video_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
-        items = data if isinstance(data, list) else [data]
-        if items and all(isinstance(item, DecodedVideo) for item in items):
-            return DecodedVideos(items)
-        return super()._parse_video_data(data)
-
-
 class DecodedImages(ImageProcessorItems):
     """Images that Saccade has decoded, all of them."""
 
@@ -61,6 +41,29 @@ class DecodedVideos(VideoProcessorItems):
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
+
+
+_DECODED: dict[str, tuple[Any, Any]] = {
+    "image": (DecodedImage, DecodedImages),
+    "video": (DecodedVideo, DecodedVideos),
+}
+
+
+class PlannedMediaParser(MultiModalDataParser):
+    """vLLM's parser, which also lets decoded media through and hashes them by their digest."""
+
+    def parse_mm_data(self, mm_data: Mapping[str, Any]) -> MultiModalDataItems:
+        decoded, others = {}, {}
+        for modality, data in mm_data.items():
+            items = data if isinstance(data, list) else [data]
+            kind, holder = _DECODED.get(modality, (None, None))
+            if kind and items and all(isinstance(item, kind) for item in items):
+                decoded[modality] = holder(items)
+            else:
+                others[modality] = data
+        parsed = super().parse_mm_data(others)
+        parsed.update(decoded)
+        return parsed
 
 
 def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> DecodedImage:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from saccade.model.compat import async_tensor_h2d
-from saccade.model.tower.windows import IntArray, plan_pixels, plan_windows
+from saccade.model.tower.windows import plan_pixels, plan_windows
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,6 @@ class Segments:
     max_seqlen: int
     padding_mask: torch.Tensor | None = None
 
-    @classmethod
-    def between(cls, cu_seqlens: IntArray, device: torch.device) -> "Segments":
-        """From ``cu_seqlens`` on the host."""
-        return cls(
-            async_tensor_h2d(cu_seqlens.astype(np.int32), device), int(np.diff(cu_seqlens).max())
-        )
-
 
 @dataclass(frozen=True)
 class TowerInputs:
@@ -109,6 +102,10 @@ def prepare_inputs(
         geometry.patch_size,
         frames=pixels.shape[1] // geometry.slot_bytes,
     )
+    windows, frames = (
+        Segments(async_tensor_h2d(ends.astype(np.int32), device), int(np.diff(ends).max()))
+        for ends in (plan.window_cu_seqlens, plan.frame_cu_seqlens)
+    )
     return TowerInputs(
         pixels=pixels.to(device, non_blocking=True),
         unit_offsets=async_tensor_h2d(where.unit_offsets, device),
@@ -116,6 +113,6 @@ def prepare_inputs(
         frame_bytes=async_tensor_h2d(where.frame_bytes, device),
         unit_order=async_tensor_h2d(plan.unit_order, device),
         positions=async_tensor_h2d(plan.positions, device),
-        windows=Segments.between(plan.window_cu_seqlens, device),
-        frames=Segments.between(plan.frame_cu_seqlens, device),
+        windows=windows,
+        frames=frames,
     )

@@ -46,7 +46,12 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
     units = 0
     for t, h, w in grids:
         down, across = h // merge_size, w // merge_size
-        local += [_frame_order(down, across, window)] * t
+        # The units of one frame, window by window.
+        rows, sides = -(-down // window), -(-across // window)
+        padded = np.full((rows * window, sides * window), -1, dtype=np.int64)
+        padded[:down, :across] = np.arange(down * across).reshape(down, across)
+        by_window = padded.reshape(rows, window, sides, window).swapaxes(1, 2).ravel()
+        local += [by_window[by_window >= 0]] * t
         columns += [across] * t
         first += range(units, units + t * down * across, down * across)
         # Whole windows of a side, then what is left.
@@ -59,8 +64,8 @@ def plan_windows(grids: Sequence[Sequence[int]], merge_size: int, window: int) -
     return WindowPlan(
         unit_order=unit_order + np.repeat(first, sizes),
         positions=np.stack(np.divmod(unit_order, np.repeat(columns, sizes))),
-        window_cu_seqlens=_cumulative(np.concatenate(windows)),
-        frame_cu_seqlens=_cumulative(np.array(frames)),
+        window_cu_seqlens=np.concatenate(([0], *windows)).cumsum(),
+        frame_cu_seqlens=np.array([0, *frames]).cumsum(),
     )
 
 
@@ -111,16 +116,3 @@ def plan_pixels(
         row_bytes=np.repeat(rows, units)[unit_order],
         frame_bytes=np.repeat(whole, units)[unit_order],
     )
-
-
-def _frame_order(rows: int, columns: int, window: int) -> IntArray:
-    """Units of one frame, window by window. ``[rows * columns]``"""
-    down, across = -(-rows // window), -(-columns // window)
-    padded = np.full((down * window, across * window), -1, dtype=np.int64)
-    padded[:rows, :columns] = np.arange(rows * columns).reshape(rows, columns)
-    by_window = padded.reshape(down, window, across, window).swapaxes(1, 2).ravel()
-    return by_window[by_window >= 0]
-
-
-def _cumulative(lengths: IntArray) -> IntArray:
-    return np.concatenate(([0], np.cumsum(lengths)))

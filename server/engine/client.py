@@ -42,7 +42,7 @@ from saccade.media.items import DecodedMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
 from saccade.server.admission.capacity import EngineLimits
-from saccade.server.engine.errors import checked_events, response_error, translated
+from saccade.server.engine.errors import api_error, checked_events, response_error
 from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.request_media import request_media
 from saccade.server.engine.warm_up import warm_up
@@ -99,7 +99,8 @@ class Engine:
     async def attach(self, app: FastAPI) -> None:
         """Builds vLLM's serving classes on ``app.state``."""
         given = load_chat_template(self._arguments.chat_template)
-        templates = self._client.renderer.chat_templates(given)
+        renderer = self._client.renderer
+        templates = renderer.given_templates(given) if given else renderer.templates
         logger.info("chat template: %s", templates.report())
         tasks = await self._client.get_supported_tasks()
         await init_app_state(self._client, app.state, self._arguments, tasks)
@@ -113,9 +114,10 @@ class Engine:
         raw: Request,
         priority: int | None,
     ) -> Any:
-        """What one of the methods below answers to a request.
+        """What vLLM answers to a request: a dict, or server-sent events as an async generator.
 
         Args:
+            call: one of the methods below, which give what vLLM's serving classes give.
             media: decoded, in the order of the request's; the list is empty afterwards.
             priority: the least is scheduled first, where the engine goes by it; None: none.
 
@@ -127,70 +129,75 @@ class Engine:
             body = {**body, "priority": priority}
         with request_media(media):
             try:
-                return await call(self, body, raw)
+                answer = await call(self, body, raw)
+                if isinstance(answer, ErrorResponse):
+                    raise response_error(answer)
             except MediaNotInPrompt as error:
                 error.param = request.path_of(error.modality, error.index)
                 raise
+            except Exception as error:
+                names = _OF_RESPONSES if request.prompt_field == "input" else None
+                raise api_error(error, names) from None
+        if not isinstance(answer, AsyncGenerator):
+            return answer.model_dump(mode="json", by_alias=True)
+        kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
+        return checked_events(kept, lambda: self._client.errored)
 
     async def chat(self, body: Mapping[str, Any], request: Request) -> Any:
-        """A chat completion: the answer as a dict, or server-sent events as an async generator.
-
-        Raises:
-            ApiError: whatever is wrong with the request or the engine.
-        """
-        serving = self._state.openai_serving_chat
-        with translated():
-            chat = ChatCompletionRequest.model_validate(body)
-            return self._answer(await serving.create_chat_completion(chat, request))
+        """A chat completion."""
+        chat = ChatCompletionRequest.model_validate(body)
+        return await self._state.openai_serving_chat.create_chat_completion(chat, request)
 
     async def complete(self, body: Mapping[str, Any], request: Request) -> Any:
-        """A text completion; as `chat`."""
-        serving = self._state.openai_serving_completion
-        with translated():
-            completion = CompletionRequest.model_validate(body)
-            return self._answer(await serving.create_completion(completion, request))
+        """A text completion."""
+        completion = CompletionRequest.model_validate(body)
+        return await self._state.openai_serving_completion.create_completion(completion, request)
 
     async def respond(self, body: Mapping[str, Any], request: Request) -> Any:
-        """A response of OpenAI's Responses API; as `chat`.
+        """A response of OpenAI's Responses API.
 
         Its input may hold parts as chat has them. vLLM's request model knows no videos: contents
         are kept from it and put in after its validation.
         """
-        serving = self._state.openai_serving_responses
-        with translated(_OF_RESPONSES):
-            contents, body = _without_contents(body)
-            response = ResponsesRequest.model_validate(body)
-            for (number, key), content in contents.items():
-                response.input[number][key] = content
-            answer = await serving.create_responses(response, request)
-            if isinstance(answer, AsyncGenerator):
-                answer = _convert_stream_to_sse_events(answer)
-            return self._answer(answer)
+        contents, body = _without_contents(body)
+        response = ResponsesRequest.model_validate(body)
+        for (number, key), content in contents.items():
+            response.input[number][key] = content
+        answer = await self._state.openai_serving_responses.create_responses(response, request)
+        if isinstance(answer, AsyncGenerator):
+            return _convert_stream_to_sse_events(answer)
+        return answer
 
     async def tokenize(self, body: Mapping[str, Any], request: Request) -> Any:
         """The tokens of a prompt, or of chat messages."""
         kind = TokenizeChatRequest if "messages" in body else TokenizeCompletionRequest
-        serving = self._state.serving_tokenization
-        with translated():
-            return self._answer(await serving.create_tokenize(kind.model_validate(body), request))
+        tokens = kind.model_validate(body)
+        return await self._state.serving_tokenization.create_tokenize(tokens, request)
 
     async def count_chat(self, body: Mapping[str, Any], request: Request) -> Any:
         """The tokens of the prompt that `chat` would make of this body, as `tokenize` tells them.
 
         What `chat` would refuse is refused, but for a prompt that is too long.
         """
-        with translated():
-            chat = ChatCompletionRequest.model_validate(body)
-            chat.build_tok_params(self._client.model_config)
+        chat = ChatCompletionRequest.model_validate(body)
+        chat.build_tok_params(self._client.model_config)
         prompt = {name: body[name] for name in TokenizeChatRequest.model_fields if name in body}
         return await self.tokenize(prompt, request)
 
     async def detokenize(self, body: Mapping[str, Any], request: Request) -> Any:
-        """The text of tokens."""
-        serving = self._state.serving_tokenization
-        with translated():
+        """The text of tokens.
+
+        Raises:
+            ApiError: as `run`.
+        """
+        try:
             tokens = DetokenizeRequest.model_validate(body)
-            return self._answer(await serving.create_detokenize(tokens, request))
+            answer = await self._state.serving_tokenization.create_detokenize(tokens, request)
+        except Exception as error:
+            raise api_error(error) from None
+        if isinstance(answer, ErrorResponse):
+            raise response_error(answer)
+        return answer.model_dump(mode="json", by_alias=True)
 
     async def models(self) -> dict[str, Any]:
         """The answer of ``GET /v1/models``."""
@@ -236,15 +243,6 @@ class Engine:
         """
         with self.watched(lambda: None):
             await warm_up(self._client, self.geometry)
-
-    def _answer(self, answer: Any) -> Any:
-        """An answer of vLLM's as this server passes it on."""
-        if isinstance(answer, ErrorResponse):
-            raise response_error(answer)
-        if not isinstance(answer, AsyncGenerator):
-            return answer.model_dump(mode="json", by_alias=True)
-        kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
-        return checked_events(kept, lambda: self._client.errored)
 
 
 def _without_contents(

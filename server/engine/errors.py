@@ -1,8 +1,8 @@
 """What vLLM says of errors, in its request models, serving classes and streams, as ours."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from traceback import clear_frames
 
 from pydantic import ValidationError
@@ -39,20 +39,12 @@ async def checked_events(
             yield event
 
 
-@contextmanager
-def translated(names: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Turns what vLLM's request models and serving classes raise into ApiError.
+def api_error(error: Exception, names: Mapping[str, str] | None = None) -> ApiError:
+    """What vLLM's request models and serving classes raise, as ApiError.
 
     Args:
         names: fields of this request, by what vLLM's errors call them.
     """
-    try:
-        yield
-    except Exception as error:
-        raise _api_error(error, names or {}) from None
-
-
-def _api_error(error: Exception, names: Mapping[str, str]) -> ApiError:
     if isinstance(error, ApiError):
         known = error
     elif isinstance(error, ValidationError):
@@ -60,19 +52,14 @@ def _api_error(error: Exception, names: Mapping[str, str]) -> ApiError:
     elif isinstance(error, EngineDeadError):
         known = EngineDied()
     else:
-        known = _any_error(error)
-    known.param = names.get(known.param or "", known.param)
-    return known
-
-
-def _any_error(error: Exception) -> ApiError:
-    # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
-    # knows which exceptions those are.
-    known = response_error(create_error_response(error), error)
-    if known.status >= 500:
-        logger.error("vLLM failed", exc_info=error)
-    # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
-    clear_frames(error.__traceback__)
+        # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
+        # knows which exceptions those are.
+        known = response_error(create_error_response(error), error)
+        if known.status >= 500:
+            logger.error("vLLM failed", exc_info=error)
+        # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
+        clear_frames(error.__traceback__)
+    known.param = (names or {}).get(known.param or "", known.param)
     return known
 
 

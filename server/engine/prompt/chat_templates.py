@@ -138,23 +138,21 @@ class Template:
 
     def adapted(self, conversation: Sequence[Message]) -> list[dict[str, Any]]:
         """A copy of ``conversation`` in which text is what this template takes: text, or parts."""
-        return [{**message, **self._content(message)} for message in conversation]
-
-    def _content(self, message: Message) -> dict[str, Any]:
-        content = message.get("content")
-        if isinstance(content, str):
-            if self._takes_text:
-                return {}
-            return {"content": [{"type": "text", "text": content}]}
-        if (
-            not isinstance(content, list)
-            or not self._takes_text
-            or any(part.get("type") != "text" for part in content)
-            or (self.takes_parts and len(content) > 1)
-        ):
-            return {}
-        texts = (part["text"] for part in content)
-        return {"content": self.separator.join(filter(None, texts))}
+        adapted = [dict(message) for message in conversation]
+        for message in adapted:
+            content = message.get("content")
+            if isinstance(content, str):
+                if not self._takes_text:
+                    message["content"] = [{"type": "text", "text": content}]
+            elif (
+                isinstance(content, list)
+                and self._takes_text
+                and all(part.get("type") == "text" for part in content)
+                and (len(content) <= 1 or not self.takes_parts)
+            ):
+                texts = (part["text"] for part in content)
+                message["content"] = self.separator.join(filter(None, texts))
+        return adapted
 
 
 def _in_order(words: Iterable[str], prompt: str) -> bool:
@@ -188,15 +186,18 @@ class ChatTemplates:
         """The template for conversations of this shape."""
         if self.own and (shape.is_plain or self._whole is None):
             return self.own[0]
-        return self._able(shape) or self._whole or self.own[0]
-
-    def _able(self, shape: Shape) -> Template | None:
         templates = self._for_tools if shape.uses_tools else self.own
-        return next((template for template in templates if template.can_render(shape)), None)
+        able = (template for template in templates if template.can_render(shape))
+        return next(able, None) or self._whole or self.own[0]
 
     def lacking(self) -> list[str]:
         """Features that none of the own templates has."""
-        return [name for name, shape in FEATURES.items() if self._able(shape) is None]
+        chosen = {name: (self.choose(shape), shape) for name, shape in FEATURES.items()}
+        return [
+            name
+            for name, (template, shape) in chosen.items()
+            if template is self._whole or not template.can_render(shape)
+        ]
 
     def report(self) -> str:
         """One line for people: which templates are in use, and what for."""

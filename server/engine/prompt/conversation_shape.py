@@ -183,9 +183,7 @@ def keep_media_of_developers(conversation: list[dict[str, Any]]) -> list[dict[st
     """
     roles = ("system", "developer")
     instructions = [message for message in conversation if message["role"] in roles]
-    if any(message["role"] == "developer" for message in instructions) and any(
-        count_media(instructions, modality) for modality in MODALITIES
-    ):
+    if any(count_media(instructions, modality) for modality in MODALITIES):
         return [
             {**message, "role": "system"} if message["role"] == "developer" else message
             for message in conversation

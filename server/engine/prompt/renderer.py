@@ -24,7 +24,7 @@ from vllm.tokenizers.hf import HfTokenizer
 from vllm.utils.async_utils import make_async
 
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.engine.prompt.chat_templates import ChatTemplates, MediaNotInPrompt
+from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.checkpoint_templates import TemplateReader
 from saccade.server.engine.prompt.conversation_shape import (
     MODALITIES,
@@ -34,7 +34,7 @@ from saccade.server.engine.prompt.conversation_shape import (
     keep_media_of_developers,
 )
 from saccade.server.engine.prompt.request_media import close_connector, take_media
-from saccade.server.engine.prompt.special_tokens import SpecialTokens, is_escaped
+from saccade.server.engine.prompt.special_tokens import MARK, SpecialTokens
 
 # Characters or other values: prompts up to this size are rendered inline, a thread hop costs more.
 _SHORT = 1024
@@ -57,8 +57,8 @@ class PlainTextRenderer(HfRenderer):
         reader = TemplateReader(
             self.get_tokenizer(), self._spellings, config.model_config.tokenizer_revision
         )
-        self._templates = reader.checkpoint()
-        self._given_templates = lru_cache(maxsize=8)(reader.given)
+        self.templates = reader.checkpoint()
+        self.given_templates = lru_cache(maxsize=8)(reader.given)
         self._run_on_thread = make_async(Context.run, executor=self._executor)
         # vLLM's own place for this one.
         self._tokenize_on_thread = make_async(self._tokenize_prompt, executor=self._executor)
@@ -116,10 +116,21 @@ class PlainTextRenderer(HfRenderer):
             params.media_io_kwargs,
             params.mm_processor_kwargs,
         )
-        conversation = keep_media_of_developers(conversation)
+        if any(message["role"] == "developer" for message in conversation):
+            conversation = keep_media_of_developers(conversation)
         options = params.get_apply_chat_template_kwargs()
         text = self._apply_chat_template(model_config, tokenizer, conversation, **options)
-        self._check_media(text, conversation, options)
+        # The text of users is escaped: every placeholder is the template's.
+        for modality, placeholder in self._spellings.items():
+            sent, placed = count_media(conversation, modality), text.count(placeholder)
+            if placed > sent:
+                raise InvalidRequest(
+                    f"the chat template puts {placed} {modality}s into a prompt of {sent}",
+                    "messages",
+                )
+            if placed < sent:
+                lacks = partial(self._lacks_placeholder, conversation, options, modality)
+                raise MediaNotInPrompt(modality, bisect_left(range(1, sent + 1), True, key=lacks))
         prompt = parse_dec_only_prompt(text)
         if names is not None:
             # Without the names: the engine's caches know media by their digests.
@@ -141,7 +152,9 @@ class PlainTextRenderer(HfRenderer):
         chat_template: str | None = None,
         **options: Any,
     ) -> str:
-        template = self.chat_templates(chat_template).choose(Shape.of(conversation, options))
+        given = chat_template is not None
+        templates = self.given_templates(chat_template) if given else self.templates
+        template = templates.choose(Shape.of(conversation, options))
         # Arguments of tool calls have been parsed by now: no escape of JSON's hides a spelling.
         options = self._special.escape(options) | template.options | {"tokenize": False}
         return safe_apply_chat_template(
@@ -151,24 +164,6 @@ class PlainTextRenderer(HfRenderer):
             chat_template=template.text,
             **options,
         )
-
-    def chat_templates(self, given: str | None) -> ChatTemplates:
-        """The templates in use where the server was started with the template ``given``."""
-        return self._templates if given is None else self._given_templates(given)
-
-    def _check_media(self, prompt: str, conversation: Any, options: dict[str, Any]) -> None:
-        # The text of users is escaped: every placeholder is the template's.
-        for modality, placeholder in self._spellings.items():
-            sent, placed = count_media(conversation, modality), prompt.count(placeholder)
-            if placed > sent:
-                raise InvalidRequest(
-                    f"the chat template puts {placed} {modality}s into a prompt of {sent}",
-                    "messages",
-                )
-            if placed < sent:
-                lacks = partial(self._lacks_placeholder, conversation, options, modality)
-                first = bisect_left(range(1, sent + 1), True, key=lacks)
-                raise MediaNotInPrompt(modality, first)
 
     def _lacks_placeholder(
         self, conversation: Any, options: dict[str, Any], modality: str, media: int
@@ -210,7 +205,7 @@ class PlainTextRenderer(HfRenderer):
         return await self._tokenize_on_thread(prompt, params)
 
     def _tokenize_prompt(self, prompt: TextPrompt, params: TokenizeParams) -> TokensPrompt:
-        if not is_escaped(prompt["prompt"]):
+        if MARK not in prompt["prompt"]:
             return super()._tokenize_prompt(prompt, params)
         tokenizer = self.get_tokenizer()
         ids, offsets, text = self._special.encode(tokenizer, prompt["prompt"])

@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any, Protocol
 
 # A noncharacter: it has no meaning in any text, and text that holds it all the same keeps it.
-_MARK = "\U0010ffff"
-_MARKS = re.compile(f"{_MARK}+")
+MARK = "\U0010ffff"
+"""Without it in a text nothing there was escaped: it can be tokenised as it is."""
+_MARKS = re.compile(f"{MARK}+")
 
 
 class _Tokenizer(Protocol):
@@ -45,12 +46,12 @@ class SpecialTokens:
         self._special = re.compile(f"({'|'.join(map(re.escape, longest))})")
         # A spelling may also begin at the end of a text and go on in the next one.
         heads = [_head(first, group) for first, group in groupby(sorted(spellings), lambda s: s[0])]
-        self._escaped = re.compile("|".join([_MARK, *heads]))
+        self._escaped = re.compile("|".join([MARK, *heads]))
 
     def escape(self, value: Any) -> Any:
         """A copy of ``value`` in which all text, at any depth and keys included, is escaped."""
         if isinstance(value, str):
-            return self._escaped.sub(rf"\g<0>{_MARK}", value)
+            return self._escaped.sub(rf"\g<0>{MARK}", value)
         if isinstance(value, dict):
             return {self.escape(key): self.escape(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -75,7 +76,7 @@ class SpecialTokens:
                 ids.append(special)
                 offsets.append((start, len(plain)))
             elif piece:
-                piece = _MARKS.sub(lambda run: _MARK * (len(run[0]) // 2), piece)
+                piece = _MARKS.sub(lambda run: MARK * (len(run[0]) // 2), piece)
                 plain += piece
                 encoding = tokenizer(
                     piece,
@@ -86,11 +87,6 @@ class SpecialTokens:
                 ids += encoding["input_ids"]
                 offsets += [(start + a, start + b) for a, b in encoding["offset_mapping"]]
         return ids, offsets, plain
-
-
-def is_escaped(text: str) -> bool:
-    """Whether anything in ``text`` was escaped; if not, it can be tokenised as it is."""
-    return _MARK in text
 
 
 def _head(first: str, spellings: Iterable[str]) -> str:

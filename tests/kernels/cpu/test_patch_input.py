@@ -5,7 +5,7 @@ import torch
 from rasters import MERGE, PATCH, draw_rasters
 
 from saccade.kernels import dispatch
-from saccade.kernels.cpu import patch_input as cpu_patch_input
+from saccade.kernels.cpu import operations
 from saccade.kernels.patch_embed import patch_input
 
 
@@ -22,7 +22,7 @@ from saccade.kernels.patch_embed import patch_input
 def test_vectors_in_window_order(grids, frames, dtype):
     media = draw_rasters(grids, frames)
     before = media.pixels.clone()
-    ours = cpu_patch_input.patch_input(media.pixels, *media.places, PATCH, MERGE, dtype)
+    ours = operations.patch_input(media.pixels, *media.places, PATCH, MERGE, dtype)
     assert ours.dtype == dtype
     assert torch.equal(ours.double(), (media.vectors.double() - 128) / 128)
     assert torch.equal(media.pixels, before)
@@ -33,7 +33,7 @@ def test_patches_and_units_of_other_sizes():
     raster = torch.arange(2 * 6 * 12 * 3).remainder(251).byte().view(2, 6, 12, 3)
     unit_offsets = torch.tensor([6 * 3, 0])  # the right unit first
     row, frame = torch.full((2,), 12 * 3), torch.full((2,), 6 * 12 * 3)
-    ours = cpu_patch_input.patch_input(
+    ours = operations.patch_input(
         raster.view(18, 24), unit_offsets, row, frame, 2, 3, torch.float32
     )
     for unit, left in enumerate((6, 0)):
@@ -45,7 +45,7 @@ def test_patches_and_units_of_other_sizes():
 
 def test_it_is_what_runs_on_the_cpu(monkeypatch):
     monkeypatch.delenv("SACCADE_KERNELS", raising=False)
-    assert dispatch.implementation("patch_input", "cpu") is cpu_patch_input.patch_input
+    assert dispatch.implementation("patch_input", "cpu") is operations.patch_input
     media = draw_rasters([(1, 4, 6)], 1)
     arguments = (media.pixels, *media.places, PATCH, MERGE, torch.bfloat16)
     torch.library.opcheck(patch_input, arguments)

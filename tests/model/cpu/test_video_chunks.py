@@ -41,7 +41,6 @@ def feature(
 def positions(length: int, features: list[MultiModalFeatureSpec]) -> tuple[list[list[int]], int]:
     """As the engine's worker asks for them."""
     model = SimpleNamespace(config=SimpleNamespace(vision_config=_VISION))
-    model._media_positions = SaccadeQwen2_5_VL._media_positions.__get__(model)
     ids, delta = SaccadeQwen2_5_VL.get_mrope_input_positions(model, [0] * length, features)
     return ids.tolist(), delta
 

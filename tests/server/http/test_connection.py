@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from saccade.server.core.errors import ApiError, EngineDied
-from saccade.server.engine.errors import translated
+from saccade.server.engine.errors import api_error
 from saccade.server.http.connection import EventStream, while_connected
 
 SCOPE = {"type": "http", "headers": []}
@@ -166,9 +166,12 @@ def test_an_error_of_vllms_keeps_no_prompt(no_search):
         raise error
 
     def ask(prompt):
-        with pytest.raises(ApiError, match="too long"), translated():
+        try:
             validate(prompt)
+        except ValueError as error:
+            raise api_error(error) from None
 
-    ask(prompt)
+    with pytest.raises(ApiError, match="too long"):
+        ask(prompt)
     del prompt
     assert kept() is None

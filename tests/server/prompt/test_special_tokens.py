@@ -9,12 +9,11 @@ from transformers import AutoTokenizer
 
 from saccade.demo.checkpoints.checkpoint import random_checkpoint
 from saccade.server.engine.prompt.renderer import is_short
-from saccade.server.engine.prompt.special_tokens import SpecialTokens, is_escaped
+from saccade.server.engine.prompt.special_tokens import MARK, SpecialTokens
 
 TOKENIZER = AutoTokenizer.from_pretrained(random_checkpoint())
 SPECIAL = {t.content: i for i, t in TOKENIZER.added_tokens_decoder.items() if t.special}
 TOKENS = SpecialTokens(SPECIAL)
-MARK = "\U0010ffff"
 TURNS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 PIECES = [
     "<|im_",
@@ -79,9 +78,9 @@ def test_texts_that_a_template_joins(first, second, third):
 def test_ordinary_text_is_left_alone(text):
     """What needs no escape is not touched, and what does gets back what it was."""
     escaped = TOKENS.escape(text)
-    assert is_escaped(escaped) == (MARK in text or "<|" in text or text.endswith("<"))
+    assert (MARK in escaped) == (MARK in text or "<|" in text or text.endswith("<"))
     assert TOKENS.encode(TOKENIZER, escaped)[2] == text
-    if not is_escaped(escaped):
+    if MARK not in escaped:
         assert escaped == text
 
 
