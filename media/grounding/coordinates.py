@@ -1,11 +1,14 @@
 r"""Rewrites boxes and points of an answer from resized to source pixels. Pure.
 
-Places that are read, and nothing else:
+Places that are read, and nothing else (`LENGTHS` are the names):
 
-- JSON: ``"bbox_2d": [x1, y1, x2, y2]``, ``"point_2d": [x, y]``, and ``"coordinate": [x, y]`` of
-  Qwen's computer-use tool (``"coordinate2"`` of its phone tool), also where the JSON stands
-  escaped in a string: ``\"bbox_2d\": [...]``.
-- HTML: ``data-bbox="x1 y1 x2 y2"``.
+- ``"bbox_2d": [x1, y1, x2, y2]`` in JSON, also where it stands escaped in a string
+  (``\"bbox_2d\": [...]``) or in Python's quotes;
+- ``"bbox_2d": "x1, y1, x2, y2"``: the same as text, with or without brackets;
+- ``start_box='(x,y)'``, ``data-bbox="x1 y1 x2 y2"``: arguments of calls, attributes of HTML;
+- ``<points x1="x" y1="y" x2="x" y2="y" alt="...">``;
+- ``<|box_start|>(x1,y1),(x2,y2)<|box_end|>``, likewise ``point`` and ``quad``;
+- ``<point>x y</point>`` and ``<bbox>x1 y1 x2 y2</bbox>``.
 
 A tool's declared display (``display_width_px``) plays no part: Qwen2.5-VL points in pixels of the
 image that it was shown, and Qwen's recipes declare that image's size.
@@ -19,17 +22,43 @@ from saccade.media.grounding.media_references import MediaReferenceTracker
 from saccade.media.grounding.stream_rewriter import WHITE, Rule, TextRewriter, json_key
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 
-LENGTHS = {"bbox_2d": 4, "point_2d": 2, "coordinate": 2, "coordinate2": 2}
-"""JSON keys of boxes and points -> how many numbers they have."""
+LENGTHS: dict[str, tuple[int, ...]] = {
+    "bbox_2d": (4,),  # Qwen's cookbooks
+    "bbox": (4,),
+    "data-bbox": (4,),
+    "point_2d": (2,),
+    "coordinate": (2,),  # of its computer-use tool
+    "coordinate2": (2,),  # of its phone tool
+    "coordinates2": (2,),
+    "start_coordinate": (2,),  # of Anthropic's computer-use tool
+    "start_box": (2, 4),  # UI-TARS
+    "end_box": (2, 4),
+    "point": (2,),
+    "start_point": (2,),
+    "end_point": (2,),
+}
+"""Names of boxes and points -> how many numbers they may have."""
+_TAG_LENGTHS = (2, 4, 8)
 
 _NUMBER = r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_SEPARATOR = rf"{WHITE},{WHITE}"
-_LISTS = {
-    length: re.compile(rf"{WHITE}{_NUMBER}(?:{_SEPARATOR}{_NUMBER}){{{length - 1}}}{WHITE}")
-    for length in set(LENGTHS.values())
-}
-_HTML_BOX = re.compile(rf"[ \t\r\n]*{_NUMBER}(?:[ \t\r\n]+{_NUMBER}){{3}}[ \t\r\n]*")
+_LIST = re.compile(rf"{WHITE}{_NUMBER}(?:{WHITE},{WHITE}{_NUMBER})*{WHITE}")
+_TEXT = re.compile(rf"[\s\[(]*{_NUMBER}(?:[\s,\[\]()]+{_NUMBER})*[\s\])]*")
 _LONGEST = 256  # four numbers, each on a line of its own in deeply indented JSON
+_CLOSING = {"[": "]", "(": ")"}
+
+_NAMES = "|".join(LENGTHS)
+_NAMED = rf"(?:{json_key(_NAMES)}|(?<![\w.-])(?P<name>{_NAMES})\s{{0,8}}=\s{{0,8}})"
+_QUOTE = r"""(?P<opened>\\{0,7}["'])"""
+_IN_LISTS = re.compile(r"[-+0-9.,eE \t\r\n\\nrt]*")
+_IN_QUOTES = re.compile(r"[-+0-9.,()\[\] \t\r\n]*\\{0,7}")
+_TAG = r"<(?:\|(?:box|quad|point)_start\||point|bbox)>"
+_LISTED = re.compile(rf"{_NAMED}(?P<opened>[\[(])")
+_QUOTED = re.compile(_NAMED + _QUOTE)
+_TAGGED = re.compile(_TAG)
+_ATTRIBUTE = re.compile(rf"(?<=\s)(?P<axis>[xy])[0-9]{{0,3}}\s{{0,8}}=\s{{0,8}}{_QUOTE}")
+MARKS = re.compile(rf"{_NAMES}|{_TAG}|<points?\s", re.IGNORECASE)
+"""Found in every text that has a box or a point."""
+_POINTS = re.compile(r"points?\s", re.IGNORECASE)
 
 
 def read_number(text: str) -> float | None:
@@ -37,6 +66,11 @@ def read_number(text: str) -> float | None:
     if not re.fullmatch(_NUMBER, text):
         return None
     return float(text) if "." in text else int(text)
+
+
+def read_numbers(text: str) -> list[str]:
+    """The coordinates of a text that is nothing but coordinates; else none."""
+    return re.findall(_NUMBER, text) if _TEXT.fullmatch(text) else []
 
 
 @dataclass(frozen=True)
@@ -64,6 +98,19 @@ class PixelScale:
         return f"{self.to_source(float(number), axis):.{decimals}f}"
 
 
+def scales_of(plans: Sequence[ImagePlan | VideoPlan]) -> list[PixelScale | None]:
+    """By place (`MediaReferences`); None: a list of frames of different sizes."""
+    scales = [None if _frame_sizes(plan) else PixelScale.of(plan) for plan in plans]
+    frames = [
+        PixelScale(plan.width, plan.height, *size) for plan in plans for size in _frame_sizes(plan)
+    ]
+    return [*scales, *frames]
+
+
+def _frame_sizes(plan: ImagePlan | VideoPlan) -> tuple[tuple[int, int], ...]:
+    return plan.frame_sizes if isinstance(plan, VideoPlan) else ()
+
+
 class CoordinateRewriter(TextRewriter):
     """Rewrites the coordinates of one text.
 
@@ -79,55 +126,92 @@ class CoordinateRewriter(TextRewriter):
     """
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
-        self._scales = [PixelScale.of(plan) for plan in plans]
-        self._naming = None if len(set(self._scales)) == 1 else MediaReferenceTracker(plans)
+        self._names = MediaReferenceTracker(plans)
+        self._scales = scales_of(plans)
+        self._single = len(set(self._scales)) == 1
+        self._tag = ""  # what stands behind the last "<"
         self.undecided = 0
         self.unread = 0
-        names = "|".join(LENGTHS)
-        json_list = Rule(
-            re.compile(json_key(names) + r"\["),
-            re.compile(r"[-+0-9.,eE \t\r\n\\nrt]*"),
-            _LONGEST,
-            self._json_list,
+        super().__init__(
+            [
+                Rule(_LISTED, _IN_LISTS, _LONGEST, self._listed),
+                Rule(_QUOTED, _IN_QUOTES, _LONGEST, self._quoted),
+                Rule(_TAGGED, _IN_QUOTES, _LONGEST, self._tagged),
+                Rule(_ATTRIBUTE, _IN_QUOTES, _LONGEST, self._attribute),
+            ],
+            self._follow,
         )
-        html_box = Rule(
-            re.compile(r"(?<=\s)data-bbox\s{0,8}=\s{0,8}(?P<quote>\\{0,7}[\"'])"),
-            re.compile(r"[-+0-9. \t\r\n]*\\{0,7}"),
-            _LONGEST,
-            self._html_box,
+
+    def _follow(self, text: str) -> None:
+        if not self._single:
+            self._names.feed(text)
+        _, opened, after = text.rpartition("<")
+        self._tag = after[:_LONGEST] if opened else (self._tag + after)[:_LONGEST]
+
+    def _listed(self, opener: re.Match[str], numbers: str, ending: str) -> str | None:
+        closed = ending == _CLOSING[opener["opened"]]
+        if closed and not numbers.strip():
+            return None
+        lengths = LENGTHS[opener["key"] or opener["name"]]
+        return self._mapped(
+            opener, numbers, closed and _LIST.fullmatch(numbers) is not None, lengths
         )
-        super().__init__([json_list, html_box], self._naming.feed if self._naming else None)
 
-    def _json_list(self, opener: re.Match[str], numbers: str, ending: str) -> str:
-        if ending == "]" and not numbers.strip():
-            return numbers
-        right = _LISTS[LENGTHS[opener["key"]]]
-        return self._mapped(numbers, ending == "]" and right.fullmatch(numbers) is not None)
+    def _quoted(self, opener: re.Match[str], numbers: str, ending: str) -> str | None:
+        if not any(map(str.isdigit, numbers)):
+            return None
+        lengths = LENGTHS[opener["key"] or opener["name"]]
+        return self._mapped(opener, numbers, _in_quotes(opener, numbers, ending), lengths)
 
-    def _html_box(self, opener: re.Match[str], numbers: str, ending: str) -> str:
-        escapes, quote = opener["quote"][:-1], opener["quote"][-1]
-        bare = numbers.removesuffix(escapes)
-        closed = ending == quote and len(numbers) == len(bare) + len(escapes)
-        if closed and not bare.strip():
-            return numbers
-        return self._mapped(numbers, closed and _HTML_BOX.fullmatch(bare) is not None)
+    def _tagged(self, opener: re.Match[str], numbers: str, ending: str) -> str | None:
+        if not any(map(str.isdigit, numbers)):
+            return None
+        read = ending == "<" and _TEXT.fullmatch(numbers) is not None
+        return self._mapped(opener, numbers, read, _TAG_LENGTHS)
 
-    def _mapped(self, numbers: str, read: bool) -> str:
-        if not read:
+    def _attribute(self, opener: re.Match[str], number: str, ending: str) -> str | None:
+        if not _POINTS.match(self._tag) or ">" in self._tag:
+            return None
+        read = _in_quotes(opener, number, ending)
+        return self._mapped(opener, number, read, (1,), "xy".index(opener["axis"]))
+
+    def _mapped(
+        self,
+        opener: re.Match[str],
+        numbers: str,
+        read: bool,
+        lengths: Sequence[int],
+        axis: int = 0,
+    ) -> str:
+        """Numbers, x and y in turn, of a place that could be ``read``, if they are so many."""
+        found = list(re.finditer(_NUMBER, numbers))
+        if not read or len(found) not in lengths:
             self.unread += 1
             return numbers
+        return self._to_source(opener, numbers, found, axis)
+
+    def _to_source(
+        self, opener: re.Match[str], numbers: str, found: Sequence[re.Match[str]], axis: int
+    ) -> str:
         scale = self._scale()
         if scale is None:
             self.undecided += 1
             return numbers
-        found = list(re.finditer(_NUMBER, numbers))
         for place in range(len(found) - 1, -1, -1):
             start, end = found[place].span()
-            numbers = numbers[:start] + scale.rewritten(found[place][0], place % 2) + numbers[end:]
+            number = scale.rewritten(found[place][0], (axis + place) % 2)
+            numbers = numbers[:start] + number + numbers[end:]
         return numbers
 
     def _scale(self) -> PixelScale | None:
-        if self._naming is None:
+        if self._single:
             return self._scales[0]
-        medium = self._naming.current()
-        return None if medium is None else self._scales[medium]
+        place = self._names.current()
+        return None if place is None else self._scales[place]
+
+
+def _in_quotes(opener: re.Match[str], numbers: str, ending: str) -> bool:
+    """Whether there are numbers, and they end as they have begun."""
+    escapes, quote = opener["opened"][:-1], opener["opened"][-1]
+    bare = numbers.rstrip("\\")
+    return numbers == bare + escapes and ending == quote and _TEXT.fullmatch(bare) is not None

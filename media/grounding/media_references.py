@@ -7,7 +7,9 @@ the object or its list stands:
   Qwen's chat template counts them ("Picture 2: ");
 - ``"image_index": 0``, ``"picture_index"``, ``"video_index"``: counted from zero within their kind;
 - ``{"image_2": [{"bbox_2d": ...}]}``: counted from one;
-- HTML: ``<p data-image="2" data-bbox="...">``, counted from one, likewise before the box.
+- HTML: ``<p data-image="2" data-bbox="...">``, counted from one, likewise before the box;
+- ``"frame": 2``, ``"frame_index": 1``, ``{"frame_2": [...]}``: one of a list of frames of different
+  sizes, where there is one such list, or where the object has named it before (``"video": 1``).
 
 What stands inside an object that names none belongs to the object around it.
 """
@@ -18,45 +20,67 @@ from dataclasses import dataclass
 
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 
-_KEY = re.compile(r"(image|picture|video)(_index)?")
-_NAME = re.compile(r"(image|picture|video)[ _]?([0-9]{1,4})", re.IGNORECASE)
+_KEY = re.compile(r"(image|picture|video|frame)(_index)?")
+_NAME = re.compile(r"(image|picture|video|frame)[ _]?([0-9]{1,4})", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*\sdata-(image|video)=\\*[\"']?([0-9]{1,4})\b[^<>]*")
 _LONGEST_NAME = 64  # characters of a string that are looked at
 _LONGEST_TAG = 512
 
 
 class MediaReferences:
-    """Resolves names such as ``image_2`` to positions of the media in the prompt."""
+    """Resolves names such as ``image_2`` to places.
+
+    A place is a position of a medium in the prompt. Behind all of them come, one after the other,
+    the frames of those lists that hold frames of different sizes.
+    """
 
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
         self._places: dict[str, list[int]] = {"image": [], "video": []}
+        self._frames: dict[int, range] = {}  # place of a list -> places of its frames
+        end = len(plans)
         for place, plan in enumerate(plans):
             self._places["image" if isinstance(plan, ImagePlan) else "video"].append(place)
+            if isinstance(plan, VideoPlan) and plan.frame_sizes:
+                self._frames[place] = range(end, end := end + len(plan.frame_sizes))
 
-    def container(self, key: str | None) -> int | None:
-        """The medium that a key names by itself, such as ``image_2``."""
+    def medium(self, place: int | None) -> int | None:
+        """The medium at a place, or that the frame there belongs to."""
+        return next((at for at, frames in self._frames.items() if place in frames), place)
+
+    def container(self, key: str | None, place: int | None = None) -> int | None:
+        """The place that a key names by itself, such as ``image_2``, in an object of ``place``."""
         named = _NAME.fullmatch(key or "")
-        return self.at(named[1], int(named[2]) - 1) if named else None
+        return self._at(named[1], int(named[2]) - 1, place) if named else None
 
-    def inside(self, medium: int | None, key: str | None, value: object) -> int | None:
-        """The medium that an object names once it has this key; ``medium`` before."""
+    def inside(self, place: int | None, key: str | None, value: object) -> int | None:
+        """The place that an object names once it has this key; ``place`` before."""
         kind = _KEY.fullmatch(key or "")
-        if kind is None:
-            return medium
+        if kind is None or (kind[1] == "frame" and not self._frames):
+            return place
+        named = None
         if type(value) is int:  # not a bool
-            return self.at(kind[1], value if kind[2] else value - 1)
-        return self.container(value) if isinstance(value, str) and not kind[2] else None
+            named = self._at(kind[1], value if kind[2] else value - 1, place)
+        elif isinstance(value, str) and not kind[2]:
+            named = self.container(value, place)
+        return place if named == self.medium(place) else named  # a frame, and then its video
 
     def tag(self, before: str) -> int | None:
         """The medium that an HTML tag names which has not ended at the end of this text."""
         named = _TAG.search(before)
         if named is None or named.end() != len(before):
             return None
-        return self.at(named[1], int(named[2]) - 1)
+        return self._at(named[1], int(named[2]) - 1, None)
 
-    def at(self, kind: str, index: int) -> int | None:
-        """The medium of this kind with this number, from zero."""
-        places = self._places["video" if kind.lower() == "video" else "image"]
+    def _at(self, kind: str, index: int, place: int | None) -> int | None:
+        """The place of this number, from zero, within its kind."""
+        kind = kind.lower()
+        if kind == "frame":
+            only = [*self._frames] if len(self._frames) == 1 else []
+            medium = self.medium(place)
+            lists = [medium] if medium in self._frames else only
+            places = [at for each in lists if each is not None for at in self._frames[each]]
+        else:
+            places = self._places["video" if kind == "video" else "image"]
         return places[index] if 0 <= index < len(places) else None
 
 
@@ -111,7 +135,7 @@ class MediaReferenceTracker:
             self._string, self._escaped = [], False
         elif character in "{[":
             inherited = top.medium if top else None
-            named = self._names.container(top.key) if top else None
+            named = self._names.container(top.key, top.medium) if top else None
             self._stack.append(_Container(inherited if named is None else named))
             self._scalar = ""
         elif character in "}]":

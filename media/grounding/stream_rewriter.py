@@ -11,6 +11,7 @@ from dataclasses import dataclass
 # Characters of emitted text that an opener may look at; more than the longest opener takes.
 _CONTEXT = 512
 
+MARK = "\0"
 WHITE = r"(?:[ \t\r\n]|\\{1,3}[nrt]){0,32}"
 """White space between JSON's tokens, in a string within JSON as well."""
 
@@ -18,9 +19,9 @@ WHITE = r"(?:[ \t\r\n]|\\{1,3}[nrt]){0,32}"
 def json_key(names: str) -> str:
     r"""A pattern for a key and its colon; ``names`` is a pattern too.
 
-    In a string within JSON the quotes are escaped: ``\"key\":``.
+    In a string within JSON the quotes are escaped: ``\"key\":``. Python writes them single.
     """
-    return rf'(?<!\\)(?P<quote>\\{{0,7}}")(?P<key>{names})(?P=quote){WHITE}:{WHITE}'
+    return rf"""(?<!\\)(?P<quote>\\{{0,7}}["'])(?P<key>{names})(?P=quote){WHITE}:{WHITE}"""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Rule:
         characters: matches a run of the characters that they are written in.
         longest: their length at most. What runs on is not rewritten, and not waited for.
         rewrite: (opener's match, numbers, the character after them or "" at the end of the text)
-            -> what stands in their place.
+            -> what stands in their place; None: they are not what the rule is about, and stay.
     """
 
     opener: re.Pattern[str]
     characters: re.Pattern[str]
     longest: int
-    rewrite: Callable[[re.Match[str], str, str], str]
+    rewrite: Callable[[re.Match[str], str, str], str | None]
 
 
 class TextRewriter:
@@ -48,11 +49,15 @@ class TextRewriter:
     Args:
         rules: of two whose numbers begin at the same place the first counts.
         observe: is told the original text up to a place before that place is rewritten.
+
+    Attributes:
+        passed: pieces of the original text, with `MARK` in place of numbers that a rule was about.
     """
 
     def __init__(self, rules: Sequence[Rule], observe: Callable[[str], None] | None = None) -> None:
         self._rules = rules
         self._observe = observe
+        self.passed: list[str] = []
         self._context = ""
         self._held = ""
         self._opened: tuple[Rule, re.Match[str]] | None = None
@@ -89,6 +94,7 @@ class TextRewriter:
                         found, self._opened = start, (rule, match)
                     break
         passed = found - len(self._context)
+        self.passed.append(text[:passed])
         self._emit(text[:passed], text[:passed], out)
         return text[passed:]
 
@@ -102,7 +108,9 @@ class TextRewriter:
         if length == len(self._held) and not last:
             return ""
         numbers, rest = self._held[:length], self._held[length:]
-        self._emit(numbers, rule.rewrite(match, numbers, rest[:1]), out)
+        rewritten = rule.rewrite(match, numbers, rest[:1])
+        self.passed.append(numbers if rewritten is None else MARK)
+        self._emit(numbers, numbers if rewritten is None else rewritten, out)
         self._held, self._opened = "", None
         return rest
 

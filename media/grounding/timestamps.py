@@ -4,22 +4,28 @@ The model counts from the first frame that it was shown. Times that are read, an
 
 - clock times anywhere: ``mm:ss``, ``mm:ss.ff``, ``hh:mm:ss``, ``hh:mm:ss.ff``. Minutes without
   hours may go beyond 59, as the form is kept;
-- JSON numbers of seconds under ``start``, ``end``, ``time``, ``timestamp``, ``start_time`` and
-  ``end_time``, also where the JSON stands escaped in a string.
+- JSON numbers of seconds under `_KEYS`, alone (``3.5``), as text (``"3.5"``, ``"3.5s"``) or in a
+  list (``[3.5, 7]``), also where the JSON stands escaped in a string.
 
-Whole numbers stay whole, others keep their decimals.
+A bare ``3.5 seconds`` may be a duration, and stays. Whole numbers stay whole, others keep their
+decimals.
 """
 
 import re
 
-from saccade.media.grounding.stream_rewriter import Rule, TextRewriter, json_key
+from saccade.media.grounding.stream_rewriter import WHITE, Rule, TextRewriter, json_key
 
-_KEYS = "start|end|time|timestamp|start_time|end_time"
+_KEYS = (
+    r"(?:start|end|begin|stop)(?:_?(?:time|timestamp|sec|secs|second|seconds|s)|Time)?"
+    r"|times?|timestamps?|time_?(?:range|span|interval|start|end)|segments?|intervals?"
+)
 _CLOCK = re.compile(
     r"(?:([0-9]{1,2}):(?=[0-9]{2}:))?([0-9]{1,3}):([0-5][0-9])(?:\.([0-9]{1,6}))?([.:]?)"
 )
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.([0-9]{1,9}))?")
+_LIST = re.compile(rf"{WHITE}{_SECONDS.pattern}(?:{WHITE},{WHITE}{_SECONDS.pattern})*{WHITE}")
 _LONGEST = 24
+_LONGEST_LIST = 1024
 
 
 class TimeRewriter(TextRewriter):
@@ -48,23 +54,51 @@ class TimeRewriter(TextRewriter):
             _LONGEST,
             self._seconds,
         )
-        super().__init__([seconds, clock])
+        quoted = Rule(
+            re.compile(json_key(_KEYS) + r"\\{0,7}[\"'](?P<held>[0-9])"),
+            re.compile(r"[0-9:.]*"),
+            _LONGEST,
+            self._quoted,
+        )
+        listed = Rule(
+            re.compile(json_key(_KEYS) + r"[\[(]"),
+            re.compile(r"[-+0-9.,eE \t\r\n\\nrt]*"),
+            _LONGEST_LIST,
+            self._listed,
+        )
+        super().__init__([seconds, quoted, listed, clock])
 
-    def _seconds(self, _: re.Match[str], numbers: str, ending: str) -> str:
-        read = _SECONDS.fullmatch(numbers)
+    def _seconds(self, _: re.Match[str], numbers: str, ending: str) -> str | None:
         # At the end of the text more digits may be missing.
-        if read is None or not ending or not re.match(r"[ \t\r\n,}\]\\]", ending):
-            return numbers
-        shifted = self._shifted(float(numbers))
-        return numbers if shifted is None else f"{shifted:.{len(read[1] or '')}f}"
+        if not ending or not re.match(r"[ \t\r\n,}\]\\]", ending):
+            return None
+        return self._number(numbers)
 
-    def _clock(self, _: re.Match[str], numbers: str, ending: str) -> str:
+    def _quoted(self, opener: re.Match[str], numbers: str, ending: str) -> str | None:
+        if ":" in numbers:
+            return self._clock(opener, numbers, ending)
+        return self._number(numbers) if re.match(r"[\"'\\s]", ending) else None
+
+    def _listed(self, _: re.Match[str], numbers: str, ending: str) -> str | None:
+        if ending not in ("]", ")") or not _LIST.fullmatch(numbers):
+            return None
+        return _SECONDS.sub(lambda number: self._number(number[0]) or number[0], numbers)
+
+    def _number(self, number: str) -> str | None:
+        read = _SECONDS.fullmatch(number)
+        if read is None:
+            return None
+        shifted = self._shifted(float(number))
+        width = len(number) if re.match("0[0-9]", number) else 0  # "01.00" keeps its form
+        return number if shifted is None else f"{shifted:0{width}.{len(read[1] or '')}f}"
+
+    def _clock(self, _: re.Match[str], numbers: str, ending: str) -> str | None:
         read = _CLOCK.fullmatch(numbers)
         if read is None or re.match(r"[\w.:]", ending):
-            return numbers
+            return None
         hours, minutes, whole, decimals, after = read.groups()
         if hours is not None and int(minutes) > 59:
-            return numbers
+            return None
         fraction = f".{decimals}" if decimals else ""
         time = 3600 * int(hours or 0) + 60 * int(minutes) + float(whole + fraction)
         shifted = self._shifted(time)

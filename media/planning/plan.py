@@ -96,6 +96,7 @@ class VideoPlan:
     sampled_fps: float
     seconds_per_grid: float  # seconds between two steps of the grid's t axis, on average
     time_deviation: float = 0.0  # seconds between a frame and an even rate's time for it, at most
+    frame_sizes: tuple[tuple[int, int], ...] = ()  # of a list's files, upright, where they differ
 
     @property
     def uneven(self) -> bool:
@@ -251,6 +252,7 @@ def plan_frame_list(
         tokens=math.prod(grid) // geometry.merge_size**2,
         source_fps=_default(controls.raw_fps, sampled_fps),
         source_frames=len(sizes),
+        frame_sizes=tuple(sizes) if len(set(sizes)) > 1 else (),
         frame_indices=tuple(min(index, len(sizes) - 1) for index in range(count)),
         frame_times=tuple(index / sampled_fps for index in range(count)),
         sampled_fps=sampled_fps,

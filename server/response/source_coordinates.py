@@ -13,6 +13,7 @@ from typing import Any
 
 from saccade.media.grounding.coordinates import CoordinateRewriter
 from saccade.media.grounding.detections import DetectionReader
+from saccade.media.grounding.look_alikes import like_places, like_times
 from saccade.media.grounding.timestamps import TimeRewriter
 from saccade.media.planning.plan import ImagePlan, VideoPlan
 from saccade.server.request.vision_options import VisionOptions
@@ -23,10 +24,18 @@ _Key = tuple[int, int | None]
 
 _UNDECIDED_BOXES = (
     "boxes or points stayed in pixels of the resized image: it is open which image they "
-    "belong to; have the answer's objects name it before the numbers, as in "
-    '{"image": 2, "bbox_2d": [...]}'
+    "belong to, or which of the frames of different sizes; have the answer's objects name it "
+    'before the numbers, as in {"image": 2, "bbox_2d": [...]} or {"frame": 2, "bbox_2d": [...]}'
 )
 _UNREAD_BOXES = "boxes or points stayed as the model wrote them: they are not the numbers expected"
+_UNKNOWN_BOXES = (
+    "what looks like boxes or points stayed as the model wrote it, in pixels of the resized image, "
+    "because its form is not one that is rewritten: "
+)
+_UNKNOWN_TIMES = (
+    "what looks like times stayed as the model wrote it, counted from the first frame shown, "
+    "because its form is not one that is rewritten: "
+)
 _UNDECIDED_TIMES = (
     "times stayed as the model wrote them: it is open which video they belong to, as the videos "
     "begin at different times"
@@ -66,8 +75,12 @@ class _Text:
             found.append(_UNDECIDED_BOXES)
         if self._boxes and self._boxes.unread:
             found.append(_UNREAD_BOXES)
+        if self._boxes and (places := like_places(self._boxes.passed)):
+            found.append(_UNKNOWN_BOXES + ", ".join(places))
         if self._times and self._times.undecided:
             found.append(_UNDECIDED_TIMES)
+        if self._times and (times := like_times(self._times.passed)):
+            found.append(_UNKNOWN_TIMES + ", ".join(times))
         return found
 
 

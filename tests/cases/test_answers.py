@@ -1,12 +1,16 @@
 """Answers in the caller's coordinates, as models write them and as clients keep them."""
 
+import itertools
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from saccade.media.planning.plan import ImagePlan
+from saccade.media.planning.plan import ImagePlan, VideoPlan
 from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.edits import VisionUsageEdit, finish_events
@@ -75,3 +79,212 @@ async def test_streaming_with_report_and_source_coordinates(choices):
     for index, choice in enumerate(final.choices):
         assert choice.message.content == BOX.replace("[1, 2, 30, 40]", "[2, 4, 60, 80]")
         assert choice.message.vision == {"detections": [found[index]], "warnings": []}
+
+
+def in_source(text, *plans, times=None):
+    """What is sent of a text, what was found in it, and why numbers stayed."""
+    options = VisionOptions(coordinates="source", times="model" if times is None else "source")
+    seen = list(plans)
+    if times is not None:
+        seen = [VideoPlan(1120, 840, 560, 420, (1, 30, 40), 300, 25.0, 9, (0, 1), times, 2.0, 1.0)]
+    edit = SourceCoordinatesEdit(options, seen or [DOUBLED])
+    answer = {"choices": [{"index": 0, "message": {"content": text}}]}
+    edit.edit_body(answer)
+    return answer["choices"][0]["message"]["content"], answer["vision"]
+
+
+# What a model writes, and the label it gives.
+WRITTEN = {
+    "boxes": ('{"bbox_2d": [%s, %s, %s, %s], "label": "cat"}', "cat"),
+    "points": ('[{"point_2d": [%s, %s], "label": "cat"}]', "cat"),
+    "points as XML": ('<points x1="%s" y1="%s" alt="cat">cat</points>', "cat"),
+    "points as XML, in JSON": ('{"a": "<points x1=\\"%s\\" y1=\\"%s\\">"}', None),
+    "points as XML, not numbered": ("<points x='%s' y = '%s'>cat</points>", None),
+    "bbox": ('{"text_content": "cat", "bbox": [%s, %s, %s, %s]}', "cat"),
+    "a box as text": ('{"bbox_2d": "%s, %s, %s, %s"}', None),
+    "a box as a list in text": ('{"bbox_2d": "[%s, %s, %s, %s]"}', None),
+    "a box as pairs in text": ('{"bbox": "(%s,%s),(%s,%s)"}', None),
+    "a point as text": ('{"point_2d": "%s %s"}', None),
+    "Python": ("[{'bbox_2d': [%s, %s, %s, %s], 'label': 'cat'}]", "cat"),
+    "HTML": ('<p class="cat" data-bbox="%s %s %s %s">', "cat"),
+    "special tokens": (
+        "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(%s,%s),(%s,%s)<|box_end|>",
+        "cat",
+    ),
+    "special tokens, a point": ("<|point_start|>(%s,%s)<|point_end|>", None),
+    "UI-TARS": ("Action: click(start_box='(%s,%s)')", None),
+    "UI-TARS, end": ("scroll(direction='up', end_box=\"(%s, %s)\")", None),
+    "UI-TARS, a box": ("click(start_box='[%s, %s, %s, %s]')", None),
+    "UI-TARS, tokens": ("click(start_box='<|box_start|>(%s,%s)<|box_end|>')", None),
+    "UI-TARS, a point": ("click(point='<point>%s %s</point>')", None),
+    "UI-TARS, a box in tags": ("click(start_box='<bbox>%s %s %s %s</bbox>')", None),
+    "computer use": ('{"action": "left_click", "coordinate": [%s, %s]}', None),
+    "computer use, text": ('{"coordinate": "(%s, %s)"}', None),
+    "computer use, a drag": ('{"start_coordinate": [%s, %s]}', None),
+    "phone use": ('{"action": "swipe", "coordinate2": [%s, %s]}', None),
+    "an action in JSON": ('{"do": "click(point=\'(%s,%s)\')"}', None),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_forms_of_boxes_and_points_are_rewritten(form):
+    text, label = WRITTEN[form]
+    count = text.count("%s")
+    sent, told = in_source(text % (10, 20, 30, 40)[:count])
+    assert sent == text % (20, 40, 60, 80)[:count]
+    (found,) = told["detections"]
+    assert found["bbox_2d" if count == 4 else "point_2d"] == [20, 40, 60, 80][:count]
+    assert found["label"] == label
+    assert told["warnings"] == []
+
+
+# What looks like a box or a point in a form that is nobody's that is known.
+UNKNOWN = [
+    "cat(10,20),(30,40)",
+    "<box>(10,20),(30,40)</box>",
+    "<ref>cat</ref><box>10 20 30 40</box>",
+    "pyautogui.click(x=10, y=20)",
+    "click(10, 20)",
+    '{"x": 10, "y": 20}',
+    '{"x1": 10, "y1": 20, "x2": 30, "y2": 40}',
+    '{"xmin": 10, "ymin": 20}',
+    '{"left": 10, "top": 20, "width": 5, "height": 5}',
+    "left: 10px; top: 20px",
+    '{"box_2d": [10, 20, 30, 40]}',
+    '{"bounding_box": "10 20 30 40"}',
+    '{"cat": [10, 20, 30, 40]}',
+    '{"polygon": [[10, 20], [30, 40]]}',
+    '{"bbox_2d": [[10, 20, 30, 40]]}',
+    '{"point_2d": {"x": 10, "y": 20}}',
+    "bbox_2d: [10, 20, 30, 40]",
+    "<points x1=10 y1=20>",
+    "The box is 10, 20, 30, 40.",
+    "10, 20, 30, 40",
+    "cat:\n12.5 20 30 40\n",
+    "<loc_10><loc_20>",
+]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_other_forms_of_boxes_and_points_are_told(text):
+    sent, told = in_source(text)
+    assert sent == text
+    assert told["detections"] == []
+    assert any(re.search("boxes or points stayed", warning) for warning in told["warnings"])
+    assert any(re.search("[0-9]", warning) for warning in told["warnings"])
+
+
+PROSE = [
+    "There are 3 cats, 2 dogs and 12 birds.",
+    "It costs $1,234.50, that is 5% of 20 (see 2019).",
+    "In 2019, 2020 and 2021: 1,234,567 of 16:9 at 30 fps.",
+    '{"answer": 42, "cats": [1, 2, 3], "price": "3.50"}',
+    "1. A cat\n2. A dog\n\n| 1 | 2 |\n|---|---|\n",
+]
+
+
+@pytest.mark.parametrize("text", PROSE)
+def test_other_numbers_stay_and_nothing_is_told(text):
+    assert in_source(text) == (text, {"detections": [], "warnings": []})
+    assert in_source(text, times=(12.5, 13.5)) == (text, {"detections": [], "warnings": []})
+
+
+@pytest.mark.parametrize(
+    ("text", "shifted"),
+    [
+        ("at 00:07", "at 00:20"),
+        ('{"start": 3.5, "end": 7}', '{"start": 16.0, "end": 20}'),
+        ('{"start": "3.5s", "end": "7s"}', '{"start": "16.0s", "end": "20s"}'),
+        ('{"start_time": "01.00"}', '{"start_time": "13.50"}'),
+        ('{"timestamps": [0.5, 1, 12.25]}', '{"timestamps": [13.0, 14, 24.75]}'),
+        ('{"timestamps": ["00:01.0", "00:02.0"]}', '{"timestamps": ["00:13.5", "00:14.5"]}'),
+        ("{'start': 1.0, 'end': '2.0'}", "{'start': 13.5, 'end': '14.5'}"),
+        ('{"segment": [1.0, 2.0]}', '{"segment": [13.5, 14.5]}'),
+    ],
+)
+def test_forms_of_times_are_shifted(text, shifted):
+    sent, told = in_source(text, times=(12.5, 13.5))
+    assert sent == shifted
+    assert told["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It leaves at 3.5s.",
+        "from 3 to 7 seconds",
+        "after 2 minutes",
+        "1m30s",
+        "第3秒",
+        "start: 3, end: 7",
+        '{"timestamps": ["1.0", "2.0"]}',
+        '{"segments": [[1.0, 2.0], [3.0, 4.0]]}',
+        '{"begin_at": 3}',
+        "at second 5",
+        "t=3.5",
+    ],
+)
+def test_other_forms_of_times_are_told(text):
+    sent, told = in_source(text, times=(12.5, 13.5))
+    assert sent == text
+    (warning,) = [each for each in told["warnings"] if "times stayed" in each]
+    assert re.search("[0-9]", warning)
+
+
+def test_decimals_of_subtitles_are_told():
+    sent, told = in_source("00:00:03,500 --> 00:00:04,250", times=(12.5, 13.5))
+    assert "00:00:03" not in sent
+    assert ",500, ,250" in told["warnings"][0]
+
+
+FRAGMENTS = [
+    *("{", "}", "[", "]", "(", ")", '"', "'", "\\", ",", ", ", " ", "\n", ":", "=", "<", ">", "|"),
+    *("1", "20", "3.5", "-4", "300", "00:07", "s", " seconds", "10, 20", "(10,20)", "[1, 2, 3, 4]"),
+    *('"bbox_2d": ', '"bbox": "', "'bbox': [", "start_box='", "point=", "<point>", "<|box_start|>"),
+    *(
+        "<|box_end|>",
+        "<points ",
+        ' x1="',
+        " y1='",
+        'data-bbox="',
+        '\\"coordinate\\": [',
+        "</point>",
+    ),
+    *(
+        '"start": ',
+        '"timestamps": [',
+        '"end": "',
+        '"image": 2, ',
+        '"frame": 1, ',
+        '{"label": "cat", ',
+    ),
+]
+SOUPS = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
+
+
+@given(SOUPS, st.data())
+def test_a_stream_is_equal_however_it_is_cut(text, data):
+    options = VisionOptions(coordinates="source", times="source")
+    times = VideoPlan(840, 840, 560, 420, (1, 30, 40), 9, 25.0, 9, (0, 1), (12.5, 13.5), 2.0, 1.0)
+    for plans in ([DOUBLED], [times], [DOUBLED, times]):
+        places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+        pieces = [text[start:end] for start, end in itertools.pairwise([0, *places, len(text)])]
+        edit, sent = SourceCoordinatesEdit(options, plans), ""
+        for number, piece in enumerate(pieces, 1):
+            finish = "stop" if number == len(pieces) else None
+            (told,) = edit.edit_event(chunk([delta(0, piece, finish)]))
+            sent += told["choices"][0]["delta"].get("content") or ""
+        answer = {"choices": [{"index": 0, "message": {"content": text}}]}
+        SourceCoordinatesEdit(options, plans).edit_body(answer)
+        assert sent == answer["choices"][0]["message"]["content"]
+        assert told["vision"] == answer["vision"]
+
+
+@given(SOUPS)
+def test_detections_are_what_was_rewritten(text):
+    large = ImagePlan(560_000, 420_000, 560, 420, (1, 30, 40), 300)
+    text = re.sub(r"-|\.[0-9]+|[0-9]{4,}", "", text)
+    sent, told = in_source(text, large)
+    for found in told["detections"]:
+        numbers = found.get("bbox_2d") or found["point_2d"]
+        assert all(number % 1000 == 0 for number in numbers), (sent, found)

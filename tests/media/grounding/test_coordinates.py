@@ -17,7 +17,7 @@ SHOWN = st.integers(1, 200).map(lambda count: 28 * count)
 LENGTHS = {"bbox_2d": 4, "point_2d": 2, "coordinate": 2, "coordinate2": 2}
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # What numbers may be written in while they are held back.
-HELD = re.compile(r"[-+\d.,eE \t\r\n\\nrt]*")
+HELD = re.compile(r"[-+\d.,eE ()\[\] \t\r\n\\nrt]*")
 
 
 def image(source, shown):
@@ -54,6 +54,17 @@ FRAGMENTS = [
     *('"bbox_2d": [', r"\"bbox_2d\": [", '"point_2d":[', '"coordinate": [', '"bbox_2d', '": ['),
     *('data-bbox="', r" data-bbox=\"", " data-bbox='", "<p", ">", "]", "[", "{", "}", '"', "\\"),
     *("'", ",", ", ", " ", "\n", r"\n", "1", "20", "3.5", "-4", "1e3", "300", "[10, 20, 30, 40]"),
+    *(
+        "start_box='",
+        "point=(",
+        "<points ",
+        " x1=",
+        "<|box_start|>",
+        "<point>",
+        "(10,20)",
+        "(",
+        ")",
+    ),
     *("10 20 30 40", '"label": "é東🦊"', "```json\n", "image", '"image": 2,', "null", "[[", ":"),
 ]
 soups = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=40).map("".join)
@@ -133,8 +144,11 @@ def test_only_the_list_is_held_back(text):
         assert len(held) <= 256
         assert HELD.fullmatch(held)
         if held:
-            assert text[len(sent) - 1] in "[\"'"
-            assert re.search(r"(bbox_2d|point_2d|coordinate|data-bbox)\W*$", text[: len(sent)])
+            assert text[len(sent) - 1] in "[(\"'>"
+            assert re.search(
+                r"((bbox_2d|point|point_2d|coordinate|data-bbox|start_box|\sx1)\W*|_start\|>|<point>)$",
+                text[: len(sent)],
+            )
 
 
 def test_the_list_goes_out_with_its_end():
@@ -177,7 +191,9 @@ UNTOUCHED = [
     '<p xdata-bbox="1 2 3 4">',
     '<p data-bbox="1 2 3 four">',
     "<p data-bbox=1>",
-    '"coordinate": "1, 2"',
+    '"coordinate": "1, 2',
+    '"coordinate": "1, 2, 3"',
+    '"coordinate": "1, 2\'',
     '"coordinate": null',
 ]
 

@@ -27,6 +27,9 @@ def rewritten(text, offset=12.5):
         ('{"start_time": "00:01.0", "end_time":2.5}', '{"start_time": "00:13.5", "end_time":15.0}'),
         (r'"{\"timestamp\": 1.0}"', r'"{\"timestamp\": 13.5}"'),
         ("[00:01.0,00:02.0]", "[00:13.5,00:14.5]"),
+        ('{"start": "3", "end": "4.5s"}', '{"start": "16", "end": "17.0s"}'),
+        ('{"timestamps": [1.0, 2.5]}', '{"timestamps": [13.5, 15.0]}'),
+        ('{"segment": (3, 5)}', '{"segment": (16, 18)}'),
     ],
 )
 def test_times_are_shifted(text, expected):
@@ -38,7 +41,8 @@ def test_times_are_shifted(text, expected):
     [
         "16:9 and 3:1, 1:2:3, 00:60, 1:60:00",
         "12:30pm, v00:07, 1234:56, 2024-01-01T00:05:00, 00:01:02:03, 0.00:07",
-        '{"start": "3", "ending": 4, "end": null, "start": -1, "time": 1e2, "end": [1, 2]}',
+        '{"start": "3 of", "ending": 4, "end": null, "start": -1, "time": 1e2, "end": [[1, 2]]}',
+        '{"end": [1, 2, "end": [1, -2], "end": [1, "2"], "end": [1, 2}',
         "start: 3, time = 4",
         '{"start": 3',
         '{"start": 3s}',
@@ -59,7 +63,17 @@ def test_an_unknown_offset_leaves_times_and_counts_them():
 
 SOUP = st.lists(
     st.sampled_from(
-        [*'0123456789:. ,"{}\\', '"start": ', '"end":', "00:07", "1:02:03.4", "12.5", "\n", "am"]
+        [
+            *'0123456789:. ,"{}[]\\',
+            '"start": ',
+            '"end": [',
+            '"end":',
+            "00:07",
+            "1:02:03.4",
+            "12.5",
+            "\n",
+            "am",
+        ]
     ),
     max_size=40,
 ).map("".join)
@@ -81,7 +95,9 @@ def test_only_a_number_is_held_back(text):
     for place, character in enumerate(text, 1):
         sent += rewriter.feed(character)
         assert text.startswith(sent)
-        assert re.fullmatch(r"[-+\d:.eE]{0,24}", text[len(sent) : place])
+        held = text[len(sent) : place]
+        assert re.fullmatch(r"[-+\d:.eE]{0,24}", held) or text[: len(sent)].endswith("[")
+        assert re.fullmatch(r"[-+\d:.,eE \n\\]*", held)
     assert sent + rewriter.close() == text
 
 

@@ -1,0 +1,84 @@
+"""Finds what looks like a box, a point or a time in what a rewriter has passed. Pure.
+
+Used only for warnings: a number too many costs a line, one too few a caller who trusts a wrong
+place. Shares (``50%``), sizes in words and ratios (``16:9``) are not looked for.
+"""
+
+import re
+from collections.abc import Iterable
+
+from saccade.media.grounding.stream_rewriter import MARK
+
+_MOST = 3  # that are shown
+_LONGEST = 48  # characters of each
+
+_N = r"-?[0-9]{1,6}(?:\.[0-9]{1,9})?"
+_AND = r"\s{0,32}[,;\s]\s{0,32}"
+_IS = r"\\{0,7}[\"']?\s{0,8}[:=]\s{0,8}\\{0,7}[\"']?"
+_TIMES = r"(?:time|second|start|end|begin|stop|from|until|segment|interval|span|moment)"
+_SIDE = r"(?:[xy](?:[0-9]{1,2}|_?m(?:in|ax)|_?pos)?|left|top|right|bottom|width|height)"
+_NAME = r"(?:box|point|coord|polygon|position|location|cent(?:er|re)|region|rect)"
+_TAG = r"(?:box|bbox|points?|quad|poly\w*|region|coord\w*)"
+
+_PLACE = re.compile(
+    rf"""
+    # No place: a list of times.
+    {_TIMES}\w{{0,16}}{_IS}[\[(\s]{{1,8}}{_N}(?:[,\s\[\]()]{{1,8}}{_N}){{0,64}}
+    | (?P<found>
+        # Two, four or up to eight numbers in brackets.
+        [\[({{<]\s{{0,8}}{_N}{_AND}{_N}(?:{_AND}{_N}{_AND}{_N}(?:{_AND}{_N}){{0,4}})?\s{{0,8}}[\])}}>]
+        # A tag before numbers, or one for each.
+        | <\|?{_TAG}(?:_start)?\|?>[\s\[(]{{0,8}}{_N} | <\|?(?:loc|bin|coord)_?[0-9]{{1,4}}\|?>
+        # x and y, or sides, each with its name.
+        | \b{_SIDE}{_IS}{_N}(?:px)?[^\w]{{1,16}}{_SIDE}{_IS}{_N}
+        # Numbers behind a name.
+        | \b\w{{0,16}}{_NAME}\w{{0,8}}(?:{_IS}|\s(?:is|are|at|of)\s|\s)
+          [\s\[({{\"']{{0,8}}{_N}{_AND}{_N}
+        # Nothing else in the line.
+        | ^[^\w\n]{{0,8}}{_N}(?:,\s{{1,8}}{_N}|(?:{_AND}{_N}){{3}})[^\w\n]{{0,8}}$
+    )
+    """,
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
+_SECONDS = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
+_UNIT = r"(?:m?s|secs?|seconds?|mins?|minutes?|h|hours?|秒|分)"
+_TIME = re.compile(
+    rf"""
+    (?P<found>
+        # With a unit, but for decades.
+        (?<![A-Za-z0-9_.])(?!(?:19|20)[0-9]0s){_SECONDS}\s?{_UNIT}(?![A-Za-z])
+        | \b[0-9]{{1,3}}m[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?s\b
+        # Behind a name.
+        | \b(?:\w{{0,16}}{_TIMES}\w{{0,16}}|t){_IS}[\s\[({{\"'\\]{{0,8}}{_SECONDS}
+        | \b(?:seconds?|timestamps?)\s{_SECONDS}
+        # Decimals behind a comma, as in subtitles: only the clock time before them was rewritten.
+        | (?<={MARK}),[0-9]{{3}}(?![0-9:])
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def like_places(passed: Iterable[str]) -> list[str]:
+    """The first few of what looks like a box or a point.
+
+    Args:
+        passed: `TextRewriter.passed`.
+    """
+    return _found(_PLACE, passed)
+
+
+def like_times(passed: Iterable[str]) -> list[str]:
+    """The first few of what looks like a time; ``passed`` as in `like_places`."""
+    return _found(_TIME, passed)
+
+
+def _found(pattern: re.Pattern[str], passed: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for match in pattern.finditer("".join(passed)):
+        text = (match["found"] or "").strip()[:_LONGEST]
+        if text and text not in found:
+            found.append(text)
+        if len(found) == _MOST:
+            break
+    return found
