@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
+from vllm.platforms import current_platform
 
 from saccade.kernels.dispatch import KERNELS_ENV
 from saccade.kernels.mrope import mrope
@@ -26,12 +27,15 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        asked_for = os.environ.get(KERNELS_ENV, "auto") in ("triton", "reference")
-        fits = self.rotary_dim == self.head_size and self.is_neox_style
         # What vLLM's own gives way to: on a GPU our kernel unless it has failed its self-test, on a
         # CPU the compiled operation, on either the backend that is asked for by name.
-        self.runs_on_gpu = fits and (asked_for or proof.out_of_use("triton", "mrope") is None)
-        self.runs_on_cpu = fits and (asked_for or compiled_operation("mrope") is not None)
+        if current_platform.is_cpu():
+            self.vllms_own, there = super().forward_cpu, compiled_operation("mrope") is not None
+        else:
+            self.vllms_own, there = super().forward_cuda, not proof.out_of_use("triton", "mrope")
+        asked_for = os.environ.get(KERNELS_ENV, "auto") in ("triton", "reference")
+        fits = self.rotary_dim == self.head_size and self.is_neox_style
+        self.gives_way = fits and (asked_for or there)
 
     def forward_cuda(
         self,
@@ -41,30 +45,13 @@ class OneLaunchMRotaryEmbedding(MRotaryEmbedding):
         offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """``query`` and ``key`` ``[tokens, heads * head_dim]``, positions ``[3, tokens]``."""
-        if not self.runs_on_gpu or key is None or positions.ndim != 2:
-            return super().forward_cuda(positions, query, key, offsets)
-        return self._rotate(positions, query, key)
-
-    forward_hip = forward_cuda
-
-    def forward_cpu(
-        self,
-        positions: torch.Tensor,
-        query: torch.Tensor,
-        key: torch.Tensor | None = None,
-        offsets: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As `forward_cuda`."""
-        if not self.runs_on_cpu or key is None or positions.ndim != 2:
-            return self.forward_native(positions, query, key, offsets)
-        return self._rotate(positions, query, key)
-
-    def _rotate(
-        self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.gives_way or key is None or positions.ndim != 2:
+            return self.vllms_own(positions, query, key, offsets)
         # Private in vLLM: the cache in the dtype of the queries. A public name would do instead.
         cache = self._match_cos_sin_cache_dtype(query)
         mrope(
             query, key, positions, cache, self.head_size, self.mrope_section, self.mrope_interleaved
         )
         return query, key
+
+    forward_hip = forward_cpu = forward_cuda

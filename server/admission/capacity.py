@@ -30,15 +30,15 @@ class Resources:
     def __sub__(self, other: "Resources") -> "Resources":
         return self + Resources(-other.tokens, -other.sequences, -other.media_bytes)
 
-    def at_most(self, limit: "Resources") -> "Resources":
-        """Of each resource the smaller amount."""
+    def __and__(self, limit: "Resources") -> "Resources":
+        """Of each resource the smaller amount, as of a `collections.Counter`."""
         return Resources(
             min(self.tokens, limit.tokens),
             min(self.sequences, limit.sequences),
             min(self.media_bytes, limit.media_bytes),
         )
 
-    def within(self, limit: "Resources") -> bool:
+    def __le__(self, limit: "Resources") -> bool:
         """Whether no resource is over its limit."""
         return (
             self.tokens <= limit.tokens
@@ -90,26 +90,22 @@ class AdmissionLimits:
     def beside_large(self, large: Resources) -> Resources:
         """What text and small requests may hold so that ``large``, which is next, fits in."""
         left = self.total - Resources(sequences=self.small_reserve.sequences) - large
-        return left if self.small_reserve.within(left) else self.small_reserve
+        return left if self.small_reserve <= left else self.small_reserve
 
-    def charge(self, estimate: RequestEstimate) -> Resources:
-        """What a request is charged: never more than all there is.
+    def classify(self, estimate: RequestEstimate) -> tuple[RequestClass, Resources]:
+        """The request's class, and what it is charged: never more than all there is.
 
-        The engine works off what is more than it can hold by turns.
+        Small is what fits into the reserve. The engine works off what is more than it can hold by
+        turns.
         """
-        return Resources(
+        charged = Resources(
             min(estimate.prompt + estimate.completions * estimate.answer, self.large_limit.tokens),
             min(estimate.completions, self.text_sequence_limit),
             min(estimate.media_bytes, self.large_limit.media_bytes),
         )
-
-    def classify(self, estimate: RequestEstimate) -> RequestClass:
-        """The request's class; small is what fits into the reserve."""
-        if estimate.prompt > SMALL_PROMPT_TOKENS or not self.charge(estimate).within(
-            self.small_reserve
-        ):
-            return RequestClass.LARGE
-        return RequestClass.SMALL if estimate.media_bytes else RequestClass.TEXT
+        if estimate.prompt > SMALL_PROMPT_TOKENS or not charged <= self.small_reserve:
+            return RequestClass.LARGE, charged
+        return (RequestClass.SMALL if estimate.media_bytes else RequestClass.TEXT), charged
 
     def refusal(self, visual: int, param: str | None = None) -> ApiError | None:
         """Why a request with so many tokens of media can never be served; None if it can.

@@ -66,6 +66,9 @@ class State(Enum):
     ENDED = auto()
 
 
+_OUTSIDE = (State.ADMITTED, State.ENDED)  # where what it brought counts as waiting no more
+
+
 @dataclass(eq=False)
 class Ticket:
     """The record of one request. Only `Admission` writes to it."""
@@ -75,7 +78,7 @@ class Ticket:
     fetches_large: bool = False  # taken for large while its media are fetched
     request_class: RequestClass = TEXT  # known once it is admitted or queued
     charged: Resources = field(default_factory=Resources)
-    entry: "tuple[float, int, Ticket] | None" = None  # in its queue; the least comes first
+    entry: "tuple[float, int, Ticket] | None" = None  # in its queue; the least is the first
     turn: asyncio.Future[None] | None = None  # done when it is admitted from its queue
 
 
@@ -118,8 +121,7 @@ class Admission:
         Raises:
             Overloaded: too many requests wait already.
         """
-        self._reject_when_full(body_bytes > LARGE_BODY)
-        self._reject_bytes(body_bytes)
+        self._reject_when_full(body_bytes > LARGE_BODY, body_bytes)
         self._waiting_bytes += body_bytes
         return Ticket(body_bytes)
 
@@ -131,9 +133,7 @@ class Admission:
         """
         ticket.fetches_large = remote or ticket.waiting_bytes > LARGE_BODY
         self._reject_when_full(ticket.fetches_large)
-        self._fetching[ticket.fetches_large] += 1
-        ticket.state = State.FETCHING
-        QUEUED_REQUESTS.inc()
+        self._move(ticket, State.FETCHING)
 
     def receive(self, ticket: Ticket, count: int) -> None:
         """So many bytes of its media have come in.
@@ -147,7 +147,7 @@ class Admission:
             REFUSED.labels("request_too_large").inc()
             message = f"the request and its media take more than {most} bytes"
             raise ApiError(message, None, "request_too_large", 413)
-        self._reject_bytes(count)
+        self._reject_when_full(None, count)
         ticket.waiting_bytes += count
         self._waiting_bytes += count
 
@@ -158,33 +158,27 @@ class Admission:
             ApiError: it can never be served.
             Overloaded: too many requests wait already, or this one has waited too long.
         """
-        self._stop_waiting(ticket)
+        self._move(ticket, State.ARRIVED)
         if refusal := self.limits.refusal(estimate.visual, estimate.param):
             REFUSED.labels(refusal.code).inc()
             raise refusal
-        ticket.charged = self.limits.charge(estimate)
-        ticket.request_class = self.limits.classify(estimate)
+        ticket.request_class, ticket.charged = self.limits.classify(estimate)
         queue = self._queues[ticket.request_class]
         # A request as large as there can be lets pass what comes within half the longest wait.
         share = ticket.charged.tokens / self.limits.total.tokens
-        key = self._clock() + share * self.limits.queue_seconds / 2
+        began = self._clock()
+        key = began + share * self.limits.queue_seconds / 2
         if (not queue or key < queue[0][0]) and self._fits(ticket.request_class, ticket.charged):
-            self._take(ticket)
+            self._move(ticket, State.ADMITTED)
             ADMISSION_WAIT.observe(0)
             return
         self._reject_when_full(ticket.request_class is LARGE)
         ticket.entry = (key, next(self._serial), ticket)
         ticket.turn = asyncio.get_running_loop().create_future()
-        ticket.state = State.QUEUED
-        heapq.heappush(queue, ticket.entry)
-        QUEUED_REQUESTS.inc()
-        await self._wait(ticket, ticket.turn)
-
-    async def _wait(self, ticket: Ticket, turn: asyncio.Future[None]) -> None:
-        began = self._clock()
+        self._move(ticket, State.QUEUED)
         try:
             async with asyncio.timeout(self.limits.queue_seconds):
-                await turn
+                await ticket.turn
         except TimeoutError:
             # It may have been admitted in the very moment that its time was over.
             if ticket.state is not State.ADMITTED:
@@ -200,21 +194,25 @@ class Admission:
         """The request has ended, however it did. Once more changes nothing."""
         if ticket.state is State.ENDED:
             return
-        self._stop_waiting(ticket)
-        if ticket.state is State.ADMITTED:
-            self._held[ticket.request_class] -= ticket.charged
-            IN_FLIGHT_TOKENS.dec(ticket.charged.tokens)
-            self._done.append((self._clock(), ticket.charged.tokens))
-            self._forget_done()
-        else:
-            self._waiting_bytes -= ticket.waiting_bytes
-        ticket.state = State.ENDED
-        self._admit_queued()
+        self._move(ticket, State.ENDED)
+        # Large ones before small ones: once one has gone, small ones may have more.
+        for request_class in (TEXT, LARGE, SMALL):
+            queue = self._queues[request_class]
+            while queue:
+                _, _, first = queue[0]
+                assert first.turn is not None
+                if first.turn.cancelled():  # but its task has not run since
+                    self._move(first, State.ARRIVED)
+                elif self._fits(request_class, first.charged):
+                    self._move(first, State.ADMITTED)
+                    first.turn.set_result(None)
+                else:
+                    break
 
     def retry_after(self) -> int:
         """Seconds until what waits now will have been admitted, at the present rate of work."""
-        self._forget_done()
-        done = sum(tokens for _, tokens in self._done)
+        since = self._clock() - _RATE_SECONDS
+        done = sum(tokens for ended, tokens in self._done if ended >= since)
         if not done:
             return min(_LONGEST_RETRY, math.ceil(self.limits.queue_seconds))
         rate = done / min(_RATE_SECONDS, max(1.0, self._clock() - self._began))
@@ -245,68 +243,59 @@ class Admission:
                 large_waits,
                 (TEXT, SMALL),
                 # Small ones that hold more than the reserve were before it, and will have ended.
-                text + small.at_most(limits.small_reserve),
+                text + (small & limits.small_reserve),
                 limits.beside_large(self._queues[LARGE][0][2].charged) if large_waits else total,
             ),
         )
         return all(
-            (held + needed).within(limit)
+            held + needed <= limit
             for waiting, classes, held, limit in table
             if waiting and request_class in classes
         )
 
-    def _take(self, ticket: Ticket) -> None:
-        ticket.state = State.ADMITTED
-        self._held[ticket.request_class] += ticket.charged
-        self._waiting_bytes -= ticket.waiting_bytes
-        ADMITTED.inc()
-        IN_FLIGHT_TOKENS.inc(ticket.charged.tokens)
-
-    def _admit_queued(self) -> None:
-        # Large ones before small ones: once one has gone, small ones may have more.
-        for request_class in (TEXT, LARGE, SMALL):
-            queue = self._queues[request_class]
-            while queue:
-                _, _, ticket = queue[0]
-                assert ticket.turn is not None
-                given_up = ticket.turn.cancelled()  # but its task has not run since
-                if not given_up and not self._fits(request_class, ticket.charged):
-                    break
-                self._stop_waiting(ticket)
-                if not given_up:
-                    self._take(ticket)
-                    ticket.turn.set_result(None)
-
-    def _stop_waiting(self, ticket: Ticket) -> None:
-        if ticket.state is State.FETCHING:
-            self._fetching[ticket.fetches_large] -= 1
-        elif ticket.state is State.QUEUED and ticket.entry is not None:
-            queue = self._queues[ticket.request_class]
-            if queue[0] is ticket.entry:
-                heapq.heappop(queue)
-            else:
+    def _move(self, ticket: Ticket, state: State) -> None:
+        """Gives back what the request holds in its old state, and takes what it has in the new."""
+        queue = self._queues[ticket.request_class]
+        match ticket.state:
+            case State.FETCHING:
+                self._fetching[ticket.fetches_large] -= 1
+            case State.QUEUED:
+                assert ticket.entry is not None
                 queue.remove(ticket.entry)
                 heapq.heapify(queue)
-        else:
-            return
-        ticket.state, ticket.entry = State.ARRIVED, None
-        QUEUED_REQUESTS.dec()
+            case State.ADMITTED:
+                now = self._clock()
+                self._held[ticket.request_class] -= ticket.charged
+                self._done.append((now, ticket.charged.tokens))
+                while self._done[0][0] < now - _RATE_SECONDS:
+                    self._done.popleft()
+        match state:
+            case State.FETCHING:
+                self._fetching[ticket.fetches_large] += 1
+            case State.QUEUED:
+                assert ticket.entry is not None
+                heapq.heappush(queue, ticket.entry)
+            case State.ADMITTED:
+                self._held[ticket.request_class] += ticket.charged
+                ADMITTED.inc()
+        if state in _OUTSIDE and ticket.state not in _OUTSIDE:
+            self._waiting_bytes -= ticket.waiting_bytes
+        ticket.state = state
+        QUEUED_REQUESTS.set(self.queued)
+        IN_FLIGHT_TOKENS.set(self.in_flight.tokens)
 
-    def _forget_done(self) -> None:
-        before = self._clock() - _RATE_SECONDS
-        while self._done and self._done[0][0] < before:
-            self._done.popleft()
-
-    def _reject_bytes(self, more: int) -> None:
-        # A request that is alone may have a larger body, which has a limit of its own.
-        if self._waiting_bytes and self._waiting_bytes + more > self.limits.queued_bytes:
-            raise self._overloaded("queue_full", "the requests that wait take too much memory")
-
-    def _reject_when_full(self, large: bool) -> None:
+    def _reject_when_full(self, large: bool | None, more_bytes: int = 0) -> None:
+        """Rejects what finds no place in the queue (None: needs none) or no room for its bytes."""
         large_places = self._fetching[True] + len(self._queues[LARGE])
-        large_full = large and large_places >= self.limits.large_queued
-        if large_full or self.queued >= self.limits.queued_requests:
+        if large is not None and (
+            self.queued >= self.limits.queued_requests
+            or (large and large_places >= self.limits.large_queued)
+        ):
             raise self._overloaded("queue_full", "too many requests are waiting")
+        # A request that is alone may have a larger body, which has a limit of its own.
+        waiting = self._waiting_bytes if more_bytes else 0
+        if waiting and waiting + more_bytes > self.limits.queued_bytes:
+            raise self._overloaded("queue_full", "the requests that wait take too much memory")
 
     def _overloaded(self, reason: str, message: str) -> Overloaded:
         REFUSED.labels(reason).inc()

@@ -123,5 +123,5 @@ def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Res
     if isinstance(answer.content, AsyncGenerator):
         return EventStream(finish_events(answer.content, edits, failure))
     for edit in edits:
-        edit.edit_body(answer.content)
+        edit.edit(answer.content)
     return JSONResponse(answer.content)

@@ -23,13 +23,10 @@ class Edit(Protocol):
     """One change to an answer on its way out. An edit belongs to one answer and may keep state."""
 
     def applies_to(self, event: str) -> bool:
-        """Whether this server-sent event, still text, is to be given to `edit_event`."""
+        """Whether this server-sent event, still text, is to be given to `edit`."""
 
-    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        """What is sent in place of one event of a stream; ``data`` may be changed."""
-
-    def edit_body(self, answer: dict[str, Any]) -> None:
-        """Changes an answer that is not a stream."""
+    def edit(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is sent in place of an answer, or of one event of a stream; may change ``data``."""
 
 
 class VisionUsageEdit:
@@ -41,12 +38,8 @@ class VisionUsageEdit:
     def applies_to(self, event: str) -> bool:
         return _USAGE in event
 
-    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        self.edit_body(data.get("response", data))
-        return [data]
-
-    def edit_body(self, answer: dict[str, Any]) -> None:
-        usage = answer.get("usage")
+    def edit(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        usage = data.get("response", data).get("usage")
         if isinstance(usage, dict):
             # Chat and completions call it the prompt, responses the input.
             name = "input_tokens_details" if "input_tokens" in usage else "prompt_tokens_details"
@@ -57,6 +50,7 @@ class VisionUsageEdit:
                 prompt_tokens=usage.get("prompt_tokens", usage.get("input_tokens")) or 0,
                 completion_tokens=usage.get("completion_tokens", usage.get("output_tokens")) or 0,
             )
+        return [data]
 
 
 Failure = Callable[[ApiError, int], Sequence[str]]
@@ -102,9 +96,16 @@ async def finish_events(
         try:
             async for event in events:
                 wanted = [edit for edit in edits if edit.applies_to(event)]
-                if wanted:
-                    for edited in _edited(event, wanted):
-                        yield edited
+                named = event.startswith(_NAMED)
+                payload = event.partition("\n")[2] if named else event
+                if wanted and payload.startswith(_DATA + "{"):
+                    parts = [json.loads(payload.removeprefix(_DATA))]
+                    for edit in wanted:
+                        parts = [after for before in parts for after in edit.edit(before)]
+                    for part in parts:
+                        text = json.dumps(part, ensure_ascii=False, separators=(",", ":"))
+                        name = f"{_NAMED}{part['type']}\n" if named else ""
+                        yield f"{name}{_DATA}{text}\n\n"
                 else:
                     yield event
                 sent += 1
@@ -112,19 +113,3 @@ async def finish_events(
             # The status line has gone out: the only place left for the error is the stream.
             for event in failure(as_api_error(error), sent):
                 yield event
-
-
-def _edited(event: str, edits: Sequence[Edit]) -> list[str]:
-    """What is sent in place of an event; itself where it carries no JSON object."""
-    named = event.startswith(_NAMED)
-    payload = event.partition("\n")[2] if named else event
-    if not payload.startswith(_DATA + "{"):
-        return [event]
-    sent = [json.loads(payload.removeprefix(_DATA))]
-    for edit in edits:
-        sent = [after for before in sent for after in edit.edit_event(before)]
-    return [
-        (f"{_NAMED}{data['type']}\n" if named else "")
-        + f"{_DATA}{json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
-        for data in sent
-    ]

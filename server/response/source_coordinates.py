@@ -98,26 +98,24 @@ class SourceCoordinatesEdit:
     def applies_to(self, event: str) -> bool:
         return True
 
-    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        if "choices" in data:
-            for choice in data["choices"]:
+    def edit(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        if "output" in data:
+            self._response(data)
+        elif "choices" not in data:
+            return self._response_event(data)
+        for choice in data.get("choices", ()):
+            if "delta" in choice:
                 self._chat_delta(data, choice)
-            return [data]
-        return self._response_event(data)
+            else:
+                self._chat_choice(data, choice)
+        return [data]
 
-    def edit_body(self, answer: dict[str, Any]) -> None:
-        for choice in answer.get("choices", ()):
-            message = choice["message"]
-            texts = []
-            if message.get("content"):
-                texts.append(self._rewrite(message, "content"))
-            texts += [
-                self._rewrite(call["function"], "arguments")
-                for call in message.get("tool_calls") or ()
-            ]
-            _tell(answer, self._found(choice["index"], texts))
-        if "output" in answer:
-            self._response(answer)
+    def _chat_choice(self, answer: dict[str, Any], choice: dict[str, Any]) -> None:
+        message = choice["message"]
+        calls = [call["function"] for call in message.get("tool_calls") or ()]
+        texts = [self._rewrite(message, "content")] if message.get("content") else []
+        texts += [self._rewrite(function, "arguments") for function in calls]
+        _tell(answer, self._found(choice["index"], texts))
 
     def _rewrite(self, holder: dict[str, Any], name: str) -> _Text:
         text = _Text(self._options, self._plans)

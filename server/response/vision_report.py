@@ -131,10 +131,7 @@ class VisionReportEdit:
     def applies_to(self, event: str) -> bool:
         return not self._begun or any(end in event for end in _RESPONSE_ENDS)
 
-    def edit_event(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+    def edit(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         self._begun = True
-        self.edit_body(data.get("response", data))
+        data.get("response", data).setdefault("vision", {})["media"] = self._media
         return [data]
-
-    def edit_body(self, answer: dict[str, Any]) -> None:
-        answer.setdefault("vision", {})["media"] = self._media

@@ -181,9 +181,7 @@ def response_events(pieces, arguments):
 def test_events_of_a_response(edit):
     pieces = ['[{"bbox_', '2d": [10, 20', ', 30, 40]}] {"point_2d": [1, 2', "0"]
     arguments = ['{"coordinate": [', "5, 6", "]}"]
-    sent = [
-        after for before in response_events(pieces, arguments) for after in edit.edit_event(before)
-    ]
+    sent = [after for before in response_events(pieces, arguments) for after in edit.edit(before)]
     assert [event["sequence_number"] for event in sent] == list(range(len(sent)))
     text = '[{"bbox_2d": [20, 40, 60, 80]}] {"point_2d": [1, 20'
     clicked = '{"coordinate": [10, 12]}'
@@ -200,7 +198,7 @@ def test_events_of_a_response(edit):
     assert items[0]["content"][0]["text"] == text
     assert items[1]["arguments"] == clicked
     whole = {"output": response_items("".join(pieces), "".join(arguments))}
-    (completed,) = edit.edit_event({"type": "response.completed", "response": whole})
+    (completed,) = edit.edit({"type": "response.completed", "response": whole})
     assert completed["response"]["output"] == response_items(text, clicked)
     told = completed["response"]["vision"]
     assert [one.get("point_2d", one.get("bbox_2d")) for one in told["detections"]] == [
