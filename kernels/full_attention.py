@@ -26,7 +26,7 @@ import torch
 import triton
 import triton.language as tl
 
-from . import dispatch, rotate_packed
+from . import rotate_packed
 from .launch.checks import check_attention, check_cu_seqlens, check_packed
 from .launch.tiles import load_tile, split, store_tile
 from .launch.tuning import TYPE_NAMES, Launch, Specialisation, architecture, full_attention_launch
@@ -246,28 +246,3 @@ def _constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
         "WIDE": wide,
         "REST": rest,
     }
-
-
-@torch.library.custom_op("saccade::full_attention", mutates_args=("qkv",))
-def full_attention(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-) -> torch.Tensor:
-    """The registered operation: `reference.full_attention` on the backend that `dispatch`
-    selects."""
-    run = dispatch.implementation("full_attention", qkv.device.type)
-    return run(qkv, cos, sin, cu_seqlens, max_seqlen)
-
-
-@full_attention.register_fake
-def _(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-) -> torch.Tensor:
-    return qkv.new_empty(qkv.shape[0], qkv.shape[2] * qkv.shape[3])

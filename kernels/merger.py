@@ -13,7 +13,6 @@ import torch
 import triton
 import triton.language as tl
 
-from . import dispatch
 from .launch.checks import (
     check_beside,
     check_contiguous,
@@ -115,20 +114,3 @@ def _check(x: torch.Tensor, weight: torch.Tensor, unit_order: torch.Tensor, unit
     check_contiguous("unit_order", unit_order)
     check_beside("weight", weight, "x", x)
     check_beside("unit_order", unit_order, "x", x)
-
-
-@torch.library.custom_op("saccade::merge_input", mutates_args=())
-def merge_input(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
-) -> torch.Tensor:
-    """The registered operation: `reference.merge_input` on the backend that `dispatch` selects."""
-    run = dispatch.implementation("merge_input", x.device.type)
-    result: torch.Tensor = run(x, weight, eps, unit_order, unit)
-    return result
-
-
-@merge_input.register_fake
-def _(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, unit_order: torch.Tensor, unit: int
-) -> torch.Tensor:
-    return x.new_empty(unit_order.shape[0], unit * x.shape[1])

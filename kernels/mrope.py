@@ -19,7 +19,6 @@ import torch
 import triton
 import triton.language as tl
 
-from . import dispatch
 from .launch.checks import (
     check_beside,
     check_contiguous,
@@ -256,31 +255,3 @@ def _check(
         ("cos_sin_cache", cos_sin_cache),
     ):
         check_beside(name, tensor, "query", query)
-
-
-@torch.library.custom_op("saccade::mrope", mutates_args=("query", "key"))
-def mrope(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    positions: torch.Tensor,
-    cos_sin_cache: torch.Tensor,
-    head_dim: int,
-    sections: Sequence[int],
-    interleaved: bool,
-) -> None:
-    """The registered operation: `reference.mrope` on the backend that `dispatch` selects."""
-    run = dispatch.implementation("mrope", query.device.type)
-    run(query, key, positions, cos_sin_cache, head_dim, sections, interleaved)
-
-
-@mrope.register_fake
-def _(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    positions: torch.Tensor,
-    cos_sin_cache: torch.Tensor,
-    head_dim: int,
-    sections: Sequence[int],
-    interleaved: bool,
-) -> None:
-    """Nothing is returned: queries and keys keep their shapes."""

@@ -23,7 +23,6 @@ import torch
 import triton
 import triton.language as tl
 
-from . import dispatch
 from .launch.checks import check_beside, check_contiguous, check_dtype, check_shape
 from .launch.tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
 from .reference import CENTRE
@@ -169,37 +168,6 @@ def _check_patch_input(
         check_shape(name, tensor, "[units]", (units,))
         check_contiguous(name, tensor)
         check_beside(name, tensor, "pixels", pixels)
-
-
-@torch.library.custom_op("saccade::patch_input", mutates_args=())
-def patch_input(
-    pixels: torch.Tensor,
-    unit_offsets: torch.Tensor,
-    row_bytes: torch.Tensor,
-    frame_bytes: torch.Tensor,
-    patch_size: int,
-    merge_size: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """The registered operation: `reference.patch_input` on the backend that `dispatch` selects."""
-    run = dispatch.implementation("patch_input", pixels.device.type)
-    result: torch.Tensor = run(
-        pixels, unit_offsets, row_bytes, frame_bytes, patch_size, merge_size, dtype
-    )
-    return result
-
-
-@patch_input.register_fake
-def _(
-    pixels: torch.Tensor,
-    unit_offsets: torch.Tensor,
-    row_bytes: torch.Tensor,
-    frame_bytes: torch.Tensor,
-    patch_size: int,
-    merge_size: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    return pixels.new_empty(pixels.shape, dtype=dtype)
 
 
 def fold_normalisation(

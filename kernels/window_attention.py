@@ -29,7 +29,6 @@ import torch
 import triton
 import triton.language as tl
 
-from . import dispatch
 from .launch.checks import check_attention
 from .launch.tiles import load_tile, split, split_half, store_tile, within
 from .launch.tuning import (
@@ -253,28 +252,3 @@ def _constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
         "VALUE_WIDE": value_wide,
         "VALUE_REST": value_rest,
     }
-
-
-@torch.library.custom_op("saccade::window_attention", mutates_args=())
-def window_attention(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-) -> torch.Tensor:
-    """The registered operation: `reference.window_attention` on the backend that `dispatch`
-    selects."""
-    run = dispatch.implementation("window_attention", qkv.device.type)
-    return run(qkv, cos, sin, cu_seqlens, max_seqlen)
-
-
-@window_attention.register_fake
-def _(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    max_seqlen: int,
-) -> torch.Tensor:
-    return qkv.new_empty(qkv.shape[0], qkv.shape[2] * qkv.shape[3])

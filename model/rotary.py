@@ -11,7 +11,7 @@ from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 from vllm.platforms import current_platform
 
 from saccade.kernels.dispatch import KERNELS_ENV
-from saccade.kernels.mrope import mrope
+from saccade.kernels.operations import mrope
 from saccade.kernels.self_test import proof
 from saccade.model.cpu.layers import compiled_operation
 

@@ -28,11 +28,13 @@ from vllm.model_executor.models.utils import (
     cast_overflow_tensors,
 )
 
-from saccade.kernels.full_attention import full_attention
 from saccade.kernels.launch.tuning import LONGEST_WINDOW
-from saccade.kernels.merger import merge_input
-from saccade.kernels.patch_embed import patch_input
-from saccade.kernels.window_attention import window_attention
+from saccade.kernels.operations import (
+    full_attention,
+    merge_input,
+    patch_input,
+    window_attention,
+)
 from saccade.model.checkpoint_config import Normalisation
 from saccade.model.compat import is_vit_use_data_parallel
 from saccade.model.tower.inputs import Segments, TowerGeometry, TowerInputs, prepare_inputs

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from saccade.kernels import dispatch, reference
-from saccade.kernels.merger import merge_input
+from saccade.kernels.operations import merge_input
 from saccade.kernels.self_test import cases, faults, proof
 from saccade.kernels.self_test.cases import FLOATS, Shapes
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import torch
 
-from ... import dispatch, full_attention, rotate_packed, window_attention
+from ... import dispatch, full_attention, operations, rotate_packed
 from .. import traffic
 from ..contenders import pytorch, vllm_baseline
 from ..guards import Guarded, Results, same_bits
@@ -212,8 +212,8 @@ def _by_triton(
 
 
 _REGISTERED: dict[str, Callable[..., torch.Tensor]] = {
-    "window_attention": window_attention.window_attention,
-    "full_attention": full_attention.full_attention,
+    "window_attention": operations.window_attention,
+    "full_attention": operations.full_attention,
 }
 
 

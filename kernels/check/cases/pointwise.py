@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ... import dispatch, merger, mrope, patch_embed
+from ... import dispatch, operations
 from .. import traffic
 from ..contenders import pytorch, vllm_baseline
 from ..guards import Guarded, Results, same_bits
@@ -107,7 +107,7 @@ class MRopeCase:
             verdict.hold_equal(found, self.exact)
         verdict.require(packed.is_nan, "memory around queries, keys and values was written")
         verdict.require(bool(value.isnan().all()), "values were written")
-        self.call = partial(mrope.mrope, query, key, where, *rest)
+        self.call = partial(operations.mrope, query, key, where, *rest)
         return verdict
 
     def ours(self) -> Contender:
@@ -167,7 +167,7 @@ class PatchInputCase:
             verdict.hold_result(results.of(found), slice(0, len(found)))
         verdict.hold_equal(found, self.exact)
         verdict.require(pixels.holds(255), "memory around pixels was written")
-        self.call = partial(patch_embed.patch_input, *arguments)
+        self.call = partial(operations.patch_input, *arguments)
         self.pixels = pixels.inside
         return verdict
 
@@ -241,7 +241,7 @@ class MergeInputCase:
 
     def ours(self) -> Contender:
         """See `cases.TimedCase`."""
-        call = partial(merger.merge_input, *self.arguments)
+        call = partial(operations.merge_input, *self.arguments)
         return _ours(self.operation, self.place, call, self.bytes)
 
     def others(self) -> list[Contender]:

@@ -172,9 +172,9 @@ def test_a_registered_operation_that_fails_is_a_problem(
     as_on_a_gpu, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     """Checks call what `dispatch` chooses; what the model calls is the registered operation."""
-    from saccade.kernels import merger
+    from saccade.kernels import operations
 
-    monkeypatch.setattr(merger, "merge_input", no_result(None))
+    monkeypatch.setattr(operations, "merge_input", no_result(None))
     assert bench() == 1
     assert "as a registered operation: RuntimeError" in capsys.readouterr().out
 

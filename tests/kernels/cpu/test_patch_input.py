@@ -6,7 +6,7 @@ from rasters import MERGE, PATCH, draw_rasters
 
 from saccade.kernels import dispatch
 from saccade.kernels.cpu import operations
-from saccade.kernels.patch_embed import patch_input
+from saccade.kernels.operations import patch_input
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

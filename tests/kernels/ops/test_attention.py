@@ -6,8 +6,7 @@ from attention_samples import assert_close, attend_exactly, draw
 from torch._subclasses import FakeTensorMode
 
 from saccade.kernels import dispatch
-from saccade.kernels.full_attention import full_attention
-from saccade.kernels.window_attention import window_attention
+from saccade.kernels.operations import full_attention, window_attention
 
 OPERATIONS = [window_attention, full_attention]
 DTYPES = [torch.float32, torch.bfloat16]

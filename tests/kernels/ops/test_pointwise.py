@@ -7,9 +7,7 @@ from rasters import MERGE, PATCH, draw_rasters
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from saccade.kernels import reference
-from saccade.kernels.merger import merge_input
-from saccade.kernels.mrope import mrope
-from saccade.kernels.patch_embed import patch_input
+from saccade.kernels.operations import merge_input, mrope, patch_input
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from saccade.kernels.patch_embed import fold_normalisation, patch_input
+from saccade.kernels.operations import patch_input
+from saccade.kernels.patch_embed import fold_normalisation
 from saccade.kernels.reference import centre_pixels
 from saccade.model.tower.windows import plan_pixels
 

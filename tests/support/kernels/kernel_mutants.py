@@ -25,8 +25,7 @@ def load_mutant(module_name: str, old: str, new: str, folder: Path) -> ModuleTyp
     if source.count(old) != 1 or old == new:
         raise ValueError(f"{old!r} occurs {source.count(old)} times in {module_name}")
     name = f"{module_name}_mutant{next(_numbers)}"
-    # Operations are registered once a process and name.
-    mutant = source.replace(old, new).replace('custom_op("saccade::', f'custom_op("{name}::')
+    mutant = source.replace(old, new)
     path = folder / f"{name}.py"
     path.write_text(mutant)
     spec = importlib.util.spec_from_file_location(f"saccade.kernels.{name}", path)

@@ -18,12 +18,14 @@ from single_process import load_model, single_process
 from saccade.kernels import dispatch
 from saccade.kernels.cpu import compiled, extension
 from saccade.kernels.cpu.processor import processor
-from saccade.kernels.full_attention import full_attention
-from saccade.kernels.merger import merge_input
-from saccade.kernels.mrope import mrope
-from saccade.kernels.patch_embed import patch_input
+from saccade.kernels.operations import (
+    full_attention,
+    merge_input,
+    mrope,
+    patch_input,
+    window_attention,
+)
 from saccade.kernels.self_test import cases, proof
-from saccade.kernels.window_attention import window_attention
 
 REGISTERED = (window_attention, full_attention, mrope, patch_input, merge_input)
 IMAGE, CLIP = (1, 140, 196), (4, 84, 56)
