@@ -8,12 +8,13 @@ import atexit
 import multiprocessing
 import os
 import signal
+import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import psutil
@@ -32,6 +33,7 @@ Worker = Callable[[Sequence[int], str, Any, Namespace, dict[str, Any]], None]
 
 # Beyond the drain timeout, for a process to close its connections and end.
 _LEAVE_SECONDS = 10
+_AGAIN_SECONDS = 0.02  # until a signal that came at a bad moment comes again
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a folder with an unguessable name is made in it)
 
 
@@ -63,10 +65,8 @@ def serve_in_processes(arguments: Namespace, worker: Worker, drain_timeout: floa
     computing: tuple[psutil.Process, ...] = ()
     up = False
     try:
-        with (
-            _leaving_between_starts(),
-            launch_core_engines(config, executor, log_stats, listeners.addresses) as launch,
-        ):
+        _on_signals(_leave)
+        with launch_core_engines(config, executor, log_stats, listeners.addresses) as launch:
             engines, coordinator = launch.engine_manager, launch.coordinator
             manager = APIServerProcessManager(
                 address,
@@ -125,37 +125,17 @@ class _Leaving(BaseException):
     """
 
 
-@contextmanager
-def _leaving_between_starts() -> Iterator[None]:
-    """From here on a signal raises `_Leaving`; within, not in the middle of a process's start.
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Raises `_Leaving`; in the middle of a process's start, a moment later.
 
     A process that is started by half never gets what it is to run, and says so with a traceback.
     """
-    start = BaseProcess.start
-    starting = asked = False
-
-    def leave(*_: object) -> None:
-        nonlocal asked
-        asked = True
-        if not starting:
-            raise _Leaving
-
-    def start_whole(process: BaseProcess) -> None:
-        nonlocal starting
-        starting = True
-        try:
-            start(process)
-        finally:
-            starting = False
-        if asked:
-            raise _Leaving
-
-    _on_signals(leave)
-    BaseProcess.start = start_whole  # type: ignore[assignment,method-assign]
-    try:
-        yield
-    finally:
-        BaseProcess.start = start  # type: ignore[method-assign]
+    while frame is not None:
+        if frame.f_code is BaseProcess.start.__code__:
+            threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
+            return
+        frame = frame.f_back
+    raise _Leaving
 
 
 def _on_signals(handler: Callable[..., None]) -> None:

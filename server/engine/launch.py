@@ -66,7 +66,7 @@ async def serve_until_stopped(
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,
-        access_log=False,  # our own says more (see `access_log`)
+        access_log=False,  # our own says more (see `middleware.outermost`)
         ssl_keyfile=arguments.ssl_keyfile,
         ssl_certfile=arguments.ssl_certfile,
         ssl_ca_certs=arguments.ssl_ca_certs,
