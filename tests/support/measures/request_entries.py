@@ -15,6 +15,10 @@ medium does not lengthen the way. A coroutine or generator that goes on does not
 are properties, constructors and operators (double underscores but for `_ENTERED`), lambdas,
 comprehensions, and what the processes do without a request. **Calls** are the entries told apart
 by the line that calls them.
+
+An entry is called **by name** where a line of ours that names it calls it, as a **callback** where
+none does (it was handed over, or comes out of a table), and as a **hook** where others' code alone
+calls it (ASGI, asyncio, vLLM, PyTorch; what runs in a task or a thread, or in a ``with``, too).
 """
 
 import argparse
@@ -24,6 +28,7 @@ import contextlib
 import functools
 import http.client
 import json
+import linecache
 import os
 import re
 import shutil
@@ -39,6 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entry_recorder import Call
+from rooms import PACKAGES
 
 ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").exists())
 FLAGS = (
@@ -51,6 +57,7 @@ FLAGS = (
 _WAIT_SECONDS = 600
 # For the line in the log, and what else is given back after the last byte.
 _SETTLE_SECONDS = 1.0
+_HOW = ("by name", "as callbacks", "as hooks")
 _ENTERED = {"__call__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
 
 
@@ -60,6 +67,7 @@ class Way:
 
     entries: tuple[Call, ...]  # the first call of each, in order
     calls: int
+    how: Counter[str]  # entries by how they are called
     left_out: Counter[str]  # functions by kind
 
     @property
@@ -193,6 +201,7 @@ def count(calls: Sequence[Call], idle: Sequence[Call]) -> Way:
     entries: dict[tuple[str, int], Call] = {}
     left_out: dict[tuple[str, int, str], str] = {}
     lines = set()
+    how: dict[tuple[str, int], str] = {}
     for call in sorted(calls, key=lambda call: call.began):
         if (call.process, call.file, call.line) in without_request:
             continue
@@ -201,7 +210,19 @@ def count(calls: Sequence[Call], idle: Sequence[Call]) -> Way:
         else:
             entries.setdefault((call.file, call.line), call)
             lines.add((call.file, call.line, call.calling_file, call.calling_line))
-    return Way(tuple(entries.values()), len(lines), Counter(left_out.values()))
+            place = call.file, call.line
+            how[place] = min(_how(call), how.get(place, _HOW[-1]), key=_HOW.index)
+    ways = Counter(how.values())
+    return Way(tuple(entries.values()), len(lines), ways, Counter(left_out.values()))
+
+
+def _how(call: Call) -> str:
+    folders = tuple(str(ROOT / package) + os.sep for package in PACKAGES)
+    if not call.calling_file.startswith(folders):
+        return "as hooks"
+    name = call.name.rpartition(".")[2]
+    line = linecache.getline(call.calling_file, call.calling_line)
+    return "by name" if re.search(rf"\b{name}\b", line) else "as callbacks"
 
 
 def _kind_left_out(call: Call) -> str | None:
@@ -253,6 +274,7 @@ def show(told: str, way: Way, listed: bool) -> None:
     """Prints figures, and the way if it is asked for."""
     print(f"\n{told}: {len(way.entries)} entries in {len(way.files)} files; {way.calls} calls")
     left_out = ", ".join(f"{number} {kind}" for kind, number in sorted(way.left_out.items()))
+    print("called " + ", ".join(f"{how}: {way.how[how]}" for how in _HOW))
     print(f"(not counted: {left_out})")
     for title, key in (("process", _process), ("thread", _thread), ("folder", _folder)):
         entries = Counter(map(key, way.entries))
