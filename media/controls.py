@@ -39,6 +39,8 @@ class VideoControls:
     Pixel fields are per frame except ``total_pixels`` (whole video). ``fps``, ``sample_fps`` and
     ``raw_fps`` are frames a second, ``video_start`` and ``video_end`` seconds of the source.
     ``sample_fps`` and ``raw_fps`` describe a list of frames, the other rates a video file.
+    ``sampling`` is by the frames' numbers, as in qwen-vl-utils, unless it is by time.
+    ``square_pixels`` keeps proportions where the pixels of a video file are not square.
     """
 
     min_pixels: int | None = None
@@ -54,6 +56,8 @@ class VideoControls:
     total_pixels: int | None = None
     sample_fps: float | None = None
     raw_fps: float | None = None
+    sampling: Literal["frames", "time"] | None = None
+    square_pixels: bool | None = None
 
 
 # The upper bounds only keep the arithmetic away from overflow; the server's limits are far below.
@@ -117,6 +121,13 @@ class VideoFields(_SizeFields):
     raw_fps: _Rate | None = Field(
         default=None, description="frames a second of the video that a list of frames comes from"
     )
+    sampling: Literal["frames", "time"] | None = Field(
+        default=None,
+        description="`time`: what is shown at even times; `frames` (default): every so many frames",
+    )
+    square_pixels: bool | None = Field(
+        default=None, description="keep the proportions of a video whose pixels are not square"
+    )
 
 
 Controls = TypeVar("Controls", ImageControls, VideoControls)
@@ -127,7 +138,7 @@ _EXCLUSIVE = (
     (("nframes",), ("fps", "min_frames", "max_frames"), "nframes and {} exclude each other"),
     (
         ("resized_width", "resized_height"),
-        ("min_pixels", "max_pixels", "total_pixels"),
+        ("min_pixels", "max_pixels", "total_pixels", "square_pixels"),
         "{} has no effect beside resized_width and resized_height",
     ),
 )

@@ -4,6 +4,7 @@
 """
 
 import math
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.container import DecodeDeadline
 from saccade.media.decode.image import decode_image, read_header
+from saccade.media.decode.probe import probe_video
 from saccade.media.decode.resize import decode_resized_jpeg, resize
-from saccade.media.decode.video import FewerFrames, decode_video, probe_video
+from saccade.media.decode.video import decode_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.raster_pool import RasterPool
@@ -23,7 +25,6 @@ from saccade.media.planning.plan import (
     ImagePlan,
     PixelLimits,
     VideoPlan,
-    VideoSource,
     VisionGeometry,
     listed_frame_size,
     plan_frame_list,
@@ -112,16 +113,12 @@ class MediaWorker:
             return raster.reshape(-1)
         return self._buffers.get(CHANNELS * math.prod(source_size))
 
-    def _plan_source(self, source: VideoSource, controls: VideoControls) -> VideoPlan:
-        plan = plan_video(source, controls, self._geometry)
-        self._media_limits.check(plan, self._limits)
-        return plan
-
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
         """Plans a video: frames are counted, only the first is decoded."""
         with timed(self._observe, "plan"):
             source = probe_video(data, self._media_limits)
-            plan = self._plan_source(source, controls)
+            plan = plan_video(source, controls, self._geometry)
+            self._media_limits.check(plan, self._limits)
             digest = self._digest((data,), controls, plan)
         threads = min(self._cores, MAX_DECODER_THREADS)
         held = CHANNELS * (threads + _REFERENCE_FRAMES) + _CONVERSION_BYTES
@@ -132,19 +129,14 @@ class MediaWorker:
     def decode_video(self, planned: PlannedVideo, threads: int, cancelled: Event) -> DecodedVideo:
         """Decodes and resizes the frames that a video's plan names."""
         assert planned.source is not None
-        (data,), plan, digest = planned.data, planned.plan, planned.digest
-        limits, deadline = self._media_limits, DecodeDeadline(self._media_limits, cancelled)
+        (data,), source, plan = planned.data, planned.source, planned.plan
+        deadline = DecodeDeadline(self._media_limits, cancelled)
         with timed(self._observe, "decode"):
-            source: VideoSource | None = None
-            try:
-                frames = decode_video(data, planned.source, plan, limits, deadline, threads)
-            except FewerFrames as fewer:
-                source = fewer.source
-            if source is not None:  # after the error, which holds what was decoded for the old plan
-                plan = self._plan_source(source, planned.controls)
-                digest = self._digest(planned.data, planned.controls, plan)
-                frames = decode_video(data, source, plan, limits, deadline, threads)
-        return DecodedVideo(frames, plan, digest, planned.sideways)
+            frames, damaged = decode_video(
+                data, source, plan, self._media_limits, deadline, threads
+            )
+        plan = replace(plan, damaged_frames=plan.damaged_frames + damaged)
+        return DecodedVideo(frames, plan, planned.digest, planned.sideways)
 
     def plan_frames(
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None

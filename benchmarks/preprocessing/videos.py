@@ -19,7 +19,8 @@ from saccade.benchmarks.common.workloads import encode_mp4, pan, repeated
 from saccade.benchmarks.preprocessing.path_client import WAYS, PathError, PathProcess, Way
 from saccade.demo.training.batch import patchify
 from saccade.media.controls import VideoControls
-from saccade.media.decode.video import decode_video, probe_video
+from saccade.media.decode.probe import probe_video
+from saccade.media.decode.video import decode_video
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.plan import VideoPlan, VideoSource, VisionGeometry, plan_video
 
@@ -163,7 +164,7 @@ def _differences(children: Children, files: list[str], clip: bytes) -> tuple[int
 
 def _digest(clip: bytes, source: VideoSource, plan: VideoPlan) -> str:
     """Of these frames, in the order of patches that stock vLLM sends."""
-    frames = decode_video(clip, source, plan, MediaLimits())
+    frames, _ = decode_video(clip, source, plan, MediaLimits())
     return blake3(patchify(frames).data).hexdigest()
 
 

@@ -11,22 +11,27 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from saccade.media.decode.formats import name_format
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.limits import MediaLimits
 
-# Decoders, by FFmpeg's names; anything more exotic is not worth the risk.
+# FFmpeg's names. It also reads playlists and scripts that name other files and URLs: only these,
+# which hold their frames themselves, are opened.
+_CONTAINERS = ("mov", "matroska", "avi", "gif", "mpegts", "mpeg", "flv", "ogg", "asf")
+_CONTAINER_NAMES = "MP4, MOV, WebM, MKV, AVI, GIF, TS, MPG, FLV, OGV or WMV"
+# Decoders; what few files have is not worth the risk. All are among those that FFmpeg's own fuzzing
+# has run for years, and none calls another library but libdav1d and libvpx.
 _CODECS = frozenset(
     {
         *("av1", "libdav1d", "h263", "h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9"),
         *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "mjpeg", "prores"),
         *("theora", "ffv1", "gif", "png", "qtrle", "rawvideo"),
+        *("flv", "wmv1", "wmv2", "wmv3", "vc1", "dnxhd", "dvvideo", "cinepak", "huffyuv"),
     }
 )
-
-# FFmpeg also reads playlists and scripts that name other files and URLs: only these are opened.
-# To find out about a stream it may decode: with these decoders only.
+# Only these decoders may run to find out about a stream.
 _OPTIONS = {
-    "format_whitelist": "mov,matroska,avi,gif",
+    "format_whitelist": ",".join(_CONTAINERS),
     "protocol_whitelist": "none",
     "codec_whitelist": ",".join(sorted(_CODECS)),
 }
@@ -44,19 +49,27 @@ class DecodeDeadline:
         self._seconds = limits.max_decoding_seconds
         self._end = time.monotonic() + self._seconds
 
-    def check(self) -> None:
-        """Raises Cancelled, or LimitError once ``max_decoding_seconds`` have passed."""
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise Cancelled
-        if time.monotonic() > self._end:
-            raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
+    def demuxed(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator["Packet[VideoStream]"]:
+        """Every packet, the empty one at the end included. Some give no frame: each is checked.
+
+        Raises:
+            Cancelled. LimitError: ``max_decoding_seconds`` have passed.
+        """
+        for packet in container.demux(stream):
+            if self._cancelled is not None and self._cancelled.is_set():
+                raise Cancelled
+            if time.monotonic() > self._end:
+                raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
+            yield packet
 
 
 @contextmanager
 def opened(
     data: bytes, limits: MediaLimits, threads: int = 1
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; FFmpeg's errors leave as DecodeError."""
+    """The container and the video that players show of it; FFmpeg's errors leave as DecodeError."""
     if not data:
         raise DecodeError("the video is empty")
     # A stream may change its size on the way: the decoder then refuses for us.
@@ -64,13 +77,16 @@ def opened(
     options = _OPTIONS | most  # those of the decoders that look into the stream are among them
     try:
         with av.open(BytesIO(data), mode="r", options=options) as container:
-            stream = next(iter(container.streams.video), None)
+            stream = container.streams.best("video")
             if stream is None:
                 raise DecodeError("the file has no video stream")
+            assert isinstance(stream, VideoStream)
             context = stream.codec_context
             # FFmpeg makes no context for a codec that it does not know either.
             if context is None or context.name not in _CODECS:
-                raise DecodeError("the video's codec is not supported")
+                name = "unknown" if context is None else context.name
+                taken = ", ".join(sorted(_CODECS))
+                raise DecodeError(f"the video's codec is not supported: {name}; use one of {taken}")
             if context.width * context.height > limits.max_frame_pixels:
                 raise LimitError(
                     f"the video's frames have {context.width} x {context.height} pixels; "
@@ -83,22 +99,7 @@ def opened(
     except (MediaError, Cancelled):
         raise
     except (av.error.FFmpegError, ValueError, EOFError, IndexError) as error:
-        raise DecodeError("not a supported video, or a damaged one") from error
-
-
-def has_stamps(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether the stamps of packets can be believed.
-
-    AVI has none and FFmpeg makes them up: wrong ones for codecs whose frames it cannot tell the
-    order of without decoding them.
-    """
-    return container.format.name != "avi" or stream.codec_context.name not in ("h264", "hevc")
-
-
-def demuxed(
-    container: InputContainer, stream: VideoStream, deadline: DecodeDeadline
-) -> Iterator["Packet[VideoStream]"]:
-    """Every packet, the empty one at the end included. Some give no frame: each is checked."""
-    for packet in container.demux(stream):
-        deadline.check()
-        yield packet
+        raise DecodeError(
+            f"{name_format(data)}, which is damaged or not supported as a video; "
+            f"use {_CONTAINER_NAMES}"
+        ) from error

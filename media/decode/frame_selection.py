@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import av
 import numpy as np
-from av.packet import Packet
+from av.packet import Packet, PacketSideData, PktSideDataT
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -19,6 +20,18 @@ from saccade.media.types import NO_STAMP, Packets
 
 Use = Literal["skip", "refer", "show"]
 """What to do with a packet: nothing, decode it if others refer to it, decode it for its frame."""
+_SKIP_FRAME: dict[Use, Literal["ALL", "NONREF", "DEFAULT"]] = {
+    "skip": "ALL",
+    "refer": "NONREF",
+    "show": "DEFAULT",
+}
+
+DAMAGE = (av.error.InvalidDataError, av.error.EOFError)  # what decoders raise at a damaged packet
+
+# What a packet changes for all behind it: a palette, or the headers where two videos were joined.
+_STATE: tuple[PktSideDataT, ...] = ("palette", "new_extradata", "param_change")
+# Codecs whose headers may stand before any keyframe, once: each is read, if not decoded.
+_HEADERS_INSIDE = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1")
 
 
 @dataclass(frozen=True)
@@ -58,32 +71,51 @@ def schedule(packets: Packets, indices: Collection[int]) -> Schedule | None:
     return Schedule(uses.tolist(), wanted.tolist())
 
 
-def decode_scheduled(
-    context: VideoCodecContext, packets: Iterable["Packet[VideoStream]"], uses: Sequence[Use]
-) -> Iterator[VideoFrame]:
+def decoded_frames(
+    context: VideoCodecContext,
+    packets: Iterable["Packet[VideoStream]"],
+    uses: Sequence[Use] | None = None,
+) -> Iterator[VideoFrame | None]:
     """The frames that the decoder gives, wanted ones and others, in the order they are shown.
 
     Args:
-        packets: of the stream, as demuxed; ``uses``: of those that carry data.
+        packets: of the stream, as demuxed; ``uses``: of those that carry data. None: show them all.
+
+    Yields:
+        None for a packet that the decoder refuses as damaged.
     """
+    inside = context.name in _HEADERS_INSIDE and context.codec_tag not in ("avc1", "hvc1")
     position, fed = 0, False
+    kept: dict[PktSideDataT, PacketSideData] = {}
     for packet in packets:
         if not packet.size:
             continue
-        use = uses[position] if position < len(uses) else "skip"
+        use = "show" if uses is None else uses[position] if position < len(uses) else "skip"
         position += 1
+        kept |= {kind: packet.get_sidedata(kind) for kind in _STATE if packet.has_sidedata(kind)}
         if use == "skip":
             if fed:  # what the decoder still holds back of this group
-                yield from _rest(context)
-                fed = False
-            continue
-        context.skip_frame = "DEFAULT" if use == "show" else "NONREF"
-        fed = True
-        yield from packet.decode()
+                yield from _given(context, None)
+                context.flush_buffers()
+            fed = inside and packet.is_keyframe
+            if not fed:
+                continue
+        else:
+            fed = True
+            for data in kept.values():
+                packet.set_sidedata(data)
+            kept = {}
+        context.skip_frame = _SKIP_FRAME[use]
+        yield from _given(context, packet)
     if fed:
-        yield from _rest(context)
+        yield from _given(context, None)
+        context.flush_buffers()
 
 
-def _rest(context: VideoCodecContext) -> Iterator[VideoFrame]:
-    yield from context.decode(None)
-    context.flush_buffers()
+def _given(
+    context: VideoCodecContext, packet: "Packet[VideoStream] | None"
+) -> Sequence[VideoFrame | None]:
+    try:
+        return context.decode(packet)
+    except DAMAGE:
+        return (None,)

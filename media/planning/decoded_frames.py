@@ -63,5 +63,6 @@ def plan_decoded_frames(
         frame_indices=indices,
         frame_times=tuple(index / source.source_fps for index in indices),
         sampled_fps=sampled_fps,
+        source_duration=source.source_frames / source.source_fps,
         seconds_per_grid=geometry.temporal_patch_size / sampled_fps,
     )

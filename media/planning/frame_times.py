@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 # Stamps were often rounded to milliseconds before they were copied into a finer container.
 _MILLISECOND = 1e-3
+_LONG = 1.5  # average frames that a last one lasts at least to make a difference
+_END_TOLERANCE = 0.05  # of the time that is sampled: many containers guess how long the last lasts
 _FLOAT_NOISE = 1e-9  # seconds, far above float64's error within a day of video
 
 
@@ -23,6 +25,7 @@ class FrameTimes:
 
     seconds: npt.NDArray[np.float64]  # [frames], ascending from 0
     rounding: float  # seconds: the unit that the stamps are whole multiples of
+    end: float  # seconds: until then the last one is shown
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class SampledTimes:
     Attributes:
         seconds: one a frame.
         fps: source frames a second, on average from the first sampled frame to the last.
-        deviation: seconds between a sampled frame and where that rate would put it, at most.
+        deviation: seconds between a sampled frame and where that rate would put it, at most; of the
+            last frame, also between its end and where that would be, if it lasts unlike others.
     """
 
     seconds: tuple[float, ...]
@@ -41,29 +45,46 @@ class SampledTimes:
 
 
 def frame_times(
-    stamps: Sequence[int | None], time_base: Fraction | None, fps: float
+    stamps: npt.ArrayLike | None, time_base: Fraction | None, fps: float, end: int | None = None
 ) -> FrameTimes | None:
     """The times of a video's frames.
 
     Args:
-        stamps: of every frame that is shown, in any order; ``time_base``: their unit in seconds.
+        stamps: of every frame that is shown; None: unknown. ``time_base``: their unit in seconds.
         fps: the video's average rate.
+        end: the stamp at which the last one ends; None: it lasts as long as the rate says.
 
     Returns:
         None where the rate tells the times: the frames follow it but for the rounding of their
-        stamps, or the stamps do not tell them apart.
+        stamps, and the last does not last longer; or all have the same stamp.
     """
-    if not time_base or None in stamps:
+    if not time_base or stamps is None:
         return None
-    units = np.unique(np.array(stamps, dtype=np.int64))
-    if len(units) < len(stamps):
+    units = np.sort(np.array(stamps, dtype=np.int64))
+    if units[0] == units[-1]:
         return None
     seconds = (units - units[0]) * time_base.numerator / time_base.denominator
+    ends = float(seconds[-1]) + 1 / fps
+    if end is not None:
+        ends = float((end - int(units[0])) * time_base)
     rounding = max(float(time_base), _MILLISECOND)
-    if _follow(seconds, np.arange(len(seconds)), fps, rounding):
+    numbers = np.arange(len(seconds))
+    if _follow(seconds, numbers, fps, rounding) and ends - seconds[-1] < _LONG / fps:
         return None
     seconds.setflags(write=False)
-    return FrameTimes(seconds, rounding)
+    return FrameTimes(seconds, rounding, ends)
+
+
+def frames_at(
+    instants: Sequence[float], frames: int, fps: float, times: FrameTimes | None
+) -> tuple[int, ...]:
+    """Numbers of the frames that are on screen at these seconds."""
+    late = np.array(instants) + _FLOAT_NOISE
+    if times is None:
+        numbers = np.floor(late * fps).astype(np.int64)
+    else:
+        numbers = np.searchsorted(times.seconds, late, "right") - 1
+    return tuple(np.clip(numbers, 0, frames - 1).tolist())
 
 
 def sampled_times(indices: Sequence[int], fps: float, times: FrameTimes | None) -> SampledTimes:
@@ -78,8 +99,12 @@ def sampled_times(indices: Sequence[int], fps: float, times: FrameTimes | None) 
     seconds = times.seconds[numbers]
     if not _follow(seconds, numbers, fps, times.rounding):
         fps = float((numbers[-1] - numbers[0]) / (seconds[-1] - seconds[0]))
-    even = seconds[0] + (numbers - numbers[0]) / fps
-    return SampledTimes(tuple(seconds.tolist()), fps, float(np.abs(seconds - even).max()))
+    deviation = float(np.abs(seconds - seconds[0] - (numbers - numbers[0]) / fps).max())
+    if numbers[-1] == len(times.seconds) - 1:
+        lasts, even = times.end - seconds[0], (numbers[-1] - numbers[0] + 1) / fps
+        if abs(lasts / even - 1) > _END_TOLERANCE:
+            deviation = max(deviation, float(abs(lasts - even)))
+    return SampledTimes(tuple(seconds.tolist()), fps, deviation)
 
 
 def _follow(

@@ -9,17 +9,17 @@ empty image or fail an assertion, these functions raise by name. Errors carry th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import ControlError, DecodeError
-from saccade.media.planning.frame_times import FrameTimes, sampled_times
+from saccade.media.planning.frame_times import FrameTimes, SampledTimes, frames_at, sampled_times
 from saccade.media.planning.resize_rules import (
     IMAGE_MAX_TOKENS,
     IMAGE_MIN_TOKENS,
     resized_size,
 )
-from saccade.media.planning.sampling import frame_range, sampled_frames
+from saccade.media.planning.sampling import frame_range, sampled_frames, sampled_instants
 from saccade.media.types import Packets
 
 Number = TypeVar("Number", int, float)
@@ -75,6 +75,8 @@ class VideoSource:
     fps: float
     times: FrameTimes | None = None  # None: each frame is shown at index / fps
     sideways: bool = False  # stored turned by a quarter
+    pixel_aspect_ratio: float = 1.0  # width to height of a pixel, upright
+    damaged_frames: int = 0  # before the first that can be decoded; they are not counted
     # All that carry data; None: which packet carries which frame is not known.
     packets: Packets | None = field(default=None, repr=False, compare=False)
 
@@ -97,6 +99,10 @@ class VideoPlan:
     seconds_per_grid: float  # seconds between two steps of the grid's t axis, on average
     time_deviation: float = 0.0  # seconds between a frame and an even rate's time for it, at most
     frame_sizes: tuple[tuple[int, int], ...] = ()  # of a list's files, upright, where they differ
+    source_duration: float = 0.0  # seconds, until the last source frame ends
+    pixel_aspect_ratio: float = 1.0  # of the source: width to height of a pixel
+    sampling: Literal["frames", "time"] = "frames"
+    damaged_frames: int = 0  # of the source, as far as it was decoded
 
     @property
     def uneven(self) -> bool:
@@ -150,12 +156,22 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
             raise ControlError(f"{name} applies to a list of frames, not to a video file", name)
     if source.frames < 1 or not 0 < source.fps < math.inf:
         raise DecodeError("the video has no frames or no frame rate")
-    first, last = frame_range(controls, source.frames, source.fps, source.times)
     step = geometry.temporal_patch_size
-    indices = sampled_frames(controls, first, last, source.fps, step)
-    height, width, grid = frame_size(controls, geometry, len(indices), source.height, source.width)
-    sampled = sampled_times(indices, source.fps, source.times)
-    sampled_fps = len(indices) / (last - first + 1) * sampled.fps
+    duration = source.frames / source.fps if source.times is None else source.times.end
+    if controls.sampling == "time":
+        instants, sampled_fps = sampled_instants(controls, duration, step)
+        indices = frames_at(instants, source.frames, source.fps, source.times)
+        sampled = SampledTimes(instants, source.fps, 0.0)
+    else:
+        first, last = frame_range(controls, source.frames, source.fps, source.times)
+        indices = sampled_frames(controls, first, last, source.fps, step)
+        sampled = sampled_times(indices, source.fps, source.times)
+        sampled_fps = len(indices) / (last - first + 1) * sampled.fps
+    source_height, source_width, ratio = source.height, source.width, source.pixel_aspect_ratio
+    if controls.square_pixels:  # neither side loses any
+        source_width = round(source_width * max(ratio, 1))
+        source_height = round(source_height / min(ratio, 1))
+    height, width, grid = frame_size(controls, geometry, len(indices), source_height, source_width)
     return VideoPlan(
         source_width=source.width,
         source_height=source.height,
@@ -170,6 +186,10 @@ def plan_video(source: VideoSource, controls: VideoControls, geometry: VisionGeo
         sampled_fps=sampled_fps,
         seconds_per_grid=step / sampled_fps,
         time_deviation=sampled.deviation,
+        source_duration=duration,
+        pixel_aspect_ratio=ratio,
+        damaged_frames=source.damaged_frames,
+        sampling=controls.sampling or "frames",
     )
 
 
@@ -230,7 +250,10 @@ def plan_frame_list(
         ControlError: no frames, or controls that only a video file has.
         DecodeError: frames of different shapes.
     """
-    for name in ("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end"):
+    for name in (
+        *("fps", "nframes", "min_frames", "max_frames", "video_start", "video_end"),
+        *("sampling", "square_pixels"),
+    ):
         if getattr(controls, name) is not None:
             raise ControlError(f"{name} applies to a video file, not to a list of frames", name)
     if not sizes:
@@ -257,6 +280,7 @@ def plan_frame_list(
         frame_times=tuple(index / sampled_fps for index in range(count)),
         sampled_fps=sampled_fps,
         seconds_per_grid=step / sampled_fps,
+        source_duration=len(sizes) / _default(controls.raw_fps, sampled_fps),
     )
 
 

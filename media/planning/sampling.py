@@ -30,7 +30,7 @@ def frame_range(
     """
     if controls.video_start is None and controls.video_end is None:
         return 0, frames - 1
-    duration = frames / fps if times is None else float(times.seconds[-1]) + 1 / fps
+    duration = frames / fps if times is None else times.end
     first, last = 0, frames - 1
     if controls.video_start is not None:
         if times is None:
@@ -56,8 +56,6 @@ def sampled_frames(
 ) -> tuple[int, ...]:
     """Numbers of the frames to sample, spread evenly over ``first`` to ``last``, both included.
 
-    How many: ``smart_nframes`` of the reference.
-
     Args:
         fps: rate of the frames in the source.
         multiple: the count is divisible by this (frames in one step of the grid).
@@ -69,11 +67,42 @@ def sampled_frames(
     total = last - first + 1
     if total < multiple:
         raise DecodeError(f"the video has {total} frame(s), at least {multiple} are needed")
+    count = frame_count(controls, total, total / fps, multiple)
+    # The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
+    # so that long videos fall on the same frames: its float32 steps differ from float64 ones.
+    return tuple(torch.linspace(first, last, count).round().long().tolist())
+
+
+def sampled_instants(
+    controls: VideoControls, duration: float, multiple: int
+) -> tuple[tuple[float, ...], float]:
+    """(seconds, evenly spaced from ``video_start`` on; how many a second) for sampling by time.
+
+    A frame that is on screen for long is met several times.
+
+    Raises:
+        ControlError: nothing lies between ``video_start`` and ``video_end``; or as
+            `sampled_frames`.
+    """
+    start = controls.video_start or 0.0
+    seconds = min(duration, controls.video_end or duration) - start
+    if seconds <= 0:
+        raise ControlError(f"the video ends at {duration:.2f} s", "video_start")
+    count = frame_count(controls, DEFAULT_MAX_FRAMES, seconds, multiple)
+    return tuple(start + index * seconds / count for index in range(count)), count / seconds
+
+
+def frame_count(controls: VideoControls, total: int, seconds: float, multiple: int) -> int:
+    """How many frames to sample of ``total`` in so many seconds (``smart_nframes``).
+
+    Raises:
+        ControlError: as `sampled_frames`.
+    """
     least = DEFAULT_MIN_FRAMES if controls.min_frames is None else controls.min_frames
     least = math.ceil(least / multiple) * multiple
     most = min(DEFAULT_MAX_FRAMES, total) if controls.max_frames is None else controls.max_frames
     most = math.floor(most / multiple) * multiple
-    wanted = total / fps * (DEFAULT_FPS if controls.fps is None else controls.fps)
+    wanted = seconds * (DEFAULT_FPS if controls.fps is None else controls.fps)
     count = math.floor(min(max(wanted, least), most, total) / multiple) * multiple
     if controls.nframes is not None:
         count = round(controls.nframes / multiple) * multiple
@@ -85,6 +114,4 @@ def sampled_frames(
             )
     elif count < multiple:
         raise ControlError(f"max_frames must be at least {multiple}", "max_frames")
-    # The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
-    # so that long videos fall on the same frames: its float32 steps differ from float64 ones.
-    return tuple(torch.linspace(first, last, count).round().long().tolist())
+    return count

@@ -3,18 +3,23 @@
 import argparse
 import asyncio
 import json
-import mimetypes
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
+
 from saccade.media.controls import ImageControls, VideoControls, VideoFields, parse_controls
+from saccade.media.decode.formats import name_format
 from saccade.media.errors import MediaError
-from saccade.media.fetch.fetcher import FetchPolicy
+from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher
 from saccade.media.items import PlannedMedium
-from saccade.media.loader import MediaLoader
-from saccade.media.planning.plan import PixelLimits, VisionGeometry
+from saccade.media.limits import MediaLimits
+from saccade.media.timing import ignore
+from saccade.media.worker import MediaWorker
 from saccade.server.checkpoint.pixels import read_checkpoint_pixels
 from saccade.server.response.vision_report import MediumReport, VideoReport, report_medium
 
@@ -47,13 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, as the API reports it")
     parser.add_argument("--detail", choices=("auto", "low", "high"), help="of images, as OpenAI's")
     for name in _VIDEO_FIELDS:
-        count = name in _COUNTS
-        parser.add_argument(
-            _flag(name),
-            type=int if count else float,
-            metavar="N" if count else "X",
-            help=VideoFields.model_fields[name].description,
-        )
+        described = VideoFields.model_fields[name].description
+        if name == "square_pixels":
+            parser.add_argument(_flag(name), action="store_true", default=None, help=described)
+        elif name == "sampling":
+            parser.add_argument(_flag(name), choices=("frames", "time"), help=described)
+        elif name in _COUNTS:
+            parser.add_argument(_flag(name), type=int, metavar="N", help=described)
+        else:
+            parser.add_argument(_flag(name), type=float, metavar="X", help=described)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,20 +68,41 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name in _VIDEO_FIELDS if (value := getattr(args, name)) is not None}
     try:
         geometry, limits = read_checkpoint_pixels(args.model)
-        sources = _sources(args)
-        if not any(kind == "video" for kind, _ in sources):
+    except (OSError, ValueError) as error:
+        return _fail(f"--model: {error}", 2)
+    groups = [args.files] if args.frames else [[file] for file in args.files]
+    media = asyncio.run(_fetch(groups))
+    # A file that cannot be had may be either.
+    kinds = {_kind(files) for _, files in media} if not args.frames else {"video"}
+    try:
+        if kinds == {"image"}:
             for name in sorted(set(given) - set(_IMAGE_FIELDS)):
                 raise MediaError("applies to videos, and there are none", name)
-        if args.detail and not any(kind == "image" for kind, _ in sources):
+        if args.detail and kinds == {"video"}:
             raise MediaError("applies to images, and there are none", "detail")
         shared = {name: value for name, value in given.items() if name in _IMAGE_FIELDS}
         image = parse_controls(ImageControls, {**shared, "detail": args.detail}, "")
         video = parse_controls(VideoControls, given, "")
     except MediaError as error:
         return _fail(f"{_flag((error.param or '').lstrip('.'))}: {error.message}", 2)
-    except (OSError, ValueError) as error:
-        return _fail(f"--model: {error}", 2)
-    reports, failures = asyncio.run(_plan(sources, image, video, geometry, limits))
+    worker = MediaWorker(geometry, limits, MediaLimits(), 1, 1, ignore)
+    reports, failures = [], []
+    for name, files in media:
+        try:
+            planned: PlannedMedium
+            if isinstance(files, MediaError):
+                raise files
+            if args.frames:
+                planned = worker.plan_frames(files, video, None)
+            elif _kind(files) == "video":
+                planned = worker.plan_video(files[0], video, None)
+            else:
+                planned = worker.plan_image(files[0], image, None)
+        except MediaError as error:
+            flag = f" ({_flag(error.param)})" if error.param else ""
+            failures.append(f"{name}: {error.message}{flag}")
+            continue
+        reports.append(report_medium(name, planned.plan, planned.sideways))
     if args.json:
         print(json.dumps({"media": [report.model_dump(mode="json") for report in reports]}))
     else:
@@ -85,46 +113,31 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _sources(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """(image or video, its files) for each medium."""
-    if args.frames:
-        return [("video", args.files)]
-    return [(_kind(file), [file]) for file in args.files]
-
-
-def _kind(file: str) -> str:
-    kind = mimetypes.guess_type(file)[0] or ""
-    return "video" if kind.startswith("video/") else "image"
-
-
-async def _plan(
-    sources: list[tuple[str, list[str]]],
-    image: ImageControls,
-    video: VideoControls,
-    geometry: VisionGeometry,
-    limits: PixelLimits,
-) -> tuple[list[MediumReport], list[str]]:
-    """The reports, and a line for each medium that cannot be planned."""
+async def _fetch(groups: list[list[str]]) -> list[tuple[str, tuple[bytes, ...] | MediaError]]:
+    """(name, files) of each medium, or why it cannot be had."""
     # Whoever types the command may read what the command reads.
-    policy = FetchPolicy(media_root=Path("/"), allow_private_addresses=True)
-    loader = MediaLoader(geometry, limits, policy)
-    reports, failures = [], []
-    for kind, files in sources:
-        urls = [_url(file) for file in files]
+    fetcher = MediaFetcher(FetchPolicy(media_root=Path("/"), allow_private_addresses=True))
+    media: list[tuple[str, tuple[bytes, ...] | MediaError]] = []
+    for files in groups:
         name = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
         try:
-            planned: PlannedMedium
-            if kind == "image":
-                planned = await loader.plan(urls[0], image)
-            else:
-                planned = await loader.plan(urls if len(urls) > 1 else urls[0], video)
+            media.append((name, tuple([await fetcher.fetch(_url(file)) for file in files])))
         except MediaError as error:
-            flag = f" ({_flag(error.param)})" if error.param else ""
-            failures.append(f"{name}: {error.message}{flag}")
-            continue
-        reports.append(report_medium(name, planned.plan, planned.sideways))
-    await loader.close()
-    return reports, failures
+            media.append((name, error))
+    await fetcher.close()
+    return media
+
+
+def _kind(files: tuple[bytes, ...] | MediaError) -> str:
+    """Image or video by its bytes, whatever the name says; a GIF that moves is a video."""
+    if isinstance(files, MediaError):
+        return "unknown"
+    kind = name_format(files[0])
+    if kind == "a GIF image":
+        with suppress(OSError), Image.open(BytesIO(files[0]), formats=("GIF",)) as image:
+            return "video" if getattr(image, "is_animated", False) else "image"
+    is_video = any(word in kind for word in ("video", "OGV", "WMV", "stream"))
+    return "video" if is_video else "image"
 
 
 def _url(file: str) -> str:

@@ -44,6 +44,11 @@ class VideoReport(ImageReport):
         description="seconds between a sampled frame and where an even rate puts it, at most"
     )
     uneven: bool = Field(description="whether that is more than half a frame of the video")
+    sampling: Literal["frames", "time"] = Field(description="how frames were chosen")
+    pixel_aspect_ratio: float = Field(description="width to height of a pixel of the video")
+    damaged_frames: int = Field(
+        description="frames that could not be decoded, of those that had to be"
+    )
 
 
 MediumReport = ImageReport | VideoReport
@@ -103,13 +108,16 @@ def _times(plan: VideoPlan) -> dict[str, Any]:
     return {
         "source_fps": plan.source_fps,
         "source_frames": plan.source_frames,
-        "source_duration": plan.source_frames / plan.source_fps,
+        "source_duration": plan.source_duration,
         "frame_indices": plan.frame_indices,
         "frame_times": plan.frame_times,
         "sampled_fps": plan.sampled_fps,
         "seconds_per_grid": plan.seconds_per_grid,
         "time_deviation": plan.time_deviation,
         "uneven": plan.uneven,
+        "sampling": plan.sampling,
+        "pixel_aspect_ratio": plan.pixel_aspect_ratio,
+        "damaged_frames": plan.damaged_frames,
     }
 
 

@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from saccade.media.decode.frame_selection import decode_scheduled, schedule
-from saccade.media.decode.video import probe_video
+from saccade.media.decode.frame_selection import decoded_frames, schedule
+from saccade.media.decode.probe import probe_video
 from saccade.media.limits import MediaLimits
 from saccade.media.types import NO_STAMP, PACKET
 
@@ -63,7 +63,7 @@ def test_scheduled_frames_equal_those_of_a_whole_decode(
             stream.codec_context.thread_count = threads
             seen = {
                 frame.pts: frame.to_ndarray(format="rgb24")
-                for frame in decode_scheduled(stream.codec_context, reader.demux(stream), todo.uses)
+                for frame in decoded_frames(stream.codec_context, reader.demux(stream), todo.uses)
             }
         for index, stamp in zip(indices, todo.stamps, strict=True):
             np.testing.assert_array_equal(seen[stamp], whole[index], err_msg=f"{count}: {index}")

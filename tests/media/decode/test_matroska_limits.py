@@ -4,7 +4,7 @@ import pytest
 from real_files import FRAMES, real_clips
 
 from saccade.media.decode.matroska_limits import check_matroska_elements
-from saccade.media.decode.video import probe_video
+from saccade.media.decode.probe import probe_video
 from saccade.media.errors import LimitError
 from saccade.media.limits import MediaLimits
 

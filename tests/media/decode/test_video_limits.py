@@ -21,13 +21,13 @@ from media_samples import raster
 from real_files import FRAMES, HEIGHT, PIXEL_FORMATS, WIDTH, encode_clip, real_clips
 
 from saccade.media.controls import VideoControls
-from saccade.media.decode import container, video
+from saccade.media.decode import container, probe, video
 from saccade.media.decode.container import Cancelled, DecodeDeadline
 from saccade.media.decode.mp4_limits import check_mp4_samples
-from saccade.media.decode.video import decode_video, probe_video
+from saccade.media.decode.probe import probe_video
+from saccade.media.decode.video import decode_video
 from saccade.media.errors import DecodeError, LimitError
 from saccade.media.planning.plan import VideoSource, VisionGeometry, plan_video
-from saccade.media.types import NO_STAMP
 
 CLIPS = real_clips()
 EXACT = replace(LIMITS, max_frame_pixels=WIDTH * HEIGHT)
@@ -47,8 +47,8 @@ def nothing_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("decoded")
 
-    for name in ("_read_packets", "_decoded", "decode_scheduled"):
-        monkeypatch.setattr(video, name, decode)
+    monkeypatch.setattr(probe, "_list_packets", decode)
+    monkeypatch.setattr(video, "decoded_frames", decode)
 
 
 @pytest.mark.usefixtures("nothing_decodes")
@@ -144,7 +144,7 @@ def test_ffmpeg_is_told_the_limits_whenever_it_opens_a_file(
     assert len(told) == 2  # to plan, to decode
     for options in told:
         assert options["max_pixels"] == str(WIDTH * HEIGHT)
-        assert options["format_whitelist"] == "mov,matroska,avi,gif"
+        assert options["format_whitelist"] == "mov,matroska,avi,gif,mpegts,mpeg,flv,ogg,asf"
         assert options["protocol_whitelist"] == "none"
         assert "ffvhuff" not in options["codec_whitelist"].split(",")
 
@@ -316,33 +316,25 @@ def test_other_decoders_never_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("promised", "stamps", "rate"),
+    ("promised", "clock", "rate"),
     [
         (10, (0, 1, 2), 10.0),
         (5, (0, 1, 2), 10.0),
         (None, (0, 1, 2), 10.0),
         (10, (7, 7, 7), 10.0),
-        (10, (None, None), 10.0),
+        (10, None, 10.0),
         (None, (7, 7, 7), None),
-        (0, (None, None), None),
+        (0, None, None),
     ],
 )
 def test_a_clip_has_a_frame_rate_or_is_refused(
-    promised: int | None, stamps: tuple[int | None, ...], rate: float | None
+    promised: int | None, clock: tuple[int, ...] | None, rate: float | None
 ) -> None:
-    """Packets that are shown at these ticks of 1/10 s."""
-    stream: Any = SimpleNamespace(average_rate=promised, time_base=Fraction(1, 10))
-    packets: Any = [
-        SimpleNamespace(
-            size=1, is_discard=False, is_keyframe=True, pts=stamp, dts=stamp, decode=lambda: ["it"]
-        )
-        for stamp in stamps
-    ]
+    """Frames that are shown at these ticks of 1/10 s."""
+    average = None if promised is None else Fraction(promised)
+    ticks = None if clock is None else np.array(clock)
     if rate is None:
         with pytest.raises(DecodeError, match="no frame rate"):
-            video._read_packets(packets, stream, True, 9)
+            probe._frame_rate(3, ticks, None, average, Fraction(1, 10))
     else:
-        _, listed, measured = video._read_packets(packets, stream, True, 9)
-        assert measured == rate
-        known = [NO_STAMP if stamp is None else stamp for stamp in stamps]
-        assert listed["stamp"].tolist() == known
+        assert probe._frame_rate(3, ticks, None, average, Fraction(1, 10)) == rate

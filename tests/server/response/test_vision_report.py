@@ -9,7 +9,7 @@ from hidden_frames import encode_vp8, with_hidden_frames
 from PIL import Image
 
 from saccade.media.controls import VideoControls
-from saccade.media.decode.video import probe_video
+from saccade.media.decode.probe import probe_video
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.plan import VisionGeometry, plan_video
 
