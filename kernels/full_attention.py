@@ -29,7 +29,7 @@ import triton.language as tl
 from . import rotate_packed
 from .launch.checks import check_attention, check_cu_seqlens, check_packed
 from .launch.tiles import load_tile, split, store_tile
-from .launch.tuning import TYPE_NAMES, Launch, Specialisation, architecture, full_attention_launch
+from .launch.tuning import Launch, architecture, full_attention_launch
 
 
 @triton.jit(do_not_specialize=["query_blocks"])
@@ -133,7 +133,7 @@ def launch_attention_packed(
         query_blocks = triton.cdiv(max_seqlen, launch.rows)
         attention_packed_kernel[(segments * query_blocks, heads)](
             qkv, cu_seqlens, out, query_blocks,
-            **_constants(heads, head_dim, launch), **launch.options,
+            **launch_constants(heads, head_dim, launch), **launch.options,
         )  # fmt: skip
     return out
 
@@ -210,33 +210,7 @@ def launch_full_attention(
     return attend(qkv, cu_seqlens, max_seqlen, find_flash_attention(qkv.device.type, qkv.shape[3]))
 
 
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisations: bfloat16, whole towers and tensor-parallel shares.
-
-    Args:
-        target: Architecture, as `tuning.architecture` names it.
-    """
-    number = TYPE_NAMES[torch.bfloat16]
-    return [
-        Specialisation(
-            name=f"full_attention {heads} heads of {head_dim}, {number}",
-            function=attention_packed_kernel,
-            signature={
-                "qkv_ptr": f"*{number}",
-                "cu_seqlens_ptr": "*i32",
-                "out_ptr": f"*{number}",
-                "query_blocks": "i32",
-            },
-            constants=_constants(heads, head_dim, launch),
-            divisible=("qkv_ptr", "cu_seqlens_ptr", "out_ptr"),
-            options=launch.options,
-        )
-        for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))
-        for launch in (full_attention_launch(target, torch.bfloat16, head_dim),)
-    ]
-
-
-def _constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
+def launch_constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
     wide, rest = split(head_dim)
     return {
         "HEADS": heads,

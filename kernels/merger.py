@@ -21,7 +21,7 @@ from .launch.checks import (
     check_rows,
     check_shape,
 )
-from .launch.tuning import MERGE_INPUT, TYPE_NAMES, Specialisation
+from .launch.tuning import MERGE_INPUT
 
 LARGEST = 8192  # values of a patch; beyond, a program's registers do not hold it
 
@@ -64,36 +64,14 @@ def launch_merge_input(
     patches, hidden = x.shape
     out = x.new_empty(len(unit_order), unit * hidden)
     if patches:
-        constants = _constants(hidden, unit)
+        constants = launch_constants(hidden, unit)
         merge_input_kernel[(patches,)](
             x, weight, unit_order, out, x.stride(0), eps, **constants, **MERGE_INPUT.options
         )
     return out
 
 
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisation: Qwen2.5-VL's tower in bfloat16."""
-    number = TYPE_NAMES[torch.bfloat16]
-    return [
-        Specialisation(
-            name=f"merge_input hidden 1280, units of 4, {number}",
-            function=merge_input_kernel,
-            signature={
-                "x_ptr": f"*{number}",
-                "weight_ptr": f"*{number}",
-                "unit_order_ptr": "*i64",
-                "out_ptr": f"*{number}",
-                "stride": "i32",
-                "eps": "fp32",
-            },
-            constants=_constants(1280, 4),
-            divisible=("x_ptr", "weight_ptr", "unit_order_ptr", "out_ptr", "stride"),
-            options=MERGE_INPUT.options,
-        )
-    ]
-
-
-def _constants(hidden: int, unit: int) -> dict[str, Any]:
+def launch_constants(hidden: int, unit: int) -> dict[str, Any]:
     return {"HIDDEN": hidden, "UNIT": unit, "PADDED_HIDDEN": triton.next_power_of_2(hidden)}
 
 

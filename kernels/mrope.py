@@ -27,7 +27,7 @@ from .launch.checks import (
     check_rows,
     check_shape,
 )
-from .launch.tuning import TYPE_NAMES, Specialisation, mrope_launch
+from .launch.tuning import mrope_launch
 
 VECTOR = 8  # elements that a lane reads at once: 16 bytes of a 16-bit format
 LANES = 32
@@ -145,7 +145,7 @@ def launch_mrope(
     if tokens == 0:
         return
     heads, kv_heads = query.shape[1] // head_dim, key.shape[1] // head_dim
-    constants, options = _configuration(heads, kv_heads, head_dim, tuple(sections), interleaved)
+    constants, options = configuration(heads, kv_heads, head_dim, tuple(sections), interleaved)
     mrope_kernel[(tokens,)](
         query, key, positions, cos_sin_cache,
         query.stride(0), key.stride(0), positions.stride(0),
@@ -153,53 +153,8 @@ def launch_mrope(
     )  # fmt: skip
 
 
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisations: bfloat16, heads of 128, whole models and tensor-parallel
-    shares."""
-    cases = [
-        (heads, kv_heads, sections, interleaved)
-        for sections, interleaved in (((16, 24, 24), False), ((24, 20, 20), True))
-        for heads, kv_heads in ((16, 2), (28, 4), (64, 8), (8, 1), (14, 2))
-    ]
-    return [
-        _specialisation(heads, kv_heads, 128, sections, interleaved)
-        for heads, kv_heads, sections, interleaved in cases
-    ]
-
-
-def _specialisation(
-    heads: int, kv_heads: int, head_dim: int, sections: tuple[int, ...], interleaved: bool
-) -> Specialisation:
-    constants, options = _configuration(heads, kv_heads, head_dim, sections, interleaved)
-    number = TYPE_NAMES[torch.bfloat16]
-    order = "interleaved" if interleaved else "blocks"
-    return Specialisation(
-        name=f"mrope {heads}/{kv_heads} heads of {head_dim}, {order}, {number}",
-        function=mrope_kernel,
-        signature={
-            "query_ptr": f"*{number}",
-            "key_ptr": f"*{number}",
-            "positions_ptr": "*i64",
-            "cache_ptr": f"*{number}",
-            "query_stride": "i32",
-            "key_stride": "i32",
-            "position_stride": "i32",
-        },
-        constants=constants,
-        divisible=(
-            "query_ptr",
-            "key_ptr",
-            "positions_ptr",
-            "cache_ptr",
-            "query_stride",
-            "key_stride",
-        ),
-        options=options,
-    )
-
-
 @functools.cache
-def _configuration(
+def configuration(
     heads: int, kv_heads: int, head_dim: int, sections: tuple[int, ...], interleaved: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The kernel's constants, and the compiler's options."""

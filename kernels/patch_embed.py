@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 from .launch.checks import check_beside, check_contiguous, check_dtype, check_shape
-from .launch.tuning import PATCH_INPUT, TYPE_NAMES, Specialisation
+from .launch.tuning import PATCH_INPUT, TYPE_NAMES
 from .reference import CENTRE
 
 CHANNELS = 3
@@ -88,7 +88,7 @@ def launch_patch_input(
     out = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
     if len(unit_offsets):
         frames = pixels.shape[1] // (CHANNELS * patch_size**2)
-        constants = _patch_input_constants(frames, patch_size, merge_size)
+        constants = launch_constants(frames, patch_size, merge_size)
         unit_pairs = merge_size**2 * pixels.shape[1] // 2
         grid = (len(unit_offsets), triton.cdiv(unit_pairs, PATCH_INPUT.columns))
         patch_input_kernel[grid](
@@ -98,35 +98,7 @@ def launch_patch_input(
     return out
 
 
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisations: images and videos of Qwen2.5-VL in bfloat16."""
-    number = TYPE_NAMES[torch.bfloat16]
-    return [
-        Specialisation(
-            name=f"patch_input {kind}, patches of 14, units of 2x2, {number}",
-            function=patch_input_kernel,
-            signature={
-                "pixel_pairs_ptr": "*u16",
-                "unit_offsets_ptr": "*i64",
-                "row_bytes_ptr": "*i64",
-                "frame_bytes_ptr": "*i64",
-                "out_ptr": f"*{number}",
-            },
-            constants=_patch_input_constants(frames, 14, 2),
-            divisible=(
-                "pixel_pairs_ptr",
-                "unit_offsets_ptr",
-                "row_bytes_ptr",
-                "frame_bytes_ptr",
-                "out_ptr",
-            ),
-            options=PATCH_INPUT.options,
-        )
-        for kind, frames in (("image", 1), ("video", 2))
-    ]
-
-
-def _patch_input_constants(frames: int, patch_size: int, merge_size: int) -> dict[str, Any]:
+def launch_constants(frames: int, patch_size: int, merge_size: int) -> dict[str, Any]:
     return {
         "FRAMES": frames,
         "PATCH_SIZE": patch_size,

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .launch.checks import check_angles, check_packed
-from .launch.tuning import TYPE_NAMES, Specialisation, rotate_packed_launch
+from .launch.tuning import rotate_packed_launch
 
 
 @triton.jit
@@ -61,24 +61,3 @@ def launch_rotate_packed(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
             qkv, cos, sin,
             HEADS=heads, HEAD_DIM=head_dim, BLOCK=launch.columns, **launch.options,
         )  # fmt: skip
-
-
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisations: bfloat16, whole towers and tensor-parallel shares.
-
-    Args:
-        target: Architecture, as `tuning.architecture` names it.
-    """
-    number = TYPE_NAMES[torch.bfloat16]
-    launch = rotate_packed_launch()
-    return [
-        Specialisation(
-            name=f"rotate_packed {heads} heads of {head_dim}, {number}",
-            function=rotate_packed_kernel,
-            signature={"qkv_ptr": f"*{number}", "cos_ptr": "*fp32", "sin_ptr": "*fp32"},
-            constants={"HEADS": heads, "HEAD_DIM": head_dim, "BLOCK": launch.columns},
-            divisible=("qkv_ptr", "cos_ptr", "sin_ptr"),
-            options=launch.options,
-        )
-        for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))
-    ]

@@ -33,9 +33,7 @@ from .launch.checks import check_attention
 from .launch.tiles import load_tile, split, split_half, store_tile, within
 from .launch.tuning import (
     LONGEST_WINDOW,
-    TYPE_NAMES,
     Launch,
-    Specialisation,
     architecture,
     window_attention_launch,
 )
@@ -206,40 +204,12 @@ def launch_window_attention(
         launch = window_attention_launch(architecture(qkv.device), qkv.dtype, max_seqlen)
         window_attention_kernel[(windows, heads)](
             qkv, cos, sin, cu_seqlens, out,
-            **_constants(heads, head_dim, launch), **launch.options,
+            **launch_constants(heads, head_dim, launch), **launch.options,
         )  # fmt: skip
     return out
 
 
-def specialisations(target: str) -> list[Specialisation]:
-    """The shipped specialisations: bfloat16, windows of 64, whole towers and tensor-parallel
-    shares.
-
-    Args:
-        target: Architecture, as `tuning.architecture` names it.
-    """
-    number = TYPE_NAMES[torch.bfloat16]
-    launch = window_attention_launch(target, torch.bfloat16, 64)
-    return [
-        Specialisation(
-            name=f"window_attention {heads} heads of {head_dim}, {number}",
-            function=window_attention_kernel,
-            signature={
-                "qkv_ptr": f"*{number}",
-                "cos_ptr": "*fp32",
-                "sin_ptr": "*fp32",
-                "cu_seqlens_ptr": "*i32",
-                "out_ptr": f"*{number}",
-            },
-            constants=_constants(heads, head_dim, launch),
-            divisible=("qkv_ptr", "cos_ptr", "sin_ptr", "cu_seqlens_ptr", "out_ptr"),
-            options=launch.options,
-        )
-        for heads, head_dim in ((16, 80), (8, 80), (4, 80), (16, 64), (16, 128))
-    ]
-
-
-def _constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
+def launch_constants(heads: int, head_dim: int, launch: Launch) -> dict[str, int]:
     num_wide, wide, rest = split_half(head_dim // 2)
     value_wide, value_rest = split(head_dim)
     return {

@@ -5,8 +5,7 @@ The numbers come from compiled code (registers, shared memory, spills), which ne
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,18 +44,6 @@ class Launch:
         if self.waves:
             options["waves_per_eu"] = self.waves
         return options
-
-
-@dataclass(frozen=True)
-class Specialisation:
-    """One compiled specialisation of a kernel, as the launcher would ask for it."""
-
-    name: str
-    function: Any  # what `triton.jit` returned
-    signature: Mapping[str, str]  # type of each argument that is not a constant: "*bf16", "i32"
-    constants: Mapping[str, Any]
-    divisible: tuple[str, ...] = ()  # arguments that are multiples of 16
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def architecture(device: torch.device) -> str:

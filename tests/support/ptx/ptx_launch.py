@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from aot import compile_kernel
+from kernel_forms import Specialisation
 from ptx_machine import Block
 from ptx_parser import Program, parse
 from ptx_shared_memory import SharedMemory, Statistics
 from touched_memory import Traffic
 
-from saccade.kernels.launch.tuning import TYPE_NAMES, Specialisation
+from saccade.kernels.launch.tuning import TYPE_NAMES
 
 ARCHITECTURE = "sm_80"
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")

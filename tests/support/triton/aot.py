@@ -6,10 +6,9 @@ import tempfile
 from typing import Any
 
 import triton
+from kernel_forms import Specialisation
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
-
-from saccade.kernels.launch.tuning import Specialisation
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

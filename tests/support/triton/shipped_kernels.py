@@ -7,7 +7,6 @@ Triton.
 """
 
 import functools
-import importlib
 import json
 import multiprocessing
 import os
@@ -17,22 +16,13 @@ from typing import Any
 
 import triton
 from aot import ARCHITECTURES, compile_kernel
+from kernel_forms import Specialisation, all_specialisations
 from occupancy import MULTIPROCESSORS
 from resources import Resources, read_resources
-
-from saccade.kernels.launch.tuning import Specialisation
 
 # A file for each minor version of Triton, as `3.9.json`: releases compile differently.
 GOLDEN = Path(__file__).parents[2] / "kernels/resources"
 TRITON = ".".join(triton.__version__.split(".")[:2])
-MODULES = (
-    "window_attention",
-    "rotate_packed",
-    "full_attention",
-    "mrope",
-    "merger",
-    "patch_embed",
-)
 # These are compiled for all architectures. Other forms differ from them in constants alone (heads
 # of a tensor-parallel share, heads of other models): one architecture shows that they compile.
 EVERYWHERE = (
@@ -53,12 +43,10 @@ Form = tuple[str, str]  # name of the specialisation, architecture
 @functools.cache
 def specialisations(architecture: str) -> dict[str, Specialisation]:
     """All shipped forms by name."""
-    modules = [importlib.import_module(f"saccade.kernels.{name}") for name in MODULES]
     by_name: dict[str, Specialisation] = {}
-    for module in modules:
-        for form in module.specialisations(architecture):
-            if by_name.setdefault(form.name, form) != form:
-                raise ValueError(f"two forms are named {form.name}")
+    for form in all_specialisations(architecture):
+        if by_name.setdefault(form.name, form) != form:
+            raise ValueError(f"two forms are named {form.name}")
     return by_name
 
 
