@@ -87,6 +87,10 @@ class PixelScale:
         """The scale of a planned image, or of a planned video's frames."""
         return cls(plan.width, plan.height, plan.source_width, plan.source_height)
 
+    def reversed(self) -> "PixelScale":
+        """From the image that was sent to the one that the model was shown."""
+        return PixelScale(self.source_width, self.source_height, self.width, self.height)
+
     def to_source(self, value: float, axis: int) -> float:
         """A coordinate along axis 0 (x) or 1 (y), within the source."""
         shown, sent = ((self.width, self.source_width), (self.height, self.source_height))[axis]
@@ -119,15 +123,18 @@ class CoordinateRewriter(TextRewriter):
 
     Args:
         plans: of all images and videos, in the order of the prompt.
+        back: from source to resized pixels instead.
 
     Attributes:
         undecided: boxes and points left as they were because it is open whose they are.
         unread: those left because they are not the numbers that belong there.
     """
 
-    def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
+    def __init__(self, plans: Sequence[ImagePlan | VideoPlan], back: bool = False) -> None:
         self._names = MediaReferenceTracker(plans)
         self._scales = scales_of(plans)
+        if back:
+            self._scales = [scale and scale.reversed() for scale in self._scales]
         self._single = len(set(self._scales)) == 1
         self._tag = ""  # what stands behind the last "<"
         self.undecided = 0

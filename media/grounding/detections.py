@@ -55,8 +55,8 @@ class DetectionReader:
     def __init__(self, plans: Sequence[ImagePlan | VideoPlan]) -> None:
         self._plans = plans
         self._names = MediaReferences(plans)
-        self._only = 0 if len(plans) == 1 else None
         self._scales = scales_of(plans)
+        self._only = 0 if len(self._scales) == 1 else None
         self._alike = len(set(self._scales)) == 1
 
     def read(self, text: str) -> list[Detection]:

@@ -32,8 +32,8 @@ class TimeRewriter(TextRewriter):
     """Rewrites the times of one text.
 
     Args:
-        offset: seconds to add: the source's time at the first frame shown. None: unknown, the
-            times stay.
+        offset: seconds to add: the source's time at the first frame shown, or its negative for the
+            way back. None: unknown, the times stay.
 
     Attributes:
         undecided: times left as they were because the offset is unknown.
@@ -118,4 +118,4 @@ class TimeRewriter(TextRewriter):
         if self._offset is None:
             self.undecided += 1
             return None
-        return time + self._offset
+        return max(0.0, time + self._offset)

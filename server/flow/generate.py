@@ -27,6 +27,7 @@ from saccade.server.response.edits import (
     chat_failure,
     finish_events,
 )
+from saccade.server.response.history import history_for_model
 from saccade.server.response.source_coordinates import SourceCoordinatesEdit
 from saccade.server.response.vision_report import VisionReportEdit
 
@@ -108,6 +109,8 @@ async def generate(
     tokens = VisionTokens.of(seen)
     if seen:
         annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
+    if request.vision.history == "source":
+        request = history_for_model(request, seen)
     content = await engine.run(endpoint.call, request, media, raw, priority)
     return endpoint.respond(services, Answer(content, request, seen, tokens))
 

@@ -104,6 +104,11 @@ def parse_request(
         if not isinstance(options, dict):
             raise InvalidRequest("vision must be an object", "vision")
         vision = VisionOptions(**validate_fields(VisionOptions, options, "vision", InvalidRequest))
+        if vision.history == "source" and "source" not in (vision.coordinates, vision.times):
+            raise InvalidRequest(
+                "history: source needs coordinates or times: source, which it reverses",
+                "vision.history",
+            )
     check_fields(body, limits, accepts_kv_transfer, form.stores)
     media: list[MediaPart] = []
     field = form.prompt_field

@@ -20,3 +20,8 @@ class VisionOptions(BaseModel):
     times: Frame = Field(
         default="model", description="`source`: times count from the start of the video as sent"
     )
+    history: Frame = Field(
+        default="model",
+        description="`source`: the assistant's messages in the request are answers with that "
+        "`coordinates` and `times`, and go to the model as it wrote them",
+    )

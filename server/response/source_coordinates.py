@@ -42,18 +42,26 @@ _UNDECIDED_TIMES = (
 )
 
 
-class _Text:
-    """One text of an answer on its way out."""
+class AnswerText:
+    """One text of an answer on its way out; or ``back``, from the source's numbers to the model's.
 
-    def __init__(self, options: VisionOptions, plans: Plans) -> None:
-        self._boxes = CoordinateRewriter(plans) if options.coordinates == "source" else None
+    Attributes:
+        sent: what has gone out.
+    """
+
+    def __init__(self, options: VisionOptions, plans: Plans, back: bool = False) -> None:
+        self._boxes = None
+        if options.coordinates == "source":
+            self._boxes = CoordinateRewriter(plans, back)
         self._times = None
         offsets = {plan.frame_times[0] for plan in plans if isinstance(plan, VideoPlan)}
         if options.times == "source" and offsets != {0.0} and offsets:
-            self._times = TimeRewriter(offsets.pop() if len(offsets) == 1 else None)
+            offset = offsets.pop() if len(offsets) == 1 else None
+            self._times = TimeRewriter(-offset if back and offset else offset)
         self.sent = ""
 
     def feed(self, piece: str) -> str:
+        """Takes the next piece; returns what may go out."""
         if self._boxes:
             piece = self._boxes.feed(piece)
         if self._times:
@@ -62,6 +70,7 @@ class _Text:
         return piece
 
     def close(self) -> str:
+        """Ends the text; returns what was held back."""
         rest = self._boxes.close() if self._boxes else ""
         if self._times:
             rest = self._times.feed(rest) + self._times.close()
@@ -91,7 +100,7 @@ class SourceCoordinatesEdit:
         self._options = options
         self._plans = plans
         self._reader = DetectionReader(plans) if options.coordinates == "source" else None
-        self._open: dict[_Key, _Text] = {}
+        self._open: dict[_Key, AnswerText] = {}
         self._ended: dict[int, dict[str, Any]] = {}  # choices of a stream
         self._added_events = 0
 
@@ -117,19 +126,19 @@ class SourceCoordinatesEdit:
         texts += [self._rewrite(function, "arguments") for function in calls]
         _tell(answer, self._found(choice["index"], texts))
 
-    def _rewrite(self, holder: dict[str, Any], name: str) -> _Text:
-        text = _Text(self._options, self._plans)
+    def _rewrite(self, holder: dict[str, Any], name: str) -> AnswerText:
+        text = AnswerText(self._options, self._plans)
         text.feed(holder[name])
         text.close()
         holder[name] = text.sent
         return text
 
-    def _text(self, key: _Key) -> _Text:
+    def _text(self, key: _Key) -> AnswerText:
         if key not in self._open:
-            self._open[key] = _Text(self._options, self._plans)
+            self._open[key] = AnswerText(self._options, self._plans)
         return self._open[key]
 
-    def _found(self, choice: int, texts: Collection[_Text]) -> dict[str, Any]:
+    def _found(self, choice: int, texts: Collection[AnswerText]) -> dict[str, Any]:
         """What is told of a choice."""
         found: dict[str, Any] = {"detections": []} if self._reader else {}
         for text in texts:
@@ -171,7 +180,7 @@ class SourceCoordinatesEdit:
         texts = [text for item in response["output"] for text in self._item(item)]
         _tell(response, self._found(0, texts))
 
-    def _item(self, item: dict[str, Any]) -> list[_Text]:
+    def _item(self, item: dict[str, Any]) -> list[AnswerText]:
         if item.get("type") == "message":
             parts = item.get("content") or ()
             return [self._rewrite(part, "text") for part in parts if part.get("text")]

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from saccade.media.planning.plan import ImagePlan, VideoPlan
+from saccade.media.controls import VideoControls
+from saccade.media.planning.plan import ImagePlan, VideoPlan, VisionGeometry, plan_frame_list
+from saccade.server.core.errors import InvalidRequest
+from saccade.server.core.settings import RequestLimits
 from saccade.server.request.media import SeenMedium, VisionTokens
+from saccade.server.request.parsed_request import CHAT, ParsedRequest, parse_request
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.edits import VisionUsageEdit, finish_events
-from saccade.server.response.source_coordinates import SourceCoordinatesEdit
+from saccade.server.response.history import history_for_model
+from saccade.server.response.source_coordinates import AnswerText, SourceCoordinatesEdit
 from saccade.server.response.vision_report import VisionReportEdit
 
 DOUBLED = ImagePlan(1120, 840, 560, 420, (1, 30, 40), 300)
@@ -237,6 +242,109 @@ def test_decimals_of_subtitles_are_told():
     assert ",500, ,250" in told["warnings"][0]
 
 
+# Frames of 1120 x 840, 2240 x 1680 and again 1120 x 840, shown at 560 x 420.
+FRAMES = plan_frame_list(
+    [(1120, 840), (2240, 1680), (1120, 840)],
+    VideoControls(resized_width=560, resized_height=420),
+    VisionGeometry(),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ('{"frame": 1, "point_2d": [10, 20]}', "[20, 40]"),
+        ('{"frame": 2, "point_2d": [10, 20]}', "[40, 80]"),
+        ('{"frame_index": 1, "point_2d": [10, 20]}', "[40, 80]"),
+        ('{"frame_2": [{"point_2d": [10, 20]}]}', "[40, 80]"),
+        ('{"frame": "Frame 3", "boxes": [{"point_2d": [10, 20]}]}', "[20, 40]"),
+        ('{"video": 1, "frame": 2, "point_2d": [10, 20]}', "[40, 80]"),
+        ('{"frame": 2, "video": 1, "point_2d": [10, 20]}', "[40, 80]"),
+        ('{"point_2d": [10, 20]}', None),
+        ('{"time": 1.0, "point_2d": [10, 20]}', None),
+        ('{"frame": 4, "point_2d": [10, 20]}', None),
+        ('{"video": 1, "point_2d": [10, 20]}', None),
+    ],
+)
+def test_a_list_of_frames_of_different_sizes(text, sent):
+    for plans in ([FRAMES], [DOUBLED, FRAMES]):
+        expected = text if sent is None else text.replace("[10, 20]", sent)
+        rewritten, told = in_source(text, *plans)
+        assert rewritten == expected
+        if sent is None:
+            assert told["detections"] == []
+            assert "which of the frames" in told["warnings"][0]
+        else:
+            (found,) = told["detections"]
+            assert (found["point_2d"], found["image"]) == (json.loads(sent), plans.index(FRAMES))
+            assert told["warnings"] == []
+
+
+def test_several_lists_of_frames_are_told_apart_by_their_videos():
+    text = '[{"frame": 2, "point_2d": [1, 2]}, {"video": 2, "frame": 2, "point_2d": [1, 2]}]'
+    rewritten, told = in_source(text, FRAMES, FRAMES)
+    assert rewritten == text[:-8] + "[4, 8]}]"
+    assert [found["image"] for found in told["detections"]] == [1]
+
+
+def test_frames_of_one_size_need_no_name():
+    frames = plan_frame_list([(1120, 840)] * 2, VideoControls(), VisionGeometry())
+    assert in_source('{"frame": 9, "point_2d": [56, 56]}', frames)[1]["warnings"] == []
+
+
+def asked(messages, media, **options):
+    vision = VisionOptions(**options, history="source")
+    seen = [SeenMedium(path, plan) for path, plan in media]
+    request = ParsedRequest({"messages": messages, "model": "demo"}, "messages", (), vision)
+    return history_for_model(request, seen).prompt
+
+
+def test_earlier_answers_go_back_to_the_model_as_it_wrote_them():
+    text, _ = in_source(BOX)
+    assert text != BOX
+    function = {"name": "click", "arguments": '{"coordinate": [20, 40]}'}
+    messages = [
+        {"role": "assistant", "content": text},  # before any image
+        {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": text}]},
+        {"role": "assistant", "content": text, "tool_calls": [{"id": "1", "function": function}]},
+        {"role": "tool", "content": text},
+        {"role": "assistant", "content": [{"type": "text", "text": text}, 7], "tool_calls": None},
+        {"role": "user", "content": [{"type": "image_url"}]},
+        {"role": "assistant", "content": text},  # of two scales: it was left as it was
+        {"role": "assistant", "content": None},
+        "text",
+    ]
+    media = [("messages[1].content[0]", DOUBLED), ("messages[5].content[0]", FRAMES)]
+    before = json.dumps(messages)
+    got = asked(messages, media, coordinates="source")
+    assert json.dumps(messages) == before
+    assert [got[at] for at in (0, 1, 3, 5, 6, 7, 8)] == [
+        messages[at] for at in (0, 1, 3, 5, 6, 7, 8)
+    ]
+    assert got[2]["content"] == BOX
+    assert got[2]["tool_calls"][0]["function"]["arguments"] == '{"coordinate": [10, 20]}'
+    assert got[4]["content"] == [{"type": "text", "text": BOX}, 7]
+
+
+def test_earlier_times_and_items_of_a_response_go_back():
+    times = VideoPlan(840, 840, 560, 420, (1, 30, 40), 9, 25.0, 9, (0, 1), (12.5, 13.5), 2.0, 1.0)
+    items = [
+        {"type": "message", "role": "user", "content": []},
+        {"type": "message", "role": "assistant", "content": [{"text": "00:20.0, 00:05"}]},
+        {"type": "function_call", "arguments": '{"start": 13.5}'},
+    ]
+    got = asked(items, [("input[0].content[0]", times)], times="source")
+    assert got[1]["content"][0]["text"] == "00:07.5, 00:00"
+    assert got[2]["arguments"] == '{"start": 1.0}'
+
+
+def test_history_alone_is_refused():
+    body = {"messages": [], "vision": {"history": "source"}}
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(body, CHAT, RequestLimits())
+    assert refused.value.param == "vision.history"
+
+
 FRAGMENTS = [
     *("{", "}", "[", "]", "(", ")", '"', "'", "\\", ",", ", ", " ", "\n", ":", "=", "<", ">", "|"),
     *("1", "20", "3.5", "-4", "300", "00:07", "s", " seconds", "10, 20", "(10,20)", "[1, 2, 3, 4]"),
@@ -266,7 +374,7 @@ SOUPS = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
 def test_a_stream_is_equal_however_it_is_cut(text, data):
     options = VisionOptions(coordinates="source", times="source")
     times = VideoPlan(840, 840, 560, 420, (1, 30, 40), 9, 25.0, 9, (0, 1), (12.5, 13.5), 2.0, 1.0)
-    for plans in ([DOUBLED], [times], [DOUBLED, times]):
+    for plans in ([DOUBLED], [times], [DOUBLED, times], [FRAMES]):
         places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
         pieces = [text[start:end] for start, end in itertools.pairwise([0, *places, len(text)])]
         edit, sent = SourceCoordinatesEdit(options, plans), ""
@@ -278,6 +386,15 @@ def test_a_stream_is_equal_however_it_is_cut(text, data):
         SourceCoordinatesEdit(options, plans).edit_body(answer)
         assert sent == answer["choices"][0]["message"]["content"]
         assert told["vision"] == answer["vision"]
+
+
+@given(SOUPS)
+def test_what_was_rewritten_comes_back_as_it_was(text):
+    options = VisionOptions(coordinates="source")
+    text = re.sub(r"-|\.[0-9]+|[0-9]{3,}", "", text)
+    there, back = AnswerText(options, [DOUBLED]), AnswerText(options, [DOUBLED], back=True)
+    rewritten = there.feed(text) + there.close()
+    assert back.feed(rewritten) + back.close() == text
 
 
 @given(SOUPS)
