@@ -94,7 +94,7 @@ def in_source(text, *plans, times=None):
         seen = [VideoPlan(1120, 840, 560, 420, (1, 30, 40), 300, 25.0, 9, (0, 1), times, 2.0, 1.0)]
     edit = SourceCoordinatesEdit(options, seen or [DOUBLED])
     answer = {"choices": [{"index": 0, "message": {"content": text}}]}
-    edit.edit_body(answer)
+    edit.edit(answer)
     return answer["choices"][0]["message"]["content"], answer["vision"]
 
 
@@ -380,10 +380,10 @@ def test_a_stream_is_equal_however_it_is_cut(text, data):
         edit, sent = SourceCoordinatesEdit(options, plans), ""
         for number, piece in enumerate(pieces, 1):
             finish = "stop" if number == len(pieces) else None
-            (told,) = edit.edit_event(chunk([delta(0, piece, finish)]))
+            (told,) = edit.edit(chunk([delta(0, piece, finish)]))
             sent += told["choices"][0]["delta"].get("content") or ""
         answer = {"choices": [{"index": 0, "message": {"content": text}}]}
-        SourceCoordinatesEdit(options, plans).edit_body(answer)
+        SourceCoordinatesEdit(options, plans).edit(answer)
         assert sent == answer["choices"][0]["message"]["content"]
         assert told["vision"] == answer["vision"]
 
