@@ -34,7 +34,8 @@ _RATE_TOLERANCE = 0.05
 _SAMPLES_PER_FRAME = 2
 
 _VOP = b"\0\0\1\xb6"  # begins a frame of MPEG-4 part 2
-_MAX_EMPTY_VOP = 19  # bytes, as FFmpeg has it: it stands for a frame of the packet before
+_EMPTY_VOP = 8  # bytes: too few for the blocks of a frame, so it says that there is none
+_MAX_EMPTY_VOP = 19  # likewise, as FFmpeg has it where a packet before held one frame more
 _SHORTEST_DELAY, _USUAL_DELAY = 1, 10  # hundredths: browsers show such GIF frames for so long
 
 Listed = npt.NDArray[np.int64]
@@ -59,7 +60,7 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
         first, refused, listed = _list_packets(packets, stream, limits.max_source_frames)
         width, height = first.width, first.height
         sideways = converter.is_sideways(first)
-        ratio = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+        ratio = float(stream.sample_aspect_ratio or 1)
         promised, time_base = stream.average_rate, stream.time_base
         codec = stream.codec_context.name
     if sideways:
@@ -109,7 +110,7 @@ def _list_packets(
         elif codec == "mpeg4":
             given = max(1, bytes(packet).count(_VOP))
             several = max(several, given)
-            if several > 1 and packet.size <= _MAX_EMPTY_VOP:
+            if packet.size <= (_MAX_EMPTY_VOP if several > 1 else _EMPTY_VOP):
                 given = 0
         if packet.is_discard:  # by an edit list
             given = 0
