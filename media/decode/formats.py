@@ -25,6 +25,10 @@ _SIGNATURES = (  # the first that fits
     (rb"RIFF.{4}WEBP", "a WebP image"),
     (rb"GIF8[79]a", "a GIF image"),
     (rb"BM.{4}\0\0\0\0", "a BMP image"),
+    (
+        rb"[\x28\x6c\x7c]\0\0\0.{8}\x01\0[\x01\x04\x08\x10\x18\x20]\0",
+        "a BMP without its file header",
+    ),
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
     (rb"II\xbc\x01", "a JPEG XR image"),

@@ -103,7 +103,9 @@ def decode_image(
     except MediaError:
         raise
     except Exception as error:  # whatever a decoder stumbles over, it is the file's fault
-        raise DecodeError("the image is damaged or incomplete") from error
+        raise DecodeError(
+            f"{name_format(data)} that is damaged, incomplete or of a kind that is not supported"
+        ) from error
 
 
 def _decode_jpeg(
@@ -215,7 +217,9 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except DecodeError:
         raise
     except Exception as error:
-        raise DecodeError("the header of the image is damaged") from error
+        raise DecodeError(
+            "the header of the image is damaged, or of a kind that is not supported"
+        ) from error
     width, height = image.size
     if width * height > limits.max_pixels:
         image.close()

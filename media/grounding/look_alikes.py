@@ -41,6 +41,7 @@ _PLACE = re.compile(
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,
 )
 _SECONDS = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
+_DECIMAL = r"[0-9]{1,6}\.[0-9]{1,9}"
 _UNIT = r"(?:m?s|secs?|seconds?|mins?|minutes?|h|hours?|秒|分)"
 _TIME = re.compile(
     rf"""
@@ -51,11 +52,15 @@ _TIME = re.compile(
         # Behind a name.
         | \b(?:\w{{0,16}}{_TIMES}\w{{0,16}}|t){_IS}[\s\[({{\"'\\]{{0,8}}{_SECONDS}
         | \b(?:seconds?|timestamps?)\s{_SECONDS}
+        # Two decimals, as a range or in brackets; one with nothing else in the line.
+        | (?<![0-9.]){_DECIMAL}\s?(?:-|\u2013|\u2014|to|and|until)\s?{_DECIMAL}(?![0-9.])
+        | [\[(]\s?{_DECIMAL}\s?,\s?{_DECIMAL}\s?[\])]
+        | ^[^\w\n]{{0,8}}{_DECIMAL}[^\w\n]{{0,8}}$
         # Decimals behind a comma, as in subtitles: only the clock time before them was rewritten.
         | (?<={MARK}),[0-9]{{3}}(?![0-9:])
     )
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
 )
 
 

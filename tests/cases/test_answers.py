@@ -183,6 +183,7 @@ PROSE = [
     "There are 3 cats, 2 dogs and 12 birds.",
     "It costs $1,234.50, that is 5% of 20 (see 2019).",
     "In 2019, 2020 and 2021: 1,234,567 of 16:9 at 30 fps.",
+    "Version 1.2.3 is 0.5 better, 42.",
     '{"answer": 42, "cats": [1, 2, 3], "price": "3.50"}',
     "1. A cat\n2. A dog\n\n| 1 | 2 |\n|---|---|\n",
 ]
@@ -227,6 +228,9 @@ def test_forms_of_times_are_shifted(text, shifted):
         '{"begin_at": 3}',
         "at second 5",
         "t=3.5",
+        "<answer>12.5 to 20.3</answer>",
+        '{"event": [12.5, 20.3]}',
+        "3.5",
     ],
 )
 def test_other_forms_of_times_are_told(text):

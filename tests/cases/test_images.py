@@ -132,6 +132,7 @@ REFUSED = {
     "camera RAW": lambda: b"FUJIFILMCCD-RAW 0201" + bytes(100),
     "camera RAW of Canon": lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(100),
     "MP4": lambda: (MEDIA / "bunny.mp4").read_bytes(),
+    "BMP without its file header": lambda: saved("BMP")[14:],
     "HTML": lambda: b"\n<!DOCTYPE html><html><body>404</body></html>",
     "JSON": lambda: b'{"error": "not found"}',
     "base64": lambda: b"iVBORw0KGgoAAAANSUhEUgAA",
@@ -168,3 +169,9 @@ def test_a_damaged_header_is_told_by_its_format(kind):
     with pytest.raises(DecodeError, match=r"damaged|no pixels") as caught:
         read_header(data[:14])
     assert "but" not in caught.value.message
+
+
+def test_what_no_decoder_takes_is_told_by_its_format():
+    arithmetic = saved("JPEG").replace(b"\xff\xc0", b"\xff\xcb")
+    with pytest.raises(DecodeError, match="a JPEG image that is damaged, incomplete or of a kind"):
+        decode_image(arithmetic)
