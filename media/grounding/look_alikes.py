@@ -13,20 +13,27 @@ _MOST = 3  # that are shown
 _LONGEST = 48  # characters of each
 
 _N = r"-?[0-9]{1,6}(?:\.[0-9]{1,9})?"
-_AND = r"\s{0,32}[,;\s]\s{0,32}"
+_AND = r"\s{0,32}[,;\uff0c\u3001\s]\s{0,32}"  # Chinese punctuation too
+_OPEN, _CLOSE = r"[\[({<\uff08\u3010]", r"[\])}>\uff09\u3011]"
 _IS = r"\\{0,7}[\"']?\s{0,8}[:=]\s{0,8}\\{0,7}[\"']?"
-_TIMES = r"(?:time|second|start|end|begin|stop|from|until|segment|interval|span|moment)"
-_SIDE = r"(?:[xy](?:[0-9]{1,2}|_?m(?:in|ax)|_?pos)?|left|top|right|bottom|width|height)"
-_NAME = r"(?:box|point|coord|polygon|position|location|cent(?:er|re)|region|rect)"
+_TIMES = r"(?:time|second|start|end|begin|stop|from|until|segment(?!ation)|interval|span|moment)"
+_SIDE = (
+    r"(?:(?:start|end|from|to|center|min|max|[cp])_?)?"
+    r"(?:[xy](?:[0-9]{1,2}|_?(?:min|max|pos|start|end|center))?|left|top|right|bottom|width|height)"
+)
+_NAME = (
+    r"(?:box|bounds|point|coord|polygon|quad|corner|vert(?:ex|ices)|contour|segmentation|position"
+    r"|location|cent(?:er|re)|region|rect|click|tap)"
+)
 _TAG = r"(?:box|bbox|points?|quad|poly\w*|region|coord\w*)"
 
 _PLACE = re.compile(
     rf"""
     # No place: a list of times.
-    {_TIMES}\w{{0,16}}{_IS}[\[(\s]{{1,8}}{_N}(?:[,\s\[\]()]{{1,8}}{_N}){{0,64}}
+    (?:time|segment(?!ation)|interval)\w{{0,16}}{_IS}\s{{0,8}}[\[(][\[(\s]{{0,8}}{_N}(?:[,\s\[\]()]{{1,8}}{_N}){{0,64}}
     | (?P<found>
         # Two, four or up to eight numbers in brackets.
-        [\[({{<]\s{{0,8}}{_N}{_AND}{_N}(?:{_AND}{_N}{_AND}{_N}(?:{_AND}{_N}){{0,4}})?\s{{0,8}}[\])}}>]
+        {_OPEN}\s{{0,8}}{_N}{_AND}{_N}(?:{_AND}{_N}{_AND}{_N}(?:{_AND}{_N}){{0,4}})?\s{{0,8}}{_CLOSE}
         # A tag before numbers, or one for each.
         | <\|?{_TAG}(?:_start)?\|?>[\s\[(]{{0,8}}{_N} | <\|?(?:loc|bin|coord)_?[0-9]{{1,4}}\|?>
         # x and y, or sides, each with its name.
@@ -50,14 +57,17 @@ _TIME = re.compile(
         (?<![A-Za-z0-9_.])(?!(?:19|20)[0-9]0s){_SECONDS}\s?{_UNIT}(?![A-Za-z])
         | \b[0-9]{{1,3}}m[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?s\b
         # Behind a name.
-        | \b(?:\w{{0,16}}{_TIMES}\w{{0,16}}|t){_IS}[\s\[({{\"'\\]{{0,8}}{_SECONDS}
+        | \b(?:\w{{0,16}}{_TIMES}\w{{0,16}}|ts?|to|at|onset|offset){_IS}
+          [\s\[({{\"'\\]{{0,8}}{_SECONDS}
         | \b(?:seconds?|timestamps?)\s{_SECONDS}
         # Two decimals, as a range or in brackets; one with nothing else in the line.
         | (?<![0-9.]){_DECIMAL}\s?(?:-|\u2013|\u2014|to|and|until)\s?{_DECIMAL}(?![0-9.])
         | [\[(]\s?{_DECIMAL}\s?,\s?{_DECIMAL}\s?[\])]
         | ^[^\w\n]{{0,8}}{_DECIMAL}[^\w\n]{{0,8}}$
-        # Decimals behind a comma, as in subtitles: only the clock time before them was rewritten.
-        | (?<={MARK}),[0-9]{{3}}(?![0-9:])
+        # With a number of the frame; decimals behind a comma, as in subtitles: of these only the
+        # clock time before them was rewritten.
+        | (?<![\w:.])[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}(?:[:;][0-9]{{2}})?
+        | (?<={MARK}),[0-9]{{1,3}}(?![0-9:])
     )
     """,
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
@@ -167,6 +167,13 @@ UNKNOWN = [
     "10, 20, 30, 40",
     "cat:\n12.5 20 30 40\n",
     "<loc_10><loc_20>",
+    '{"startX": 10, "startY": 20}',
+    '{"bounds": "[10,20][30,40]"}',
+    '{"segmentation": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]}',
+    '{"keypoints": [[10, 20, 2]]}',
+    "Click 10,20",
+    '{"action": "drag", "start": [10, 20], "end": [30, 40]}',
+    "\u5750\u6807\uff0810\uff0c20\uff09",
 ]
 
 
@@ -231,6 +238,9 @@ def test_forms_of_times_are_shifted(text, shifted):
         "<answer>12.5 to 20.3</answer>",
         '{"event": [12.5, 20.3]}',
         "3.5",
+        "00:00:07:12",
+        '{"onset": 3.5}',
+        '{"from": 3, "to": 7}',
     ],
 )
 def test_other_forms_of_times_are_told(text):
@@ -374,6 +384,7 @@ FRAGMENTS = [
 SOUPS = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
 
 
+@settings(deadline=None)
 @given(SOUPS, st.data())
 def test_a_stream_is_equal_however_it_is_cut(text, data):
     options = VisionOptions(coordinates="source", times="source")
@@ -392,6 +403,7 @@ def test_a_stream_is_equal_however_it_is_cut(text, data):
         assert told["vision"] == answer["vision"]
 
 
+@settings(deadline=None)
 @given(SOUPS)
 def test_what_was_rewritten_comes_back_as_it_was(text):
     options = VisionOptions(coordinates="source")
@@ -401,6 +413,7 @@ def test_what_was_rewritten_comes_back_as_it_was(text):
     assert back.feed(rewritten) + back.close() == text
 
 
+@settings(deadline=None)
 @given(SOUPS)
 def test_detections_are_what_was_rewritten(text):
     large = ImagePlan(560_000, 420_000, 560, 420, (1, 30, 40), 300)

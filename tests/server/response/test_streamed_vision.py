@@ -70,3 +70,25 @@ def test_earlier_answers_go_back_on_request(server, picture):
     # Three digits are more tokens than two.
     theirs, ours = '{"point_2d": [60, 20]}', '{"point_2d": [120, 20]}'
     assert tokens(ours) > tokens(theirs) == tokens(ours, history="source")
+
+
+def test_events_of_a_response_tell_once(client, picture):
+    schema = {"type": "object", "properties": {"bbox_2d": {"const": [10, 20, 30, 40]}}}
+    schema |= {"required": ["bbox_2d"], "additionalProperties": False}
+    events = list(
+        client.responses.create(
+            model="demo",
+            input=[{"role": "user", "content": [{**picture, "type": "input_image"}]}],
+            text={"format": {"type": "json_schema", "name": "found", "schema": schema}},
+            max_output_tokens=100,
+            stream=True,
+            extra_body={"vision": VISION},
+        )
+    )
+    first, *between, last = events
+    assert [*first.response.vision] == ["media"]
+    assert last.response.vision["media"] == first.response.vision["media"]
+    assert last.response.vision["detections"][0]["bbox_2d"] == [20, 20, 60, 40]
+    for event in between:
+        assert not hasattr(event, "vision")
+        assert not hasattr(getattr(event, "response", None), "vision")
