@@ -38,7 +38,8 @@ from saccade.model.cpu.replaced_layers import replaced_layers
 from saccade.model.cpu.video_chunks import GRIDS_BEFORE
 from saccade.model.inputs.processor import QwenVLDummyInputs, QwenVLProcessingInfo, QwenVLProcessor
 from saccade.model.positions import MediumPosition, mrope_positions
-from saccade.model.tower.graph_protocol import TowerGraphs, join_pixels
+from saccade.model.tower.graph_protocol import TowerGraphs
+from saccade.model.tower.inputs import join_pixels
 from saccade.model.tower.kernel_shapes import prove_kernels
 from saccade.model.tower.vision import VisionTower
 from saccade.model.weights import CheckpointNames

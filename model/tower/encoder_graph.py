@@ -40,16 +40,8 @@ FRAME_COST = 64  # tokens that a frame of a video takes up at least; Qwen's own 
 NEVER = 1 << 60  # a cost beyond every budget
 MODALITIES = ("image", "video")
 
-BUFFERS = (
-    "pixels",
-    "unit_offsets",
-    "row_bytes",
-    "frame_bytes",
-    "unit_order",
-    "positions",
-    "window_cu_seqlens",
-    "frame_cu_seqlens",
-)
+_PLAN = ("pixels", "unit_offsets", "row_bytes", "frame_bytes", "unit_order", "positions")
+BUFFERS = (*_PLAN, "window_cu_seqlens", "frame_cu_seqlens")
 Buffers = dict[str, torch.Tensor]  # by these names; shapes as in `TowerInputs`
 
 
@@ -128,12 +120,7 @@ def empty_buffers(
 def as_buffers(inputs: TowerInputs) -> Buffers:
     """A batch at its own size."""
     return {
-        "pixels": inputs.pixels,
-        "unit_offsets": inputs.unit_offsets,
-        "row_bytes": inputs.row_bytes,
-        "frame_bytes": inputs.frame_bytes,
-        "unit_order": inputs.unit_order,
-        "positions": inputs.positions,
+        **{name: getattr(inputs, name) for name in _PLAN},
         "window_cu_seqlens": inputs.windows.cu_seqlens,
         "frame_cu_seqlens": inputs.frames.cu_seqlens,
     }
@@ -149,12 +136,7 @@ def as_inputs(buffers: Mapping[str, torch.Tensor], geometry: TowerGeometry) -> T
     longest_window = geometry.window_units * geometry.unit
     padding_mask = torch.arange(patches, device=pixels.device) >= frames[-1]
     return TowerInputs(
-        pixels=pixels,
-        unit_offsets=buffers["unit_offsets"],
-        row_bytes=buffers["row_bytes"],
-        frame_bytes=buffers["frame_bytes"],
-        unit_order=buffers["unit_order"],
-        positions=buffers["positions"],
+        **{name: buffers[name] for name in _PLAN},
         windows=Segments(
             fill_windows(buffers["window_cu_seqlens"], patches, longest_window), longest_window
         ),

@@ -34,22 +34,11 @@ from saccade.model.tower.encoder_graph import (
     cost,
     empty_buffers,
 )
-from saccade.model.tower.inputs import prepare_inputs
+from saccade.model.tower.inputs import join_pixels, prepare_inputs
 from saccade.model.tower.vision import VisionTower
 
 _PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 _GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
-
-
-def join_pixels(pixels: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """Rasters one after another, ``[patches, K]``.
-
-    Args:
-        pixels: ``[patches, K]`` of each medium; media of one size come stacked, others as a list.
-    """
-    if isinstance(pixels, torch.Tensor):
-        return pixels.flatten(0, 1)
-    return pixels[0] if len(pixels) == 1 else torch.cat(pixels)
 
 
 class TowerGraphs(SupportsEncoderCudaGraph):

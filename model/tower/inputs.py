@@ -82,6 +82,17 @@ class TowerInputs:
     frames: Segments
 
 
+def join_pixels(pixels: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    """Rasters one after another, ``[patches, K]``.
+
+    Args:
+        pixels: ``[patches, K]`` of each medium; media of one size come stacked, others as a list.
+    """
+    if isinstance(pixels, torch.Tensor):
+        return pixels.flatten(0, 1)
+    return pixels[0] if len(pixels) == 1 else torch.cat(pixels)
+
+
 def prepare_inputs(
     pixels: torch.Tensor,
     grids: Sequence[Sequence[int]],

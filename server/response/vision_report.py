@@ -101,24 +101,9 @@ def report_medium(path: str, plan: ImagePlan | VideoPlan, sideways: bool) -> Med
     }
     if isinstance(plan, ImagePlan):
         return ImageReport(**common)
-    return VideoReport(**common, **_times(plan))
-
-
-def _times(plan: VideoPlan) -> dict[str, Any]:
-    return {
-        "source_fps": plan.source_fps,
-        "source_frames": plan.source_frames,
-        "source_duration": plan.source_duration,
-        "frame_indices": plan.frame_indices,
-        "frame_times": plan.frame_times,
-        "sampled_fps": plan.sampled_fps,
-        "seconds_per_grid": plan.seconds_per_grid,
-        "time_deviation": plan.time_deviation,
-        "uneven": plan.uneven,
-        "sampling": plan.sampling,
-        "pixel_aspect_ratio": plan.pixel_aspect_ratio,
-        "damaged_frames": plan.damaged_frames,
-    }
+    own = VideoReport.model_fields.keys() - ImageReport.model_fields.keys()
+    common |= {name: getattr(plan, name) for name in own - {"source_duration"}}
+    return VideoReport(**common, source_duration=plan.source_frames / plan.source_fps)
 
 
 # A response that was cut off ends with the first in vLLM 0.32, with the second from 0.33 on.
