@@ -3,6 +3,10 @@
 Every request gets an id, which its answer carries as ``X-Request-Id`` and vLLM takes over; a line
 in the log when it has ended; a span where traces are collected. None of them holds text of the
 client's. Every answer carries headers that keep browsers from doing more with it than read it.
+
+asgi-correlation-id (5.0) would take over the id's four lines, at the price of a wrapped ``send`` of
+its own, a warning in the log for every id that a client sends and we refuse, and another name for
+the log's field ``request_id``.
 """
 
 import asyncio
