@@ -263,6 +263,7 @@ class Admission:
                 assert ticket.entry is not None
                 queue.remove(ticket.entry)
                 heapq.heapify(queue)
+                ticket.entry = None  # which holds the ticket
             case State.ADMITTED:
                 now = self._clock()
                 self._held[ticket.request_class] -= ticket.charged
