@@ -45,6 +45,7 @@ _LIST = re.compile(rf"{WHITE}{_NUMBER}(?:{WHITE},{WHITE}{_NUMBER})*{WHITE}")
 _TEXT = re.compile(rf"[\s\[(]*{_NUMBER}(?:[\s,\[\]()]+{_NUMBER})*[\s\])]*")
 _LONGEST = 256  # four numbers, each on a line of its own in deeply indented JSON
 _CLOSING = {"[": "]", "(": ")"}
+_BRACKETS, _QUOTES = frozenset(_CLOSING), frozenset("\"'")
 
 _NAMES = "|".join(LENGTHS)
 _NAMED = rf"(?:{json_key(_NAMES)}|(?<![\w.-])(?P<name>{_NAMES})\s{{0,8}}=\s{{0,8}})"
@@ -141,10 +142,10 @@ class CoordinateRewriter(TextRewriter):
         self.unread = 0
         super().__init__(
             [
-                Rule(_LISTED, _IN_LISTS, _LONGEST, self._listed),
-                Rule(_QUOTED, _IN_QUOTES, _LONGEST, self._quoted),
-                Rule(_TAGGED, _IN_QUOTES, _LONGEST, self._tagged),
-                Rule(_ATTRIBUTE, _IN_QUOTES, _LONGEST, self._attribute),
+                Rule(_LISTED, _BRACKETS, _IN_LISTS, _LONGEST, self._listed),
+                Rule(_QUOTED, _QUOTES, _IN_QUOTES, _LONGEST, self._quoted),
+                Rule(_TAGGED, frozenset(">"), _IN_QUOTES, _LONGEST, self._tagged),
+                Rule(_ATTRIBUTE, _QUOTES, _IN_QUOTES, _LONGEST, self._attribute),
             ],
             self._follow,
         )

@@ -31,6 +31,7 @@ class Rule:
     Attributes:
         opener: what stands before them. They begin at its group ``held``, or else at its end. It
             takes less than 512 characters, and two of its matches never overlap.
+        endings: characters of which one is the last of every opener: most pieces have none.
         characters: matches a run of the characters that they are written in.
         longest: their length at most. What runs on is not rewritten, and not waited for.
         rewrite: (opener's match, numbers, the character after them or "" at the end of the text)
@@ -38,6 +39,7 @@ class Rule:
     """
 
     opener: re.Pattern[str]
+    endings: frozenset[str]
     characters: re.Pattern[str]
     longest: int
     rewrite: Callable[[re.Match[str], str, str], str | None]
@@ -86,6 +88,8 @@ class TextRewriter:
         whole = self._context + text
         found = len(whole)
         for rule in self._rules:
+            if rule.endings.isdisjoint(text):
+                continue
             for match in rule.opener.finditer(whole):
                 start = match.start("held") if "held" in rule.opener.groupindex else match.end()
                 # One that ended with the emitted text has been followed already.

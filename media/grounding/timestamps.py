@@ -24,6 +24,7 @@ _CLOCK = re.compile(
 )
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.([0-9]{1,9}))?")
 _LIST = re.compile(rf"{WHITE}{_SECONDS.pattern}(?:{WHITE},{WHITE}{_SECONDS.pattern})*{WHITE}")
+_DIGITS = frozenset("0123456789")
 _LONGEST = 24
 _LONGEST_LIST = 1024
 
@@ -44,24 +45,28 @@ class TimeRewriter(TextRewriter):
         self.undecided = 0
         clock = Rule(
             re.compile(r"(?<![\w:.])(?P<held>[0-9])"),
+            _DIGITS,
             re.compile(r"[0-9:.]*"),
             _LONGEST,
             self._clock,
         )
         seconds = Rule(
             re.compile(json_key(_KEYS) + r"(?P<held>[0-9])"),
+            _DIGITS,
             re.compile(r"[-+0-9.eE]*"),
             _LONGEST,
             self._seconds,
         )
         quoted = Rule(
             re.compile(json_key(_KEYS) + r"\\{0,7}[\"'](?P<held>[0-9])"),
+            _DIGITS,
             re.compile(r"[0-9:.]*"),
             _LONGEST,
             self._quoted,
         )
         listed = Rule(
             re.compile(json_key(_KEYS) + r"[\[(]"),
+            frozenset("[("),
             re.compile(r"[-+0-9.,eE \t\r\n\\nrt]*"),
             _LONGEST_LIST,
             self._listed,
