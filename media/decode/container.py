@@ -34,6 +34,7 @@ _OPTIONS = {
     "format_whitelist": ",".join(_CONTAINERS),
     "protocol_whitelist": "none",
     "codec_whitelist": ",".join(sorted(_CODECS)),
+    "max_streams": "100",  # each may get a decoder of its own
 }
 
 

@@ -7,6 +7,7 @@ The table is docs/controls.md, which is read as documentation and compared here.
 
 import io
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -33,6 +34,8 @@ ROWS = [
     ({"total_pixels": 220_000},),
     ({"sample_fps": 1.0},),
     ({"raw_fps": 30.0},),
+    ({"sampling": "time"},),
+    ({"square_pixels": True},),
     ({"max_pixels": 0},),
     ({"max_pixels": "110000"},),
     ({"resized_width": 224},),
@@ -71,6 +74,7 @@ def media(image_url, data_url):
     with av.open(buffer, "w", "mp4") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height = WIDTH, HEIGHT
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
         for number in range(FRAMES):
             pixels = np.full((HEIGHT, WIDTH, 3), 10 * number, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
@@ -153,9 +157,9 @@ What each control does in each spelling, seen in the answers of a running server
 differs from that of the same part without the control, or the status of the refusal and the path of
 the field that it names, inside the part. `POST /v1/chat/completions` and `POST /v1/responses` gave
 the same in every cell. The image has {SIDE} x {SIDE} pixels; the video has {FRAMES} frames of
-{WIDTH} x {HEIGHT} pixels, {RATE} a second; the list has four frames. `in` means inside the object
-that holds the URL, other columns have the control beside the type. Where a row gives two values,
-the second is for videos.
+{WIDTH} x {HEIGHT} pixels twice as wide as high, {RATE} a second; the list has four frames. `in`
+means inside the object that holds the URL, other columns have the control beside the type. Where a
+row gives two values, the second is for videos.
 
 `tests/server/api/test_controls_table.py` makes this table and compares it with every run.
 

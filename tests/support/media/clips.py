@@ -105,14 +105,15 @@ def copied(
         stream = to.add_stream_from_template(source)
         bsf = bitstream and av.bitstream.BitStreamFilterContext(bitstream, source, stream)
         listed = [packet for packet in reader.demux(source) if packet.size]
-        begin = max(
-            number
-            for number, packet in enumerate(listed)
-            if packet.is_keyframe and float(packet.pts * packet.time_base) <= max(start, 0.1)
-        )
-        offset = listed[begin].dts
+        begin = 0
+        for number, packet in enumerate(listed):
+            if packet.is_keyframe and float(packet.pts * packet.time_base) <= start:
+                begin = number
+        offset = min(packet.pts for packet in listed[begin:])
         for packet in listed[begin:]:
-            packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+            packet.pts -= offset
+            if packet.dts is not None:  # Matroska has no decoding stamps
+                packet.dts -= offset
             for out in bsf.filter(packet) if bsf else [packet]:
                 out.stream = stream
                 to.mux(out)
