@@ -85,6 +85,7 @@ class Engine:
             raise ValueError("Saccade's model is not in use: unset SACCADE_PLUGIN and VLLM_PLUGINS")
         self.geometry: VisionGeometry = info.geometry
         self.pixel_limits: PixelLimits = info.pixel_limits("image")
+        self.media_limits: Mapping[str, int] = info.allowed_mm_limits
         config = client.vllm_config
         cache, scheduler = config.cache_config, config.scheduler_config
         # vLLM counts the blocks of all data-parallel engines together.

@@ -80,7 +80,9 @@ async def generate(
     ticket: Ticket = raw.scope[TICKET]
     limits = services.settings.request_limits
 
-    request = parse_request(body, endpoint.form, limits, engine.accepts_kv_transfer)
+    request = parse_request(
+        body, endpoint.form, limits, engine.accepts_kv_transfer, engine.media_limits
+    )
     planned = await plan_media(request.media, loader, admission, ticket)
     priority = None
     if endpoint.runs_model:

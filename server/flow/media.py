@@ -55,8 +55,7 @@ async def plan_media(
                 planned = await loader.plan(part.url, part.controls, part.path, received)
             else:
                 planned = await loader.plan(part.source, part.controls, part.path, received)
-        kind = "image" if isinstance(part, ImagePart) else "video"
-        MEDIA_BYTES.labels(kind).inc(planned.encoded_bytes)
+        MEDIA_BYTES.labels(part.modality).inc(planned.encoded_bytes)
         return planned
 
     return await _all([plan(part) for part in parts])

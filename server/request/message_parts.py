@@ -7,7 +7,7 @@ is named by its index among those of the request, and has no URL: vLLM fetches n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from saccade.media.controls import ImageControls, VideoControls, parse_controls
 from saccade.media.errors import ControlError
@@ -36,6 +36,7 @@ _TEXT_TYPES = {
 class ImagePart:
     """An image to be loaded. ``path`` is its part's place in the request."""
 
+    modality: ClassVar = "image"
     path: str
     url: str
     controls: ImageControls
@@ -45,6 +46,7 @@ class ImagePart:
 class VideoPart:
     """A video to be loaded: one URL, or the URLs of its frames."""
 
+    modality: ClassVar = "video"
     path: str
     source: str | tuple[str, ...]
     controls: VideoControls

@@ -6,6 +6,7 @@ request models say of their own fields.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from saccade.media.controls import validate_fields
@@ -17,7 +18,7 @@ from saccade.server.request.fields import (
     TRUNCATIONS,
     check_fields,
 )
-from saccade.server.request.message_parts import ImagePart, MediaPart, read_messages
+from saccade.server.request.message_parts import MediaPart, read_messages
 from saccade.server.request.response_items import read_input
 from saccade.server.request.vision_options import VisionOptions
 
@@ -79,8 +80,7 @@ class ParsedRequest:
 
     def path_of(self, modality: str, index: int) -> str:
         """The place in the request of one of the media of a modality."""
-        images = modality == "image"
-        return [part.path for part in self.media if isinstance(part, ImagePart) == images][index]
+        return [part.path for part in self.media if part.modality == modality][index]
 
 
 def parse_request(
@@ -88,8 +88,12 @@ def parse_request(
     form: BodyFormat,
     limits: RequestLimits,
     accepts_kv_transfer: bool = False,
+    most_media: Mapping[str, int] = MappingProxyType({}),
 ) -> ParsedRequest:
     """Checks a body and takes it apart; ``body`` stays as it is.
+
+    Args:
+        most_media: of each modality in one prompt, as the engine limits them.
 
     Raises:
         InvalidRequest: a field that is refused, unknown or out of range; names it.
@@ -116,6 +120,13 @@ def parse_request(
         prompt, media = form.read_media(body.pop(field, None))
         if prompt is not None:  # which vLLM says in better words of none than of null
             body[field] = prompt
+    for modality, most in most_media.items():
+        paths = [part.path for part in media if part.modality == modality]
+        if len(paths) > most:
+            raise InvalidRequest(
+                f"at most {most} {modality}(s) may be in one prompt (--limit-mm-per-prompt)",
+                paths[most],
+            )
     for name in TRUNCATIONS if media else ():
         if body.get(name) not in (None, "disabled"):
             raise InvalidRequest("a prompt with media is not cut off", name)

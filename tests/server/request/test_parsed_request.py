@@ -45,6 +45,18 @@ def test_media_get_names_and_vllm_no_url():
     assert request.path_of("video", 0) == "messages[0].content[0]"
 
 
+def test_more_media_than_the_engine_takes_are_refused_before_they_are_fetched():
+    body = chat(IMAGE, VIDEO, IMAGE)
+    limits = RequestLimits()
+    assert len(parse_request(body, CHAT, limits, most_media={"image": 2, "video": 1}).media) == 3
+    with pytest.raises(InvalidRequest, match=r"at most 1 image\(s\)") as error:
+        parse_request(body, CHAT, limits, most_media={"image": 1, "video": 1})
+    assert error.value.param == "messages[0].content[2]"
+    with pytest.raises(InvalidRequest, match="at most 0 video") as error:
+        parse_request(body, CHAT, limits, most_media={"image": 2, "video": 0})
+    assert error.value.param == "messages[0].content[1]"
+
+
 def test_names_count_on_across_messages_and_outputs():
     messages = [{"role": "user", "content": [{**IMAGE, "image_url": "data:,a"}]}] * 2
     output = {"type": "function_call_output", "call_id": "a", "output": [VIDEO]}
