@@ -82,7 +82,7 @@ class FrameConverter:
             return resize(pixels, height, width)
         if pixels.shape[0] * pixels.shape[1] < height * width:  # where there is less to do
             return resize(to_sdr(pixels, table), height, width)
-        return np.ascontiguousarray(to_sdr(resize(pixels, height, width), table))
+        return to_sdr(resize(pixels, height, width), table)
 
 
 def decode_video(
