@@ -102,8 +102,7 @@ def report_medium(path: str, plan: ImagePlan | VideoPlan, sideways: bool) -> Med
     if isinstance(plan, ImagePlan):
         return ImageReport(**common)
     own = VideoReport.model_fields.keys() - ImageReport.model_fields.keys()
-    common |= {name: getattr(plan, name) for name in own - {"source_duration"}}
-    return VideoReport(**common, source_duration=plan.source_frames / plan.source_fps)
+    return VideoReport(**common, **{name: getattr(plan, name) for name in own})
 
 
 # A response that was cut off ends with the first in vLLM 0.32, with the second from 0.33 on.
