@@ -1,11 +1,8 @@
 """Estimates what a request will take, from its body and the plans of its media. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
-
-from saccade.server.request.fields import ANSWER_FIELDS
 
 DEFAULT_ANSWER_TOKENS = 512
 """Charged for an answer whose length the request does not bound; most answers are shorter."""
@@ -34,33 +31,30 @@ class RequestEstimate:
 
 
 def estimate_request(
-    body: Mapping[str, Any],
     text: int,
+    answer: int | None,
+    completions: int = 1,
     media: Sequence[tuple[str, int]] = (),
     media_bytes: int = 0,
     param: str = "messages",
-    prompts: int = 1,
 ) -> RequestEstimate:
-    """The estimate of a request. Fields of a wrong type count as absent: vLLM rejects them.
+    """The estimate of a request.
 
     Args:
-        body: of the request.
         text: tokens of the prompt, media aside; an estimate is enough.
+        answer: tokens that each completion may have; None: as many as it takes.
+        completions: how many are asked for, of all prompts together.
         media: path and tokens of each medium.
         media_bytes: of the media, encoded and decoded.
         param: the field that holds the prompt.
-        prompts: how many prompts that is.
     """
     visual = sum(tokens for _, tokens in media)
     path, most = max(media, key=lambda medium: medium[1], default=(param, 0))
-    names = (*ANSWER_FIELDS, "n")
-    counts = {name: n for name in names if type(n := body.get(name)) is int and n > 0}
-    completions = counts.pop("n", 1)
     return RequestEstimate(
         prompt=visual + text,
-        answer=next(iter(counts.values()), DEFAULT_ANSWER_TOKENS),
+        answer=DEFAULT_ANSWER_TOKENS if answer is None else answer,
         visual=visual,
-        completions=prompts * completions,
+        completions=completions,
         media_bytes=media_bytes,
         param=path if 2 * most > visual else param,
     )

@@ -87,15 +87,15 @@ async def generate(
     priority = None
     if endpoint.runs_model:
         estimate = estimate_request(
-            request.body,
             text_tokens([request.prompt, request.body.get("tools")]),
+            request.answer_tokens,
+            request.completions,
             [
                 (part.path, one.plan.tokens)
                 for part, one in zip(request.media, planned, strict=True)
             ],
             sum(medium.held_bytes for medium in planned),
             request.prompt_field,
-            request.prompts,
         )
         await admission.admit(ticket, estimate)
         priority = ticket.request_class

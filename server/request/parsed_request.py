@@ -13,6 +13,7 @@ from saccade.media.controls import validate_fields
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
 from saccade.server.request.fields import (
+    ANSWER_FIELDS,
     CHAT_ANSWER_FIELDS,
     RESPONSE_ANSWER_FIELDS,
     TRUNCATIONS,
@@ -71,12 +72,25 @@ class ParsedRequest:
         return self.body.get(self.prompt_field)
 
     @property
-    def prompts(self) -> int:
-        """How many prompts it has: a list of text completions is several, unless of token ids."""
-        prompt = self.prompt
+    def answer_tokens(self) -> int | None:
+        """How many tokens each completion may have; None: the body does not say.
+
+        A field of a wrong type counts as absent, here and below: vLLM rejects it.
+        """
+        counts = (self.body.get(name) for name in ANSWER_FIELDS)
+        return next((count for count in counts if type(count) is int and count > 0), None)
+
+    @property
+    def completions(self) -> int:
+        """How many completions it asks for, of all its prompts together.
+
+        A list of text completions is several prompts, unless of token ids.
+        """
+        count, prompt = self.body.get("n"), self.prompt
+        completions = count if type(count) is int and count > 0 else 1
         if self.prompt_field != COMPLETION.prompt_field or not isinstance(prompt, list):
-            return 1
-        return 1 if all(isinstance(token, int) for token in prompt) else len(prompt)
+            return completions
+        return completions * (1 if all(type(token) is int for token in prompt) else len(prompt))
 
     def path_of(self, modality: str, index: int) -> str:
         """The place in the request of one of the media of a modality."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from saccade.server.admission.capacity import Resources
 from saccade.server.admission.controller import Admission, Overloaded
 from saccade.server.admission.pricing import (
+    DEFAULT_ANSWER_TOKENS,
     RequestClass,
     RequestEstimate,
     estimate_request,
@@ -178,11 +179,11 @@ def test_what_can_never_be_served_is_told_with_the_limit():
 
 def test_price():
     media = [("messages[0].content[0]", 64), ("messages[0].content[1]", 900)]
-    body = {"n": 3, "max_tokens": 50, "max_completion_tokens": None}
-    price = estimate_request(body, 36, media, 5)
+    price = estimate_request(36, 50, 3, media, 5)
     assert price == RequestEstimate(1000, 50, 964, 3, 5, "messages[0].content[1]")
-    assert estimate_request({"max_tokens": "many", "n": True}, 7).completions == 1
-    assert estimate_request({}, 7, param="prompt", prompts=4).completions == 4
+    assert estimate_request(7, None, 4, param="prompt") == RequestEstimate(
+        7, DEFAULT_ANSWER_TOKENS, 0, 4, 0, "prompt"
+    )
     assert text_tokens([{"role": "user", "content": "x" * 9}]) == 1 + 3
     assert text_tokens([5, 6, 7]) == 3
 

@@ -91,5 +91,13 @@ def test_what_is_refused_is_named(body, form, param):
     ("prompt", "count"), [("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), ([], 1)]
 )
 def test_how_many_prompts(prompt, count):
-    assert parse({"prompt": prompt}, COMPLETION).prompts == count
-    assert parse(chat(IMAGE)).prompts == 1
+    assert parse({"prompt": prompt}, COMPLETION).completions == count
+    assert parse({"prompt": prompt, "n": 2}, COMPLETION).completions == 2 * count
+    assert parse(chat(IMAGE)).completions == 1
+
+
+def test_fields_of_a_wrong_type_are_not_counted():
+    assert parse(chat(IMAGE, n=True, max_tokens="many")).completions == 1
+    assert parse(chat(IMAGE, max_tokens="many", max_completion_tokens=-1)).answer_tokens is None
+    body = chat(IMAGE, n=3, max_tokens=50, max_completion_tokens=None)
+    assert (parse(body).completions, parse(body).answer_tokens) == (3, 50)
