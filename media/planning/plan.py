@@ -9,7 +9,7 @@ empty image or fail an assertion, these functions raise by name. Errors carry th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import ControlError, DecodeError
@@ -21,8 +21,6 @@ from saccade.media.planning.resize_rules import (
 )
 from saccade.media.planning.sampling import frame_range, sampled_frames, sampled_instants
 from saccade.media.types import Packets
-
-Number = TypeVar("Number", int, float)
 
 # Defaults of qwen-vl-utils, in merged tokens: one token is factor x factor pixels.
 FRAME_MIN_TOKENS = 128
@@ -126,8 +124,8 @@ def plan_image(
         height,
         width,
         geometry.factor,
-        _default(controls.min_pixels, limits.min_pixels),
-        _default(controls.max_pixels, limits.max_pixels),
+        controls.min_pixels or limits.min_pixels,
+        controls.max_pixels or limits.max_pixels,
         controls,
     )
     grid = (1, new_height // geometry.patch_size, new_width // geometry.patch_size)
@@ -202,13 +200,13 @@ def frame_size(
         ControlError, DecodeError: as :func:`smart_resize`.
     """
     area = geometry.factor * geometry.factor
-    min_pixels = _default(controls.min_pixels, FRAME_MIN_TOKENS * area)
+    min_pixels = controls.min_pixels or FRAME_MIN_TOKENS * area
     # Written out in the reference's order of operations, which decides the last bit.
     default_total = CONTEXT_TOKENS * geometry.factor * geometry.factor * 0.9
-    total_pixels = _default(controls.total_pixels, default_total)
+    total_pixels = controls.total_pixels or default_total
     share = total_pixels / count * geometry.temporal_patch_size
     ceiling = max(min(FRAME_MAX_TOKENS * area, share), int(min_pixels * 1.05))
-    max_pixels = min(_default(controls.max_pixels, ceiling), ceiling)
+    max_pixels = min(controls.max_pixels or ceiling, ceiling)
     height, width = resized_size(height, width, geometry.factor, min_pixels, max_pixels, controls)
     steps, patch = count // geometry.temporal_patch_size, geometry.patch_size
     return height, width, (steps, height // patch, width // patch)
@@ -231,8 +229,8 @@ def listed_frame_size(
         height,
         width,
         factor,
-        _default(controls.min_pixels, IMAGE_MIN_TOKENS * factor * factor),
-        _default(controls.max_pixels, IMAGE_MAX_TOKENS * factor * factor),
+        controls.min_pixels or IMAGE_MIN_TOKENS * factor * factor,
+        controls.max_pixels or IMAGE_MAX_TOKENS * factor * factor,
         controls,
     )
 
@@ -265,7 +263,7 @@ def plan_frame_list(
     step = geometry.temporal_patch_size
     count = math.ceil(len(sizes) / step) * step
     height, width, grid = frame_size(controls, geometry, count, *shape)
-    sampled_fps = _default(controls.sample_fps, DEFAULT_SAMPLE_FPS)
+    sampled_fps = controls.sample_fps or DEFAULT_SAMPLE_FPS
     return VideoPlan(
         source_width=sizes[0][0],
         source_height=sizes[0][1],
@@ -273,16 +271,12 @@ def plan_frame_list(
         height=height,
         grid=grid,
         tokens=math.prod(grid) // geometry.merge_size**2,
-        source_fps=_default(controls.raw_fps, sampled_fps),
+        source_fps=controls.raw_fps or sampled_fps,
         source_frames=len(sizes),
         frame_sizes=tuple(sizes) if len(set(sizes)) > 1 else (),
         frame_indices=tuple(min(index, len(sizes) - 1) for index in range(count)),
         frame_times=tuple(index / sampled_fps for index in range(count)),
         sampled_fps=sampled_fps,
         seconds_per_grid=step / sampled_fps,
-        source_duration=len(sizes) / _default(controls.raw_fps, sampled_fps),
+        source_duration=len(sizes) / (controls.raw_fps or sampled_fps),
     )
-
-
-def _default(value: Number | None, default: Number) -> Number:
-    return default if value is None else value
