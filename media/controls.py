@@ -7,6 +7,7 @@ dropped.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +16,7 @@ from saccade.media.errors import ControlError
 
 # What `detail: low` grants: OpenAI's 512 x 512 pixels, at most 334 tokens of Qwen2.5-VL.
 LOW_DETAIL_PIXELS = 512 * 512
+_MOST_PIXELS = 2**48  # keeps the arithmetic away from overflow; the server's limits are far below
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class VideoControls:
     square_pixels: bool | None = None
 
 
-# The upper bounds only keep the arithmetic away from overflow; the server's limits are far below.
+# The upper bounds are as harmless.
 _Side = Annotated[int, Field(ge=1, le=2**24)]
-_Pixels = Annotated[int, Field(ge=1, le=2**48)]
+_Pixels = Annotated[int, Field(ge=1, le=_MOST_PIXELS)]
 _Frames = Annotated[int, Field(ge=2, le=2**31)]
 _MinFrames = Annotated[int, Field(ge=1, le=2**31)]
 _Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
@@ -91,9 +93,10 @@ class _SizeFields(BaseModel):
 class ImageFields(_SizeFields):
     """The controls of an image as they come in a request."""
 
-    detail: Literal["auto", "low", "high"] | None = Field(
+    detail: Literal["auto", "low", "high", "original"] | None = Field(
         default=None,
-        description="`low`: at most 512 x 512 pixels; the others keep full detail",
+        description="`low`: at most 512 x 512 pixels; `original`: never made smaller; the others "
+        "keep full detail",
     )
 
 
@@ -144,21 +147,35 @@ _EXCLUSIVE = (
 )
 _TOGETHER = ("resized_width", "resized_height")
 _ORDERED = (("min_pixels", "max_pixels"), ("min_frames", "max_frames"))
+RATES: tuple[str, ...] = ("fps", "nframes", "min_frames", "max_frames")
+# A default of the request -> controls of a part beside which it counts for nothing.
+_SILENCED_BY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("min_pixels", "max_pixels", "total_pixels"), ("resized_width",)),
+    **dict.fromkeys(RATES, RATES),
+}
 
 
-def parse_controls(kind: type[Controls], fields: Mapping[str, object], path: str) -> Controls:
+def parse_controls(
+    kind: type[Controls],
+    fields: Mapping[str, object],
+    path: str,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Controls:
     """Checks the controls of one part.
 
     ``detail: low`` of an image sets ``max_pixels`` to 262,144 (512 x 512, at most 334 tokens) and
-    allows a draft; the other details change nothing: the defaults already keep full detail. A size
-    the caller gave in pixels (``max_pixels``, ``resized_width``/``resized_height``, or a
-    ``min_pixels`` above the low budget) is the more exact wish and wins over ``low``.
+    allows a draft; ``original`` sets it to no bound at all. The other details change nothing: the
+    defaults already keep full detail. A size the caller gave in pixels (``max_pixels``,
+    ``resized_width``/``resized_height``, or a ``min_pixels`` above the low budget) is the more
+    exact wish and wins over ``detail``.
 
     Args:
         kind: whose controls these are.
         fields: the part's fields without its type and URL, as they came from JSON. ``None`` means
             not given. Numbers must be JSON numbers: no strings, no booleans, no NaN.
         path: where the part is in the request, e.g. ``messages[0].content[1]``.
+        defaults: valid controls of the whole request. The part's own exclude those that mean the
+            same, or that would contradict them.
 
     Raises:
         ControlError: unknown field, value out of range, or contradiction; names the field's path.
@@ -177,12 +194,19 @@ def parse_controls(kind: type[Controls], fields: Mapping[str, object], path: str
     if "video_end" in given and given.get("video_start", 0.0) >= given["video_end"]:
         name = "video_start" if "video_start" in given else "video_end"
         raise ControlError("video_start must be before video_end", f"{path}.{name}")
-    if (
-        given.pop("detail", None) == "low"
-        and given.keys().isdisjoint(("max_pixels", "resized_width"))
-        and given.get("min_pixels", 0) <= LOW_DETAIL_PIXELS
-    ):
-        given.update(max_pixels=LOW_DETAIL_PIXELS, draft=True)
+    detail = given.pop("detail", None)
+    if given.keys().isdisjoint(("max_pixels", "resized_width")):
+        if detail == "low" and given.get("min_pixels", 0) <= LOW_DETAIL_PIXELS:
+            given.update(max_pixels=LOW_DETAIL_PIXELS, draft=True)
+        elif detail == "original":
+            given["max_pixels"] = _MOST_PIXELS
+    own = set(given)
+    for default, value in defaults.items():
+        if default not in own and own.isdisjoint(_SILENCED_BY.get(default, ())):
+            given[default] = value
+    for low, high in _ORDERED:
+        if low in given and high in given and given[low] > given[high]:
+            del given[high if low in own else low]
     return kind(**given)
 
 

@@ -88,6 +88,7 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     from saccade.server.core.settings import RequestLimits
     from saccade.server.engine.prompt.request_media import request_media
     from saccade.server.flow.media import decode_media, plan_media
+    from saccade.server.request.field_checks import EngineOptions
     from saccade.server.request.parsed_request import CHAT, parse_request
 
     info = renderer.info
@@ -100,7 +101,9 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
         ticket = admission.arrive(len(data))
         try:
             # As `saccade.server.flow.generate` does, without the engine.
-            request = parse_request(pydantic_core.from_json(data), CHAT, RequestLimits())
+            request = parse_request(
+                pydantic_core.from_json(data), CHAT, RequestLimits(), EngineOptions()
+            )
             planned = await plan_media(request.media, loader, admission, ticket)
             media = await decode_media(planned, loader)
             del planned

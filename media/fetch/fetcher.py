@@ -30,9 +30,15 @@ from saccade.media.fetch.addresses import CheckedResolver, checked_socket
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*(?=:)")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {"User-Agent": "saccade", "Accept": "*/*", "Accept-Encoding": "identity"}
+# Codings that leave the bytes as they are; object stores keep the one of an upload.
+_PLAIN_CODINGS = ("", "identity", "chunked", "aws-chunked")
+_SPELLINGS = "https://..., http://... or data:image/jpeg;base64,..."
 # base64 of more than this is decoded off the event loop; less takes no longer (a third of a
 # millisecond) than going to a thread and back does.
 _INLINE_CHARACTERS = 2**20
+_LONGEST_PATH = 4096
+_BLANKS = " \t\r\n"
+_WITHOUT_BLANKS = str.maketrans("", "", _BLANKS)
 _MAX_HEADER = 2**16  # bytes of one line
 _MAX_PORT = 2**16 - 1
 
@@ -119,6 +125,8 @@ class MediaFetcher:
             raise FetchError("the URL is malformed") from None
         match = _SCHEME.match(url)
         scheme = match.group().lower() if match else "file"
+        if match is None and (self._policy.media_root is None or len(url) > _LONGEST_PATH):
+            raise FetchError(f"this is no URL; a medium is sent as {_SPELLINGS}")
         if scheme in ("http", "https"):
             return await self._download(url, received)
         if scheme == "data" and len(url) <= _INLINE_CHARACTERS:
@@ -126,11 +134,14 @@ class MediaFetcher:
         elif scheme == "data":
             data = await asyncio.to_thread(decode_data_url, url, self._policy.max_bytes)
         elif scheme == "file":
-            data = await asyncio.to_thread(read_file, url, self._policy)
+            try:
+                data = await asyncio.to_thread(read_file, url, self._policy)
+            except FetchError as error:
+                if match is None:  # perhaps base64 alone
+                    raise FetchError(f"{error.message}; what is no file: {_SPELLINGS}") from None
+                raise
         else:
-            raise FetchError(
-                f"URL scheme {scheme[:32]!r} is not supported: use https, http or data"
-            )
+            raise FetchError(f"URL scheme {scheme[:32]!r} is not supported: use {_SPELLINGS}")
         received(len(data))
         return data
 
@@ -200,10 +211,11 @@ class MediaFetcher:
 
     async def _read_body(self, response: aiohttp.ClientResponse, received: Received) -> bytes:
         # Nothing is decompressed: a small answer must not grow past the cap.
-        content = response.headers.get("content-encoding", "identity")
-        transfer = response.headers.get("transfer-encoding", "chunked")
-        if (content.lower(), transfer.lower()) != ("identity", "chunked"):
-            raise FetchError("the media server compressed its answer, although asked not to")
+        for header in ("content-encoding", "transfer-encoding"):
+            for coding in response.headers.get(header, "").lower().split(","):
+                if coding.strip() not in _PLAIN_CODINGS:
+                    told = "the media server compressed its answer, although asked not to"
+                    raise FetchError(f"{told} ({coding.strip()[:32]})")
         if (response.content_length or 0) > self._policy.max_bytes:
             raise _too_large(self._policy.max_bytes)
         body = bytearray()
@@ -248,12 +260,23 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
         if len(payload) > 4 * max_bytes + 1024:
             raise _too_large(max_bytes)
         payload = unquote(payload)
-    padding = payload.count("=", -2)
-    if (len(payload) - padding) * 3 // 4 > max_bytes:
+    if any(letter in payload for letter in _BLANKS):
+        if len(payload) > 2 * max_bytes + 1024:
+            raise _too_large(max_bytes)
+        payload = payload.translate(_WITHOUT_BLANKS)
+    letters = payload.rstrip("=")
+    if len(letters) * 3 // 4 > max_bytes:
         raise _too_large(max_bytes)
+    if len(payload) % 4:
+        payload = letters + "=" * (-len(letters) % 4)
     try:
         return pybase64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
+        if "," in payload and header.lower().startswith("data:video/jpeg"):
+            raise FetchError(
+                'a list of frames is {"type": "video", "video": ["data:image/jpeg;base64,...", '
+                "...]}, each frame a URL"
+            ) from None
         raise FetchError("the data URL is not valid base64") from None
 
 
@@ -268,7 +291,7 @@ def read_file(url: str, policy: FetchPolicy) -> bytes:
         LimitError: larger than ``max_bytes``.
     """
     if policy.media_root is None:
-        raise FetchError("local files are not served; use https, http or data URLs")
+        raise FetchError(f"local files are not served; use {_SPELLINGS}")
     path = _file_path(url)
     root = policy.media_root.resolve()
     try:

@@ -253,7 +253,10 @@ def plan_frame_list(
         *("sampling", "square_pixels"),
     ):
         if getattr(controls, name) is not None:
-            raise ControlError(f"{name} applies to a video file, not to a list of frames", name)
+            message = f"{name} applies to a video file, not to a list of frames"
+            if name == "fps":
+                message += "; sample_fps says how many of them make a second"
+            raise ControlError(message, name)
     if not sizes:
         raise ControlError("the list of frames is empty")
     shapes = {listed_frame_size(width, height, controls, geometry) for width, height in sizes}

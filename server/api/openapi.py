@@ -4,6 +4,7 @@ The routes read their bodies themselves, so FastAPI knows nothing of them. They 
 from the table of routes and vLLM's schemas, whose definitions are shared by several routes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from saccade.server.core.routes import (
     API_PREFIXES,
     CHAT,
     HEALTH,
+    MODEL,
     READY,
     RESPONSES,
     ROUTES,
@@ -24,7 +26,7 @@ from saccade.server.core.routes import (
     Route,
 )
 from saccade.server.engine.schemas import schemas
-from saccade.server.request.fields import REFUSED_FIELDS
+from saccade.server.request.fields import BY_ROUTE, MEDIA_DEFAULTS, Field, Treatment
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.vision_report import VisionReport
 
@@ -36,19 +38,19 @@ _ERROR_STATUSES = {
     404: "the model is not served",
     408: "the body has come too slowly",
     413: "the request or a medium is larger than the server's limits",
-    415: "the body is not declared as JSON",
+    415: "the body is not declared as JSON, or is compressed",
     429: "the server is overloaded; retry after `Retry-After` seconds",
     431: "the request has too many headers",
     500: "the server failed",
     503: "the server is shutting down, or its engine has died",
 }
-# vLLM's names of what is posted.
-_REQUESTS = (
-    "ChatCompletionRequest",
-    "CompletionRequest",
-    "ResponsesRequest",
-    "TokenizeChatRequest",
-)
+# vLLM's names of what is posted -> the route's letter in the table of fields.
+_REQUESTS = {
+    "ChatCompletionRequest": "c",
+    "CompletionRequest": "t",
+    "ResponsesRequest": "r",
+    "TokenizeChatRequest": "k",
+}
 _EXAMPLES = {
     CHAT.path: CHAT_EXAMPLES,
     VISION_PLAN.path: CHAT_EXAMPLES,
@@ -100,8 +102,8 @@ def describe(app: FastAPI) -> None:
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
     requests, answers, definitions = schemas()
     answers = {**answers, VISION_PLAN.path: _reference("VisionPlan")}
-    for name in _REQUESTS:
-        definitions[name] = _served(definitions[name])
+    for name, letter in _REQUESTS.items():
+        definitions[name] = _served(definitions[name], BY_ROUTE[letter])
     document.setdefault("components", {})["schemas"] = {
         **definitions,
         **_models(VisionOptions, VisionReport, VisionPlan),
@@ -118,6 +120,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         }
     for route in (route for route in ROUTES if route.path in document["paths"]):
         described = document["paths"][route.path][route.method]["responses"]
+        described.pop("422", None)  # FastAPI's, of parameters that cannot be wrong
         for status in _error_statuses(route):
             described[str(status)] = {
                 "description": _ERROR_STATUSES[status],
@@ -139,15 +142,22 @@ def _error_statuses(route: Route) -> tuple[int, ...]:
     if route.method == "post":
         return tuple(_ERROR_STATUSES)
     if route.path.startswith(API_PREFIXES):
-        return (401, 431, 500, 503)
+        return (401, *([404] if route is MODEL else []), 431, 500, 503)
     return (431, 503) if route in (HEALTH, READY) else ()
 
 
-def _served(schema: dict[str, Any]) -> dict[str, Any]:
+def _served(schema: dict[str, Any], rows: Mapping[str, Field]) -> dict[str, Any]:
     """vLLM's schema of a request, as this server takes it."""
     properties = schema.get("properties", {})
-    for name in REFUSED_FIELDS:
-        properties.pop(name, None)
+    for name, row in rows.items():
+        if row.treatment is Treatment.REFUSED:
+            properties.pop(name, None)
+    if "max_pixels" in rows:
+        controls = _controls(VideoFields)
+        for name in MEDIA_DEFAULTS.split():
+            properties[name] = controls[name]
+        for name in ("media_io_kwargs", "mm_processor_kwargs"):
+            properties[name]["description"] = rows[name].note
     if "messages" in properties:
         message = _reference("MediaMessage")
         properties["messages"] = {"type": "array", "items": message, "minItems": 1}

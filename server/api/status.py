@@ -3,9 +3,10 @@
 from importlib.metadata import version
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 
-from saccade.server.core.errors import EngineDied
+from saccade.server.core.errors import MODEL_NOT_FOUND, ApiError, EngineDied
 from saccade.server.engine.client import VLLM_VERSION
 
 router = APIRouter()
@@ -15,6 +16,17 @@ router = APIRouter()
 async def models(request: Request) -> JSONResponse:
     """The served model and its adapters."""
     return JSONResponse(await request.app.state.services.engine.models())
+
+
+@router.get("/v1/models/{model:path}")
+async def model(request: Request, model: str) -> JSONResponse:
+    """One of them."""
+    listed = (await request.app.state.services.engine.models())["data"]
+    found = next((one for one in listed if one["id"] == model), None)
+    if found is None:
+        message = f"the model {model[:256]!r} does not exist"
+        raise ApiError(message, "model", MODEL_NOT_FOUND, status=404)
+    return JSONResponse(found)
 
 
 @router.get("/health")
@@ -38,3 +50,8 @@ async def ready(request: Request) -> JSONResponse:
 async def versions() -> JSONResponse:
     """Versions of Saccade and of the vLLM below it."""
     return JSONResponse({"version": version("saccade"), "vllm": VLLM_VERSION})
+
+
+# As HTTP wants it of whatever is got; the server below sends no body.
+for route in [route for route in router.routes if isinstance(route, APIRoute)]:
+    router.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)

@@ -4,18 +4,22 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Endpoint, serve
-from saccade.server.http.connection import read_json, while_connected
-from saccade.server.request.parsed_request import TOKENIZATION
+from saccade.server.flow.generate import Answer, Endpoint, serve
+from saccade.server.flow.services import Services
+from saccade.server.request.parsed_request import DETOKENIZATION, TOKENIZATION
+from saccade.server.response.edits import WarningsEdit
 
 router = APIRouter()
 
-_TOKENIZE = Endpoint(
-    TOKENIZATION,
-    Engine.tokenize,
-    lambda _, answer: JSONResponse(answer.content),
-    runs_model=False,
-)
+
+def _respond(_: Services, answer: Answer) -> Response:
+    if answer.request.warnings:
+        WarningsEdit(answer.request.warnings).edit(answer.content)
+    return JSONResponse(answer.content)
+
+
+_TOKENIZE = Endpoint(TOKENIZATION, Engine.tokenize, _respond, runs_model=False)
+_DETOKENIZE = Endpoint(DETOKENIZATION, Engine.detokenize, _respond, runs_model=False)
 
 
 @router.post("/tokenize")
@@ -25,9 +29,6 @@ async def tokenize(request: Request) -> Response:
 
 
 @router.post("/detokenize")
-async def detokenize(request: Request) -> JSONResponse:
+async def detokenize(request: Request) -> Response:
     """The text of tokens."""
-    services = request.app.state.services
-    body = await read_json(request, int(services.settings.max_request_bytes))
-    work = services.engine.detokenize(body, request)
-    return JSONResponse(await while_connected(request, work, services.lifecycle.engine_death))
+    return await serve(request, _DETOKENIZE)

@@ -30,6 +30,7 @@ class VisionPlan(BaseModel):
     reason: str | None = Field(
         description="the `error.code` that it would get", examples=[CONTEXT_LENGTH_EXCEEDED]
     )
+    warnings: list[str] = Field(description="what was left out of the request")
 
 
 @router.post("/v1/vision/plan")
@@ -54,6 +55,7 @@ def _plan(services: Services, answer: Answer) -> Response:
         max_model_len=context,
         admitted=reason is None,
         reason=reason,
+        warnings=list(answer.request.warnings),
     )
     return JSONResponse(plan.model_dump(mode="json"))
 

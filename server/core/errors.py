@@ -21,6 +21,7 @@ logger = logging.getLogger("saccade.server")
 
 INTERNAL_MESSAGE = "the server failed to answer this request; the reason is in its log"
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+MODEL_NOT_FOUND = "model_not_found"
 RETRY_AFTER_SECONDS = "5"
 # What nginx logs when a client left; nobody receives it.
 CLIENT_CLOSED_REQUEST = 499

@@ -36,8 +36,9 @@ COMPLETIONS = Route("/v1/completions", "post", admitted=True, streams=True)
 RESPONSES = Route("/v1/responses", "post", admitted=True, media=True, streams=True)
 VISION_PLAN = Route("/v1/vision/plan", "post", admitted=True)
 TOKENIZE = Route("/tokenize", "post", admitted=True)
-DETOKENIZE = Route("/detokenize", "post")
+DETOKENIZE = Route("/detokenize", "post", admitted=True)
 MODELS = Route("/v1/models", "get")
+MODEL = Route("/v1/models/{model}", "get")
 HEALTH = Route("/health", "get", probed=True)
 READY = Route("/ready", "get", probed=True)
 VERSION = Route("/version", "get")
@@ -45,7 +46,7 @@ METRICS = Route("/metrics", "get", probed=True)
 
 ROUTES = (
     *(CHAT, COMPLETIONS, RESPONSES, VISION_PLAN, TOKENIZE, DETOKENIZE),
-    *(MODELS, HEALTH, READY, VERSION, METRICS),
+    *(MODELS, MODEL, HEALTH, READY, VERSION, METRICS),
 )
 
 

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -32,10 +32,12 @@ class RequestLimits:
     Args:
         max_n: answers to one request, all its prompts together.
         max_answer_tokens: of each answer; None: what the context leaves.
+        refuse_unknown: fields that this server does not know, rather than leave them out.
     """
 
     max_n: int = 16
     max_answer_tokens: int | None = None
+    refuse_unknown: bool = False
 
 
 _FETCH = FetchPolicy()
@@ -130,6 +132,10 @@ class Settings(BaseSettings):
     max_answer_tokens: Annotated[int, Field(ge=16)] | None = Field(
         None, description="of each answer (default: as many as the context leaves)"
     )
+    unknown_fields: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="of a request: leave them out and say so in its answer and the log, or refuse",
+    )
     max_inflight_tokens: _Count | None = Field(
         None,
         description="that admitted requests may cost together (default: the engine's KV cache)",
@@ -169,7 +175,8 @@ class Settings(BaseSettings):
     @property
     def request_limits(self) -> RequestLimits:
         """How much a request may ask for."""
-        return RequestLimits(self.max_n, self.max_answer_tokens)
+        refuse = self.unknown_fields == "refuse"
+        return RequestLimits(self.max_n, self.max_answer_tokens, refuse)
 
     @property
     def media_limits(self) -> MediaLimits:

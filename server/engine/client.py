@@ -47,8 +47,10 @@ from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.request_media import request_media
 from saccade.server.engine.warm_up import warm_up
 from saccade.server.engine.watchdog import computing_processes, watched
+from saccade.server.request.field_checks import EngineOptions
 from saccade.server.request.parsed_request import ParsedRequest
 from saccade.server.request.response_items import PART_KEYS
+from saccade.server.request.spellings import field_named
 
 __all__ = [
     "SWAGGER_FILES",
@@ -60,8 +62,6 @@ __all__ = [
 
 logger = logging.getLogger("saccade.server")
 
-# Fields of responses, by what vLLM's errors call them.
-_OF_RESPONSES = {"messages": "input", "max_tokens": "max_output_tokens"}
 # Swagger UI, which comes with vLLM for machines without a network.
 SWAGGER_FILES = Path(instrumentator.__file__).parent / "static"
 
@@ -85,7 +85,6 @@ class Engine:
             raise ValueError("Saccade's model is not in use: unset SACCADE_PLUGIN and VLLM_PLUGINS")
         self.geometry: VisionGeometry = info.geometry
         self.pixel_limits: PixelLimits = info.pixel_limits("image")
-        self.media_limits: Mapping[str, int] = info.allowed_mm_limits
         config = client.vllm_config
         cache, scheduler = config.cache_config, config.scheduler_config
         # vLLM counts the blocks of all data-parallel engines together.
@@ -95,7 +94,11 @@ class Engine:
             config.model_config.max_model_len,
         )
         self.uses_priority_scheduling = scheduler.policy == "priority"
-        self.accepts_kv_transfer = bool(config.kv_transfer_config or config.ec_transfer_config)
+        self.options = EngineOptions(
+            bool(config.kv_transfer_config or config.ec_transfer_config),
+            config.structured_outputs_config.disable_any_whitespace,
+            info.allowed_mm_limits,
+        )
 
     async def attach(self, app: FastAPI) -> None:
         """Builds vLLM's serving classes on ``app.state``."""
@@ -137,8 +140,9 @@ class Engine:
                 error.param = request.path_of(error.modality, error.index)
                 raise
             except Exception as error:
-                names = _OF_RESPONSES if request.prompt_field == "input" else None
-                raise api_error(error, names) from None
+                known = api_error(error)
+                known.param = request.path_sent(known.param or field_named(known.message, body))
+                raise known from None
         if not isinstance(answer, AsyncGenerator):
             return answer.model_dump(mode="json", by_alias=True)
         kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
@@ -186,19 +190,9 @@ class Engine:
         return await self.tokenize(prompt, request)
 
     async def detokenize(self, body: Mapping[str, Any], request: Request) -> Any:
-        """The text of tokens.
-
-        Raises:
-            ApiError: as `run`.
-        """
-        try:
-            tokens = DetokenizeRequest.model_validate(body)
-            answer = await self._state.serving_tokenization.create_detokenize(tokens, request)
-        except Exception as error:
-            raise api_error(error) from None
-        if isinstance(answer, ErrorResponse):
-            raise response_error(answer)
-        return answer.model_dump(mode="json", by_alias=True)
+        """The text of tokens."""
+        tokens = DetokenizeRequest.model_validate(body)
+        return await self._state.serving_tokenization.create_detokenize(tokens, request)
 
     async def models(self) -> dict[str, Any]:
         """The answer of ``GET /v1/models``."""

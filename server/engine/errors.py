@@ -1,7 +1,7 @@
 """What vLLM says of errors, in its request models, serving classes and streams, as ours."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from traceback import clear_frames
 
@@ -15,6 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from saccade.server.core.errors import (
     CONTEXT_LENGTH_EXCEEDED,
     INTERNAL_MESSAGE,
+    MODEL_NOT_FOUND,
     ApiError,
     EngineDied,
     validation_error,
@@ -39,27 +40,21 @@ async def checked_events(
             yield event
 
 
-def api_error(error: Exception, names: Mapping[str, str] | None = None) -> ApiError:
-    """What vLLM's request models and serving classes raise, as ApiError.
-
-    Args:
-        names: fields of this request, by what vLLM's errors call them.
-    """
+def api_error(error: Exception) -> ApiError:
+    """What vLLM's request models and serving classes raise, as ApiError."""
     if isinstance(error, ApiError):
-        known = error
-    elif isinstance(error, ValidationError):
-        known = _validation_error(error)
-    elif isinstance(error, EngineDeadError):
-        known = EngineDied()
-    else:
-        # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
-        # knows which exceptions those are.
-        known = response_error(create_error_response(error), error)
-        if known.status >= 500:
-            logger.error("vLLM failed", exc_info=error)
-        # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
-        clear_frames(error.__traceback__)
-    known.param = (names or {}).get(known.param or "", known.param)
+        return error
+    if isinstance(error, ValidationError):
+        return _validation_error(error)
+    if isinstance(error, EngineDeadError):
+        return EngineDied()
+    # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
+    # knows which exceptions those are.
+    known = response_error(create_error_response(error), error)
+    if known.status >= 500:
+        logger.error("vLLM failed", exc_info=error)
+    # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
+    clear_frames(error.__traceback__)
     return known
 
 
@@ -73,14 +68,16 @@ def _validation_error(error: ValidationError) -> ApiError:
 
 def response_error(response: ErrorResponse, cause: Exception | None = None) -> ApiError:
     info = response.error
-    status, message, param, code = int(info.code), info.message, info.param, None
+    status, param, code = int(info.code), info.param, None
+    message = info.message
     if isinstance(cause, VLLMValidationError):
         # Its text repeats the parameter and the value, which may be the whole prompt.
         message = sanitize_message(str(cause.args[0]))
+    message = " ".join(message.split())
     if status == 500:
         message, code = INTERNAL_MESSAGE, "internal_error"
     elif status == 404 and param == "model":
-        code = "model_not_found"
+        code = MODEL_NOT_FOUND
     elif "maximum context length" in message or "exceeds the max_model_len" in message:
         # Said in several places of vLLM, with different parameters or none.
         param, code = "messages", CONTEXT_LENGTH_EXCEEDED

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from vllm.config import StructuredOutputsConfig
 from vllm.config.logging import LoggingConfig
 from vllm.logger import configure_logging_from_args
 from vllm.platforms import current_platform
@@ -40,6 +41,13 @@ _DEFAULTS = {
     # Qwen2.5-VL calls tools in Hermes's form; without a parser vLLM refuses tool_choice.
     "enable_auto_tool_choice": True,
     "tool_call_parser": "hermes",
+    # Arguments of a call follow the function's schema, whether or not it says `strict`: clients
+    # that force a call parse them.
+    "tool_strict_level": "parameter",
+    # Qwen2.5-VL is prone to write new lines to the end of the context where JSON may have them.
+    "structured_outputs_config": StructuredOutputsConfig(
+        backend="xgrammar", disable_any_whitespace=True
+    ),
     # vLLM's 0 kills the engine's processes before they can give back shared memory. By the time
     # this one counts, our own drain has left them without requests.
     "shutdown_timeout": 10,

@@ -12,6 +12,7 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 
 from saccade.server.engine.client import Engine
 from saccade.server.engine.prompt.renderer import use_plain_text_renderer
+from saccade.server.engine.tool_calls import use_bounded_tool_calls
 from saccade.server.engine.watchdog import end_processes
 from saccade.server.http.protocol import HeaderTimeoutProtocol
 
@@ -29,6 +30,7 @@ async def running_engine(
         engines: ids of the engine's processes where they are not this process's own.
     """
     use_plain_text_renderer()
+    use_bounded_tool_calls()
     async with build_async_engine_client(arguments, client_config=shared) as client:
         engine = Engine(client, arguments, engines)
         yield engine

@@ -24,8 +24,10 @@ from saccade.server.response.edits import (
     Edit,
     Failure,
     VisionUsageEdit,
+    WarningsEdit,
     chat_failure,
     finish_events,
+    log_warning,
 )
 from saccade.server.response.history import history_for_model
 from saccade.server.response.source_coordinates import SourceCoordinatesEdit
@@ -80,9 +82,9 @@ async def generate(
     ticket: Ticket = raw.scope[TICKET]
     limits = services.settings.request_limits
 
-    request = parse_request(
-        body, endpoint.form, limits, engine.accepts_kv_transfer, engine.media_limits
-    )
+    request = parse_request(body, endpoint.form, limits, engine.options)
+    for warning in request.warnings:
+        log_warning(warning)
     planned = await plan_media(request.media, loader, admission, ticket)
     priority = None
     if endpoint.runs_model:
@@ -125,6 +127,8 @@ def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Res
         edits.append(VisionReportEdit(answer.seen))
     if "source" in (options.coordinates, options.times):
         edits.append(SourceCoordinatesEdit(options, [medium.plan for medium in answer.seen]))
+    if answer.request.warnings:
+        edits.append(WarningsEdit(answer.request.warnings))
     if isinstance(answer.content, AsyncGenerator):
         return EventStream(finish_events(answer.content, edits, failure))
     for edit in edits:

@@ -36,13 +36,20 @@ async def read_json(
 
     Raises:
         BodyTimeout: it took longer than ``total_seconds``, or paused for ``idle_seconds``.
-        ApiError: not declared as JSON (415, so that a web page cannot post here unasked).
+        ApiError: not declared as JSON (415, so that a web page cannot post here unasked), or
+            compressed.
         RequestTooLarge: larger than ``max_bytes``; found out before it is all read.
         InvalidRequest: not JSON, or not an object.
     """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json":
         raise ApiError("the Content-Type must be application/json", status=415)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise ApiError(
+            f"bodies with the Content-Encoding {coding[:32]!r} are not read; send it as it is",
+            status=415,
+        )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:
         raise _too_large(max_bytes)

@@ -1,131 +1,200 @@
-"""Fields of a request's body: how much each may ask for, which are refused. The one table. Pure.
+"""Every top-level field of a request's body, by route: honoured, a hint, or refused. The one table.
 
-Most limits are constants: no honest request comes near them, and each keeps one cheap request from
-costing the server much more than it cost the client.
+Pure. ``docs/api.md`` shows it. A field that is not in it is left out, with a warning in the answer
+and the log, unless the operator wants it refused; one that looks like a misspelling is refused.
 """
 
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from saccade.server.core.errors import InvalidRequest
-from saccade.server.core.settings import RequestLimits
+# Letters stand for routes in the table below.
+ROUTES = {
+    "c": "`/v1/chat/completions`, `/v1/vision/plan`",
+    "r": "`/v1/responses`",
+    "t": "`/v1/completions`",
+    "k": "`/tokenize`",
+    "d": "`/detokenize`",
+}
+
+
+class Treatment(StrEnum):
+    """What becomes of a field."""
+
+    HONOURED = "honoured"
+    HINT = "hint"  # changes no answer, so that leaving it out breaks no promise
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A row of the table: fields of one kind.
+
+    Attributes:
+        names: separated by blanks.
+        routes: that know them.
+        treatment: on these routes.
+        note: why, or what it means here.
+        harmless: values, besides those that are false, which ask for nothing.
+    """
+
+    names: str
+    routes: str
+    treatment: Treatment
+    note: str = ""
+    harmless: tuple[Any, ...] = ()
+
+
+def _honoured(names: str, routes: str, note: str = "") -> Field:
+    return Field(names, routes, Treatment.HONOURED, note)
+
+
+def _hint(names: str, routes: str, note: str = "") -> Field:
+    return Field(names, routes, Treatment.HINT, note)
+
+
+def _refused(names: str, routes: str, note: str, *harmless: Any) -> Field:
+    return Field(names, routes, Treatment.REFUSED, note, harmless)
+
+
+CONSTRAINTS = {
+    "guided_json": "json",
+    "guided_regex": "regex",
+    "guided_choice": "choice",
+    "guided_grammar": "grammar",
+    "json_schema": "json",
+    "format": "json",
+    "regex": "regex",
+    "grammar": "grammar",
+    "ebnf": "grammar",
+}
+"""Other servers' names of constraints -> their place in ``structured_outputs``."""
 
 CHAT_ANSWER_FIELDS = ("max_completion_tokens", "max_tokens")
 RESPONSE_ANSWER_FIELDS = ("max_output_tokens",)
 ANSWER_FIELDS = (*CHAT_ANSWER_FIELDS, *RESPONSE_ANSWER_FIELDS)
 """Fields that bound the length of an answer, in tokens; of two the first one counts."""
 
-# How many entries a field may hold.
-_MOST_ENTRIES = {
-    "messages": 4096,
-    "tools": 128,  # OpenAI's own limit, as the next two
-    "prompt": 128,
-    "input": 4096,
-    "stop": 16,
-    "stop_token_ids": 128,
-    "bad_words": 128,
-    "logit_bias": 1024,
-    "allowed_token_ids": 1024,
-    "logprob_token_ids": 128,
-    "documents": 128,
+MEDIA_DEFAULTS = "min_pixels max_pixels total_pixels fps nframes min_frames max_frames"
+
+_CONVERSATION = "send the whole conversation as input"
+_RENDERING = "of vLLM's rendering routes, which are not served"
+
+TABLE = (
+    # The prompt.
+    _honoured("model", "crtkd"),
+    _honoured("messages", "ck"),
+    _honoured("input instructions", "r"),
+    _honoured("prompt", "tk"),
+    _honoured("tokens", "d"),
+    _honoured("tools", "crk", "an empty list is none"),
+    _honoured("tool_choice parallel_tool_calls", "cr"),
+    _honoured("functions function_call", "c", "older names of `tools` and `tool_choice`"),
+    _honoured("chat_template_kwargs", "crk"),
+    _honoured("add_generation_prompt continue_final_message", "ck"),
+    _honoured("add_special_tokens", "ctk"),
+    _honoured("echo", "ct"),
+    _honoured("truncate_prompt_tokens truncation_side", "ct", "not with media"),
+    _honoured("truncation", "r", "not with media"),
+    # Images and videos.
+    _honoured("vision", "cr"),
+    _honoured(
+        MEDIA_DEFAULTS,
+        "crk",
+        "for the request's images or videos whose own controls say nothing of it",
+    ),
+    _honoured(
+        "vl_high_resolution_images",
+        "crk",
+        "`true`: images of up to 12,845,056 pixels keep their size",
+    ),
+    _honoured(
+        "media_io_kwargs",
+        "crk",
+        "`video.fps` and `video.num_frames` (at most so many), for videos that say neither",
+    ),
+    _honoured(
+        "mm_processor_kwargs", "crk", "`min_pixels`, `max_pixels` and `fps`, as at the top level"
+    ),
+    # The answer.
+    _honoured("max_tokens", "ct"),
+    _honoured("max_completion_tokens", "c"),
+    _honoured("max_output_tokens include", "r"),
+    _honoured("stream", "crt"),
+    _honoured("stream_options stream_interval n min_tokens use_beam_search length_penalty", "ct"),
+    _honoured("temperature top_p top_k min_p seed stop stop_token_ids ignore_eos", "crt"),
+    _honoured("frequency_penalty presence_penalty repetition_penalty logit_bias", "crt"),
+    _honoured("include_stop_str_in_output skip_special_tokens", "crt"),
+    _honoured("spaces_between_special_tokens bad_words allowed_token_ids", "ct"),
+    _honoured("repetition_detection watermarking", "ct"),
+    _honoured("watermarking", "r"),
+    _honoured("logprobs prompt_logprobs logprob_token_ids return_tokens_as_token_ids", "ct"),
+    _honoured("top_logprobs", "cr"),
+    _honoured("return_token_ids", "ct"),
+    _honoured("return_prompt_text", "c"),
+    _honoured("return_token_strs", "k"),
+    _honoured("enable_response_messages", "r"),
+    _honoured("response_format", "ct"),
+    _honoured("text", "r"),
+    _honoured("structured_outputs", "crt"),
+    _honoured(
+        " ".join(CONSTRAINTS),
+        "crt",
+        "other names of `structured_outputs`; `format` is Ollama's: a schema, or `json`",
+    ),
+    _honoured("cache_salt request_id vllm_xargs", "crt"),
+    _honoured("kv_transfer_params ec_transfer_params", "crt", "where a transfer is configured"),
+    # What leaving out changes no answer.
+    _hint("user metadata store session_id", "crtkd"),
+    _hint("service_tier safety_identifier prompt_cache_key prompt_cache_retention", "crtkd"),
+    _hint("prediction keep_alive cache_prompt", "crtkd", "would only make it faster"),
+    _hint(
+        "reasoning_effort include_reasoning enable_thinking thinking_token_budget",
+        "crt",
+        "no model here reasons",
+    ),
+    _hint("reasoning max_tool_calls", "r", "no model here reasons or has tools of the server's"),
+    _hint("stream_options", "r"),
+    _hint("verbosity", "c"),
+    _hint("mm_payload return_mm_kwargs routed_experts_prompt_start", "crt", _RENDERING),
+    # What is believed in, and not done here.
+    _refused("prompt_embeds", "crtk", "embeddings from clients are not served"),
+    _refused("multi_modal_data", "crtk", "images and videos are parts of a message"),
+    _refused(
+        "image images image_url video videos video_url audio",
+        "crtk",
+        "media are parts of a message: image_url and video_url",
+    ),
+    _refused(
+        "resized_width resized_height video_start video_end sample_fps raw_fps detail",
+        "crk",
+        "it belongs beside one image or video",
+    ),
+    _refused("chat_template", "crk", "the server's template is used"),
+    _refused("documents", "crk", "the template has no place for them; put them into a message"),
+    _refused("suffix", "t", "the model fills no gaps"),
+    _refused("best_of", "crt", "use n", 1),
+    _refused("priority", "crt", "the server orders requests by what they take"),
+    _refused("modalities", "cr", "answers are text", ["text"]),
+    _refused("web_search_options enable_search", "cr", "the server searches nothing"),
+    _refused("guided_decoding_backend guided_whitespace_pattern", "crt", "the operator chooses it"),
+    _refused("system template", "crt", "it goes into a message of role system"),
+    _refused("stop_sequences max_new_tokens", "crt", "use stop and max_tokens"),
+    _refused("options", "crt", "Ollama's options go to the top level, by OpenAI's names"),
+    _refused("extra_body", "crtkd", "its fields go to the top level"),
+    _refused("return_token_offsets", "crt", _RENDERING),
+    _refused("background", "r", "responses are not stored"),
+    _refused(
+        "previous_response_id conversation", "r", f"responses are not stored; {_CONVERSATION}"
+    ),
+    _refused("previous_input_messages", "r", _CONVERSATION),
+    _refused("prompt", "r", "prompts are not stored"),
+    _refused("context_management", "r", "responses are not compacted"),
+)
+
+
+BY_ROUTE = {
+    route: {name: row for row in TABLE if route in row.routes for name in row.names.split()}
+    for route in ROUTES
 }
-# Alternatives at one place; vLLM's --max-logprobs, which also bounds them, may be larger.
-_MOST_LOGPROBS = 20
-_LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
-# Characters of a grammar, a regular expression or a schema, which the engine compiles.
-_LONGEST_GRAMMAR = 65_536
-_GRAMMARS = ("response_format", "structured_outputs", "text")
-_LONGEST_STOP = 1024  # characters of one string at which to stop: every token looks for all
-
-# They would change how media are processed for everybody, hand the engine something it trusts, or
-# make it talk to hosts that the client names.
-_EVERYWHERE = {
-    "mm_processor_kwargs": "controls of images and videos belong beside them",
-    "media_io_kwargs": "controls of images and videos belong beside them",
-    "prompt_embeds": "embeddings from clients are not served",
-    "chat_template": "the server's template is used",
-    "priority": "the server orders requests by what they take",
-}
-# vLLM puts the extra arguments beside the transfers', so they would reach them that way too.
-_TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
-# vLLM keeps responses for ever, in the memory of one of its processes, or drops these silently.
-_STORED_RESPONSES = {
-    "background": "responses are not stored",
-    "previous_response_id": "responses are not stored; send the whole conversation as input",
-    "conversation": "responses are not stored; send the whole conversation as input",
-    "previous_input_messages": "send the whole conversation as input",
-}
-_RESPONSE_TOOLS = ("function", "custom", "namespace")
-# They would cut off the beginning of a prompt, and media with it.
-TRUNCATIONS = ("truncate_prompt_tokens", "truncation")
-
-REFUSED_FIELDS = (*_EVERYWHERE, *_TRANSFERS, *_STORED_RESPONSES)
-"""What the OpenAPI document leaves out of vLLM's schemas."""
-
-
-def check_fields(
-    body: Mapping[str, Any], limits: RequestLimits, accepts_kv_transfer: bool, stores: bool
-) -> None:
-    """Refuses what this server does not take. Values of the wrong kind are left to vLLM.
-
-    Args:
-        accepts_kv_transfer: a transfer is configured.
-        stores: it is the Responses API, which would store its answers and run tools by itself.
-
-    Raises:
-        InvalidRequest: names the field, and the limit that it is beyond.
-    """
-    for name, why in (_EVERYWHERE | _STORED_RESPONSES if stores else _EVERYWHERE).items():
-        if body.get(name):
-            raise InvalidRequest(f"{name} is not supported: {why}", name)
-    extra = body.get("vllm_xargs")
-    for name in () if accepts_kv_transfer else _TRANSFERS:
-        for holder, path in ((body, name), (extra, f"vllm_xargs.{name}")):
-            if isinstance(holder, Mapping) and holder.get(name):
-                raise InvalidRequest(f"{name} is not supported: no transfer is configured", path)
-    tools = body.get("tools")
-    for number, tool in enumerate(tools if stores and isinstance(tools, list) else ()):
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind not in _RESPONSE_TOOLS:
-            served = ", ".join(_RESPONSE_TOOLS)
-            raise InvalidRequest(
-                f"tools of type {str(kind)[:64]!r} are not served; use {served}",
-                f"tools[{number}].type",
-            )
-
-    largest: dict[str, int | None] = {
-        **dict.fromkeys(("n", "best_of"), limits.max_n),
-        **dict.fromkeys((*ANSWER_FIELDS, "min_tokens"), limits.max_answer_tokens),
-        **dict.fromkeys(_LOGPROBS, _MOST_LOGPROBS),
-    }
-    prompt = body.get("prompt")
-    prompts = 1  # as a list of token ids is
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        prompts = len(prompt)
-    for name, value in body.items():
-        # bool is an int to Python; vLLM refuses or reads it as it likes.
-        amount: float | None = value if isinstance(value, int | float) else None
-        if isinstance(value, str) and value.isdecimal():
-            amount = int(value[:10])
-        most = largest.get(name)
-        if most is not None and amount is not None and amount > most:
-            raise InvalidRequest(f"{name} is at most {most} on this server", name)
-        if name in _LOGPROBS and amount == -1:
-            raise InvalidRequest(f"{name} is at most {_MOST_LOGPROBS}; -1 is not served", name)
-        if isinstance(value, dict) and name in _GRAMMARS:
-            if len(json.dumps(value)) > _LONGEST_GRAMMAR:
-                raise InvalidRequest(f"{name} is longer than {_LONGEST_GRAMMAR} characters", name)
-        elif isinstance(value, list | dict) and name in _MOST_ENTRIES:
-            entries, most = prompts if name == "prompt" else len(value), _MOST_ENTRIES[name]
-            if entries > most:
-                raise InvalidRequest(f"{name} holds {entries} entries; {most} is the most", name)
-    n = body.get("n")
-    if isinstance(n, int) and prompts * n > max(limits.max_n, prompts):
-        message = f"{prompts} prompts with n={n} are more than {limits.max_n} answers"
-        raise InvalidRequest(message, "n")
-    stops = body.get("stop")
-    for number, stop in enumerate(stops if isinstance(stops, list) else [stops]):
-        if isinstance(stop, str) and len(stop) > _LONGEST_STOP:
-            path = f"stop[{number}]" if isinstance(stops, list) else "stop"
-            raise InvalidRequest(f"{path} has more than {_LONGEST_STOP} characters", path)
+"""route -> name -> row."""

@@ -5,13 +5,24 @@ drop, is refused by name: vLLM sees only the text and media parts that this modu
 is named by its index among those of the request, and has no URL: vLLM fetches nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import mimetypes
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from saccade.media.controls import ImageControls, VideoControls, parse_controls
+from saccade.media.controls import (
+    RATES,
+    ImageControls,
+    ImageFields,
+    VideoControls,
+    VideoFields,
+    parse_controls,
+)
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.media_defaults import MediaDefaults
 
 # type of a part -> modality, and the key that holds the medium.
 _MEDIA_TYPES = {
@@ -30,6 +41,29 @@ _TEXT_TYPES = {
     "output_text": "text",
     "refusal": "refusal",
 }
+_TYPE_KEYS = ("mime_type", "mimeType", "media_type", "mediaType")
+_NOT_STORED = "files are not stored; send a URL"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+_FILE_TYPES = ("file", "input_file")
+# Where else clients put a medium: its URL, or base64.
+_URL_KEYS = ("url", "file_url")
+_BASE64_KEYS = ("data", "base64", "file_data")
+# What clients add to a part that changes nothing here.
+_HINTS = {
+    *_TYPE_KEYS,
+    *("cache_control", "prompt_cache_breakpoint", "format", "id", "index", "filename", "file_id"),
+    *("metadata", "source_type", "annotations", "logprobs", "status"),
+}
+_TEXT_FIELDS = ("role", "name", "tool_call_id", "refusal", "reasoning", "reasoning_content")
+_MESSAGE_FIELDS = _HINTS | {
+    *_TEXT_FIELDS,
+    *("content", "tool_calls", "function_call", "images", "type"),
+}
+_PART_FIELDS = _HINTS | {"type", *_TEXT_TYPES.values()}
+_CONTROLS = ImageFields.model_fields.keys() | VideoFields.model_fields.keys()
+# Beside a message or a text they would be believed in.
+_BESIDE_MEDIA = _CONTROLS | {"vl_high_resolution_images"}
+_MEDIA_NAMES = frozenset((*_MEDIA_KEYS, "images", "videos", "audio", "files", "attachments"))
 
 
 @dataclass(frozen=True)
@@ -55,101 +89,249 @@ class VideoPart:
 MediaPart = ImagePart | VideoPart
 
 
-def read_messages(messages: object) -> tuple[object, list[MediaPart]]:
-    """A copy of ``messages`` for vLLM, and the media in them in the order of the prompt.
+@dataclass
+class MessageReader:
+    """Reads the messages of one request.
 
-    Messages without parts, and whatever is not a message at all, are left to vLLM's validation.
-
-    Raises:
-        InvalidRequest: a part of unknown type or shape.
-        ControlError: a control that is unknown, contradictory or out of range.
+    Attributes:
+        defaults: controls of the whole request.
+        media: found so far, in the order of the prompt.
+        unknown: paths of fields that mean nothing here, found so far.
+        left_out: what else the model is not shown, and why.
     """
-    if not isinstance(messages, list):
-        return messages, []
-    media: list[MediaPart] = []
-    rewritten = []
-    for number, message in enumerate(messages):
-        content = message.get("content") if isinstance(message, dict) else None
-        path = f"messages[{number}].content"
+
+    defaults: MediaDefaults = field(default_factory=MediaDefaults)
+    media: list[MediaPart] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def read(self, messages: object) -> object:
+        """A copy of ``messages`` for vLLM.
+
+        Raises:
+            InvalidRequest: a message, a part or a call of unknown type or shape.
+            ControlError: a control that is unknown, contradictory or out of range.
+        """
+        if messages is None:
+            return None
+        if not isinstance(messages, list) or not messages:
+            raise InvalidRequest("messages must be a list of at least one message", "messages")
+        return [self._message(one, f"messages[{i}]") for i, one in enumerate(messages)]
+
+    def _message(self, message: object, path: str) -> dict[str, Any]:
+        if not isinstance(message, dict):
+            raise InvalidRequest("a message must be an object", path)
+        for name in _TEXT_FIELDS:
+            if message.get(name) is not None and not isinstance(message[name], str):
+                raise InvalidRequest(f"{name} must be text", f"{path}.{name}")
+        if "role" not in message:
+            raise InvalidRequest("a message must have a role", f"{path}.role")
+        if not message.keys() <= _MESSAGE_FIELDS:
+            self._note_unknown(message, _MESSAGE_FIELDS, path)
+        message = dict(message)
+        if message.get("content") is None and message.get("refusal") is not None:
+            message["content"] = message["refusal"]
+        content = message.get("content")
+        images = message.pop("images", None)
+        if images is not None:  # Ollama's, which shows them before the text
+            message["content"] = self._images(images, f"{path}.images")
+            content = [content] if isinstance(content, str) else content
         if isinstance(content, list):
-            message = {**message, "content": read_parts(content, path, media)}
+            read = self.parts(content, f"{path}.content")
+            message["content"] = [*message["content"], *read] if images is not None else read
         elif content is not None and not isinstance(content, str):
-            raise InvalidRequest("content must be text or a list of parts", path)
-        rewritten.append(message)
-    return rewritten, media
+            raise InvalidRequest("content must be text or a list of parts", f"{path}.content")
+        if (call := message.pop("function_call", None)) is not None:  # OpenAI's older form
+            called = self._called(call, f"{path}.function_call")
+            message["tool_calls"] = [{"id": "call", "type": "function", "function": called}]
+        elif message.get("tool_calls") is not None:
+            message["tool_calls"] = self._calls(message["tool_calls"], f"{path}.tool_calls")
+        if message.get("role") == "function":
+            message.update(role="tool", tool_call_id="call")
+        return message
 
+    def parts(self, parts: list[Any], path: str) -> list[dict[str, Any]]:
+        """One message's parts as vLLM's chat takes them.
 
-def read_parts(parts: list[Any], path: str, media: list[MediaPart]) -> list[dict[str, Any]]:
-    """One message's parts as vLLM's chat takes them; ``media`` gets the media among them.
+        Raises:
+            InvalidRequest, ControlError: as `read`.
+        """
+        content: list[dict[str, Any]] = []
+        for number, part in enumerate(parts):
+            place = f"{path}[{number}]"
+            if isinstance(part, str):
+                part = {"type": "text", "text": part}
+            if not isinstance(part, dict):
+                raise InvalidRequest("a content part must be an object", place)
+            kind = part.get("type")
+            if not isinstance(kind, str):
+                kind = None
+            if kind in _TEXT_TYPES:
+                key = _TEXT_TYPES[kind]
+                if not isinstance(part.get(key), str):
+                    message = f"a part of type {kind!r} needs its text"
+                    raise InvalidRequest(message, f"{place}.{key}")
+                # Chat templates would draw a placeholder of an image that is not there.
+                if not part.keys() <= _PART_FIELDS:
+                    self._note_unknown(part, _PART_FIELDS, place)
+                content.append({"type": key, key: part[key]})
+            elif kind in _MEDIA_TYPES:
+                content.append(self._medium(part, *_MEDIA_TYPES[kind], place))
+            elif kind in _FILE_TYPES:
+                content.append(self._file(part, place))
+            else:
+                known = ", ".join((*_TEXT_TYPES, *_MEDIA_TYPES, *_FILE_TYPES))
+                named = "without a type" if kind is None else f"of type {kind[:64]!r}"
+                message = f"a part {named} is not supported; use {known}"
+                raise InvalidRequest(message, f"{place}.type")
+        return content
 
-    Raises:
-        InvalidRequest, ControlError: as `read_messages`.
-    """
-    content: list[dict[str, Any]] = []
-    for number, part in enumerate(parts):
-        place = f"{path}[{number}]"
-        if isinstance(part, str):
-            part = {"type": "text", "text": part}
-        if not isinstance(part, dict):
-            raise InvalidRequest("a content part must be an object", place)
-        kind = part.get("type")
-        if not isinstance(kind, str):
-            kind = None
-        if kind in _TEXT_TYPES:
-            key = _TEXT_TYPES[kind]
-            if not isinstance(part.get(key), str):
-                raise InvalidRequest(f"a part of type {kind!r} needs its text", f"{place}.{key}")
-            # Chat templates look for these keys in any part: they would draw a placeholder of an
-            # image that is not there. Other extras (cache hints of other vendors) mean nothing.
-            for medium in _MEDIA_KEYS:
-                if medium in part:
-                    message = f"a part of type {kind!r} cannot hold {medium}"
-                    raise InvalidRequest(message, f"{place}.{medium}")
-            content.append({"type": key, key: part[key]})
-        elif kind in _MEDIA_TYPES:
-            key = "image_url" if _MEDIA_TYPES[kind][0] == "image" else "video_url"
-            content.append({"type": key, key: None, "uuid": str(len(media))})
-            media.append(_read_medium(part, kind, place))
-        else:
-            known = ", ".join((*_TEXT_TYPES, *_MEDIA_TYPES))
-            named = "without a type" if kind is None else f"of type {kind[:64]!r}"
-            raise InvalidRequest(f"a part {named} is not supported; use {known}", f"{place}.type")
-    return content
+    def _note_unknown(self, holder: Mapping[str, Any], known: Collection[str], path: str) -> None:
+        """Notes fields that are not known, and refuses those that belong to images and videos."""
+        for name in holder:
+            if name in known or holder[name] is None:
+                continue
+            place = f"{path}.{name[:64]}"
+            if name in _BESIDE_MEDIA:
+                raise ControlError(f"{name} belongs beside an image or a video", place)
+            if name in _MEDIA_NAMES:
+                message = f"{name} means nothing here; send parts of type image_url or video_url"
+                raise InvalidRequest(message, place)
+            self.unknown.append(place)
 
+    def _calls(self, calls: object, path: str) -> list[dict[str, Any]]:
+        if not isinstance(calls, list):
+            raise InvalidRequest("tool_calls must be a list", path)
+        read = []
+        for number, call in enumerate(calls):
+            place = f"{path}[{number}]"
+            if not isinstance(call, dict) or call.get("type", "function") != "function":
+                raise InvalidRequest("a tool call must be of a function", place)
+            if not isinstance(call.get("id", ""), str):
+                raise InvalidRequest("the id of a call must be text", f"{place}.id")
+            function = self._called(call.get("function"), f"{place}.function")
+            read.append({"id": f"call_{number}", "type": "function", **call, "function": function})
+        return read
 
-def _read_medium(part: Mapping[str, Any], kind: str, path: str) -> MediaPart:
-    modality, key = _MEDIA_TYPES[kind]
-    if part.get("file_id") is not None:
-        raise InvalidRequest("files are not stored; send a URL", f"{path}.file_id")
-    source: Any = part.get(key)
-    inside: dict[str, Any] = {}
-    source_path = f"{path}.{key}"
-    if isinstance(source, dict) and key.endswith("_url"):
-        inside = {name: value for name, value in source.items() if name != "url"}
-        source = source.get("url")
-        source_path += ".url"
-    fields = {name: value for name, value in part.items() if name not in ("type", key, "file_id")}
-    for name in inside:
-        if name in fields:
+    def _called(self, function: object, path: str) -> dict[str, Any]:
+        """A called function, whose arguments are a JSON object, as text."""
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRequest("a call must name a function and give its arguments", path)
+        text, place = function.get("arguments"), f"{path}.arguments"
+        if isinstance(text, dict):
+            return {**function, "arguments": json.dumps(text)}
+        if not isinstance(text, str):
+            raise InvalidRequest("arguments must be a JSON object, as text", place)
+        try:
+            value = json.loads(text) if text.strip() else {}
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("arguments hold half a surrogate pair", place) from None
+        except (ValueError, RecursionError):
+            # A model that was cut off has said so: the conversation must be able to go on.
+            self.left_out.append(f"{place} is not JSON, and was left out")
+            return {**function, "arguments": ""}
+        if not isinstance(value, dict):
+            raise InvalidRequest("arguments must be a JSON object, as text", place)
+        return function
+
+    def _images(self, images: object, path: str) -> list[dict[str, Any]]:
+        """Ollama's images: base64, or URLs."""
+        if not isinstance(images, list):
+            raise InvalidRequest("images must be a list of base64 or of URLs", path)
+        places = [f"{path}[{number}]" for number in range(len(images))]
+        return [
+            self._add("image", _as_url(image), {}, place, place)
+            for image, place in zip(images, places, strict=True)
+        ]
+
+    def _medium(
+        self, part: Mapping[str, Any], modality: str, key: str, path: str
+    ) -> dict[str, Any]:
+        fields = {name: value for name, value in part.items() if name != "type"}
+        source, place = fields.pop(key, None), f"{path}.{key}"
+        if source is None and not key.endswith("_url"):  # as LangChain, MCP and Anthropic put it
+            nested = fields.pop("source", None)
+            if isinstance(nested, dict):
+                fields.update((name, value) for name, value in nested.items() if name != "type")
+            found = next((name for name in (*_URL_KEYS, *_BASE64_KEYS) if name in fields), key)
+            source = fields.pop(found, None)
+            place = f"{path}.source.{found}" if isinstance(nested, dict) else f"{path}.{found}"
+            source = _as_url(source) if found in _BASE64_KEYS else source
+        inside: dict[str, Any] = {}
+        if isinstance(source, dict) and key.endswith("_url"):
+            inside = {name: value for name, value in source.items() if name != "url"}
+            source, place = source.get("url"), f"{place}.url"
+        for name in inside.keys() & fields.keys() - _HINTS:
             raise ControlError(f"{name} is given twice", f"{path}.{key}.{name}")
-    fields.update(inside)
+        try:
+            return self._add(modality, source, fields | inside, path, place)
+        except ControlError as error:
+            name = (error.param or "").removeprefix(f"{path}.")
+            if name in inside:
+                error.param = f"{path}.{key}.{name}"
+            raise
 
-    urls = [(source_path, source)]
-    if isinstance(source, list) and modality == "video":
-        if not source:
-            raise InvalidRequest("a video needs at least one frame", source_path)
-        urls = [(f"{source_path}[{number}]", frame) for number, frame in enumerate(source)]
-        source = tuple(source)
-    for place, url in urls:
-        if not isinstance(url, str) or not url.strip():
-            fault = "is missing" if url is None else "must be text that is not empty"
-            raise InvalidRequest(f"the URL of the medium {fault}", place)
-    try:
-        if modality == "video":
-            return VideoPart(path, source, parse_controls(VideoControls, fields, path))
-        return ImagePart(path, source, parse_controls(ImageControls, fields, path))
-    except ControlError as error:
-        name = (error.param or "").removeprefix(f"{path}.")
-        if name in inside:
-            error.param = f"{path}.{key}.{name}"
-        raise
+    def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """OpenAI's part for files, where the file is an image or a video."""
+        file, place = part, path
+        if "file" in part:
+            file, place = part["file"], f"{path}.file"
+            if not isinstance(file, dict):
+                raise InvalidRequest("file must be an object", place)
+        key = next((name for name in (*_BASE64_KEYS, *_URL_KEYS) if file.get(name)), "file_data")
+        source, beside = file.get(key), ("type", "file", key)
+        fields = {name: value for name, value in {**part, **file}.items() if name not in beside}
+        named = [fields[name] for name in _TYPE_KEYS if name in fields]
+        if isinstance(source, str) and source[:5].lower() == "data:":
+            named.insert(0, source[5:64].partition(",")[0].partition(";")[0])
+        for name in (fields.get("filename"), source):
+            if isinstance(name, str) and not name.startswith("data:"):
+                named.append(mimetypes.guess_type(name[:2048])[0])
+        for modality in (str(name).partition("/")[0].lower() for name in named):
+            if modality in ("image", "video"):
+                url = _as_url(source) if key in _BASE64_KEYS else source
+                return self._add(modality, url, fields, path, f"{place}.{key}")
+        if file.get("file_id") is not None:
+            raise InvalidRequest(_NOT_STORED, f"{place}.file_id")
+        raise InvalidRequest(
+            "of files only images and videos are served, as data:image/... or data:video/...; or "
+            "send them as image_url or video_url",
+            f"{place}.{key}",
+        )
+
+    def _add(
+        self, modality: str, source: Any, fields: Mapping[str, Any], path: str, place: str
+    ) -> dict[str, Any]:
+        """Takes a medium up, whose source stands at ``place``; the part for vLLM that names it."""
+        if fields.get("file_id") is not None:
+            raise InvalidRequest(_NOT_STORED, f"{path}.file_id")
+        urls = [(place, source)]
+        if isinstance(source, list) and modality == "video":
+            if not source:
+                raise InvalidRequest("a video needs at least one frame", place)
+            urls = [(f"{place}[{number}]", frame) for number, frame in enumerate(source)]
+            source = tuple(source)
+        for at, url in urls:
+            if not isinstance(url, str) or not url.strip():
+                fault = "is missing" if url is None else "must be text that is not empty"
+                raise InvalidRequest(f"the URL of the medium {fault}", at)
+        fields = {name: value for name, value in fields.items() if name not in _HINTS}
+        name = str(len(self.media))
+        if modality == "image":
+            image = parse_controls(ImageControls, fields, path, self.defaults.image)
+            self.media.append(ImagePart(path, source, image))
+            return {"type": "image_url", "image_url": None, "uuid": name}
+        defaults = self.defaults.video
+        if isinstance(source, tuple):
+            defaults = {key: value for key, value in defaults.items() if key not in RATES}
+        video = parse_controls(VideoControls, fields, path, defaults)
+        self.media.append(VideoPart(path, source, video))
+        return {"type": "video_url", "video_url": None, "uuid": name}
+
+
+def _as_url(data: object) -> object:
+    """Base64 as a URL; what is one already, or no text at all, stays."""
+    if not isinstance(data, str) or not data.strip() or _URL.match(data):
+        return data
+    return f"data:;base64,{data}"

@@ -4,23 +4,30 @@ Every 400 about the body is raised here, before anything is fetched or run, but 
 request models say of their own fields.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from saccade.media.controls import validate_fields
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
+from saccade.server.request.field_checks import (
+    SHAPED,
+    EngineOptions,
+    check_amounts,
+    check_names,
+    check_shapes,
+)
 from saccade.server.request.fields import (
     ANSWER_FIELDS,
     CHAT_ANSWER_FIELDS,
     RESPONSE_ANSWER_FIELDS,
-    TRUNCATIONS,
-    check_fields,
 )
-from saccade.server.request.message_parts import MediaPart, read_messages
+from saccade.server.request.media_defaults import DEFAULT_NAMES, take_media_defaults
+from saccade.server.request.message_parts import MediaPart, MessageReader
 from saccade.server.request.response_items import read_input
+from saccade.server.request.spellings import original, respelt
 from saccade.server.request.vision_options import VisionOptions
 
 
@@ -29,25 +36,27 @@ class BodyFormat:
     """How the bodies of one endpoint hold their prompt.
 
     Attributes:
+        route: its letter in the table of fields.
         prompt_field: where the prompt is.
-        read_media: gives the prompt for vLLM, and the media in it; None: it takes none.
+        read: gives the prompt for vLLM, and to a reader the media in it; None: it takes none.
         answer_fields: any of which bounds the answer; without one it gets the longest allowed.
-        vision: it may have the field ``vision``.
-        stores: OpenAI would store its answers.
     """
 
+    route: str
     prompt_field: str
-    read_media: Callable[[object], tuple[object, list[MediaPart]]] | None = read_messages
+    read: Callable[[MessageReader, object], object] | None = MessageReader.read
     answer_fields: tuple[str, ...] = ()
-    vision: bool = True
-    stores: bool = False
 
 
-CHAT = BodyFormat("messages", answer_fields=CHAT_ANSWER_FIELDS)
-COUNTED_CHAT = BodyFormat("messages")
-RESPONSE = BodyFormat("input", read_input, RESPONSE_ANSWER_FIELDS, stores=True)
-COMPLETION = BodyFormat("prompt", read_media=None, vision=False)
-TOKENIZATION = BodyFormat("messages", vision=False)
+CHAT = BodyFormat("c", "messages", answer_fields=CHAT_ANSWER_FIELDS)
+COUNTED_CHAT = BodyFormat("c", "messages")
+RESPONSE = BodyFormat("r", "input", read_input, RESPONSE_ANSWER_FIELDS)
+COMPLETION = BodyFormat("t", "prompt", read=None)
+TOKENIZATION = BodyFormat("k", "messages")
+DETOKENIZATION = BodyFormat("d", "tokens", read=None)
+
+# They would cut off the beginning of a prompt, and media with it.
+TRUNCATIONS = ("truncate_prompt_tokens", "truncation")
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,16 @@ class ParsedRequest:
         prompt_field: where the prompt is in it.
         media: in the order of the prompt.
         vision: what the answer is to say of them.
+        warnings: what was left out of the body.
+        sent_as: names of its fields in the body that was sent, where they had others.
     """
 
     body: Mapping[str, Any]
     prompt_field: str
     media: tuple[MediaPart, ...]
     vision: VisionOptions
+    warnings: tuple[str, ...] = ()
+    sent_as: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prompt(self) -> object:
@@ -92,6 +105,15 @@ class ParsedRequest:
             return completions
         return completions * (1 if all(type(token) is int for token in prompt) else len(prompt))
 
+    def path_sent(self, path: str | None) -> str | None:
+        """A path in ``body`` as it was in the body that was sent."""
+        # vLLM looks into messages late, when it has lost their place, and calls every prompt so.
+        if path is not None and re.match(r"\[|messages\b", path) and "messages" not in self.body:
+            path = self.prompt_field if self.prompt_field in self.body else "prompt"
+        elif path is not None and path.startswith("["):
+            path = "messages"
+        return original(path, self.sent_as)
+
     def path_of(self, modality: str, index: int) -> str:
         """The place in the request of one of the media of a modality."""
         return [part.path for part in self.media if part.modality == modality][index]
@@ -101,24 +123,28 @@ def parse_request(
     body: Mapping[str, Any],
     form: BodyFormat,
     limits: RequestLimits,
-    accepts_kv_transfer: bool = False,
-    most_media: Mapping[str, int] = MappingProxyType({}),
+    engine: EngineOptions,
 ) -> ParsedRequest:
     """Checks a body and takes it apart; ``body`` stays as it is.
-
-    Args:
-        most_media: of each modality in one prompt, as the engine limits them.
 
     Raises:
         InvalidRequest: a field that is refused, unknown or out of range; names it.
         ControlError: likewise, a control of a medium.
     """
-    body = dict(body)
+    unknown = check_names(body, form.route)
+    fields, sent_as = respelt(body, form.route)
     names, longest = form.answer_fields, limits.max_answer_tokens
-    if names and longest is not None and all(body.get(name) is None for name in names):
-        body[names[-1]] = longest
+    if names and longest is not None and all(name not in fields for name in names):
+        fields[names[-1]] = longest
+    try:
+        check_amounts(fields, limits)
+        if form.route == "d" or not fields.keys().isdisjoint(SHAPED):
+            check_shapes(fields, form.route, engine)
+    except InvalidRequest as error:
+        error.param = original(error.param, sent_as)
+        raise
     vision = VisionOptions()
-    if form.vision and (options := body.pop("vision", None)) is not None:
+    if form.route in "cr" and (options := fields.pop("vision", None)) is not None:
         if not isinstance(options, dict):
             raise InvalidRequest("vision must be an object", "vision")
         vision = VisionOptions(**validate_fields(VisionOptions, options, "vision", InvalidRequest))
@@ -127,21 +153,32 @@ def parse_request(
                 "history: source needs coordinates or times: source, which it reverses",
                 "vision.history",
             )
-    check_fields(body, limits, accepts_kv_transfer, form.stores)
-    media: list[MediaPart] = []
-    field = form.prompt_field
-    if form.read_media is not None:
-        prompt, media = form.read_media(body.pop(field, None))
+    reader = MessageReader()
+    if form.read is not None:
+        if not fields.keys().isdisjoint(DEFAULT_NAMES):
+            reader.defaults = take_media_defaults(fields)
+        prompt = form.read(reader, fields.pop(form.prompt_field, None))
         if prompt is not None:  # which vLLM says in better words of none than of null
-            body[field] = prompt
-    for modality, most in most_media.items():
-        paths = [part.path for part in media if part.modality == modality]
+            fields[form.prompt_field] = prompt
+    for modality, most in engine.most_media.items():
+        paths = [part.path for part in reader.media if part.modality == modality]
         if len(paths) > most:
             raise InvalidRequest(
                 f"at most {most} {modality}(s) may be in one prompt (--limit-mm-per-prompt)",
                 paths[most],
             )
-    for name in TRUNCATIONS if media else ():
-        if body.get(name) not in (None, "disabled"):
+    for name in TRUNCATIONS if reader.media else ():
+        if fields.get(name, "disabled") != "disabled":
             raise InvalidRequest("a prompt with media is not cut off", name)
-    return ParsedRequest(body, field, tuple(media), vision)
+    unknown += reader.unknown
+    if unknown and limits.refuse_unknown:
+        raise InvalidRequest(f"unknown field {unknown[0]!r}", unknown[0])
+    warnings = [f"{path} is an unknown field, and was left out" for path in unknown]
+    return ParsedRequest(
+        {name: value for name, value in fields.items() if name not in unknown},
+        form.prompt_field,
+        tuple(reader.media),
+        vision,
+        tuple(warnings + reader.left_out),
+        sent_as,
+    )

@@ -7,7 +7,7 @@ in messages and in outputs of functions, with the controls and spellings of chat
 from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.request.message_parts import MediaPart, read_parts
+from saccade.server.request.message_parts import MessageReader
 
 # type of an item -> the key of what may hold parts.
 PART_KEYS = {
@@ -19,22 +19,23 @@ _OTHERS = ("function_call", "custom_tool_call", "reasoning")
 _ROLES = ("user", "assistant", "system", "developer")
 
 
-def read_input(items: object) -> tuple[object, list[MediaPart]]:
-    """A copy of ``items`` with chat's parts, and the media in them in the order of the prompt.
+def read_input(reader: MessageReader, items: object) -> object:
+    """A copy of ``items`` with chat's parts; ``reader`` has the media in them.
 
-    Text alone, and what is no list at all, are left to vLLM's validation.
+    Text alone is left to vLLM's validation.
 
     Raises:
         InvalidRequest: an item or a part of unknown type or shape.
         ControlError: a control that is unknown, contradictory or out of range.
     """
-    if not isinstance(items, list):
-        return items, []
-    media: list[MediaPart] = []
-    return [_read_item(item, f"input[{i}]", media) for i, item in enumerate(items)], media
+    if items is None or isinstance(items, str):
+        return items
+    if not isinstance(items, list) or not items:
+        raise InvalidRequest("input must be text or a list of at least one item", "input")
+    return [_read_item(item, f"input[{i}]", reader) for i, item in enumerate(items)]
 
 
-def _read_item(item: Any, path: str, media: list[MediaPart]) -> dict[str, Any]:
+def _read_item(item: Any, path: str, reader: MessageReader) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise InvalidRequest("an item of the input must be an object", path)
     kind = item.get("type", "message" if "role" in item else None)
@@ -56,12 +57,12 @@ def _read_item(item: Any, path: str, media: list[MediaPart]) -> dict[str, Any]:
         return {**kept, "type": kind, key: content}
     if not isinstance(content, list):
         raise InvalidRequest(f"{key} must be text or a list of parts", f"{path}.{key}")
-    before = len(media)
-    parts = read_parts(content, f"{path}.{key}", media)
+    before = len(reader.media)
+    parts = reader.parts(content, f"{path}.{key}")
     if item.get("role") != "assistant":
         return {**kept, "type": kind, key: parts}
-    if len(media) > before:
-        raise InvalidRequest("what the assistant said holds no media", media[before].path)
+    if len(reader.media) > before:
+        raise InvalidRequest("what the assistant said holds no media", reader.media[before].path)
     # vLLM would read the first part and drop the others.
     text = "".join(part["text"] if "text" in part else part["refusal"] for part in parts)
     spoken = {"type": "output_text", "text": text, "annotations": []}

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, Protocol
 
 from saccade.server.core.errors import ApiError, as_api_error, error_body, error_event
@@ -17,6 +18,7 @@ _NAMED = "event: "
 # Text inside JSON strings has its quotes escaped, so these cannot be part of an answer's text.
 _USAGE = '"usage":{'
 _DATA = "data: "
+_RESPONSE = '"response":{'
 
 
 class Edit(Protocol):
@@ -45,12 +47,39 @@ class VisionUsageEdit:
             name = "input_tokens_details" if "input_tokens" in usage else "prompt_tokens_details"
             details = usage.get(name) or {}
             details.update(image_tokens=self._tokens.image, video_tokens=self._tokens.video)
+            if name == "prompt_tokens_details":  # where load tests look for the text alone
+                media = self._tokens.image + self._tokens.video
+                details["prompt_tokens"] = (usage.get("prompt_tokens") or 0) - media
             usage[name] = details
             annotate_request(
                 prompt_tokens=usage.get("prompt_tokens", usage.get("input_tokens")) or 0,
                 completion_tokens=usage.get("completion_tokens", usage.get("output_tokens")) or 0,
             )
         return [data]
+
+
+class WarningsEdit:
+    """Puts warnings about the request into an answer: ``vision.warnings``, of a stream the first
+    chunk, and of a response whatever event has it whole."""
+
+    def __init__(self, warnings: Sequence[str]) -> None:
+        self._warnings = warnings
+        self._begun = False
+
+    def applies_to(self, event: str) -> bool:
+        return not self._begun or _RESPONSE in event
+
+    def edit(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        self._begun = True
+        vision = data.get("response", data).setdefault("vision", {})
+        vision["warnings"] = [*self._warnings, *vision.get("warnings", ())]
+        return [data]
+
+
+@lru_cache(maxsize=256)
+def log_warning(warning: str) -> None:
+    """Tells the operator of what clients send, each thing once, and of so many at a time."""
+    logger.warning("a request: %s", warning)
 
 
 Failure = Callable[[ApiError, int], Sequence[str]]

@@ -14,6 +14,7 @@ from saccade.media.controls import VideoControls
 from saccade.media.planning.plan import ImagePlan, VideoPlan, VisionGeometry, plan_frame_list
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
+from saccade.server.request.field_checks import EngineOptions
 from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.parsed_request import CHAT, ParsedRequest, parse_request
 from saccade.server.request.vision_options import VisionOptions
@@ -355,7 +356,7 @@ def test_earlier_times_and_items_of_a_response_go_back():
 def test_history_alone_is_refused():
     body = {"messages": [], "vision": {"history": "source"}}
     with pytest.raises(InvalidRequest) as refused:
-        parse_request(body, CHAT, RequestLimits())
+        parse_request(body, CHAT, RequestLimits(), EngineOptions())
     assert refused.value.param == "vision.history"
 
 

@@ -176,9 +176,6 @@ def server(
         "--max-inflight-tokens=40000",
         "--max-queued-requests=64",
         "--queue-timeout=120",
-        # Random weights would put white space between the tokens of JSON for ever.
-        "--structured-outputs-config.backend=xgrammar",
-        "--structured-outputs-config.disable_any_whitespace=true",
     )
     yield running
     running.kill()

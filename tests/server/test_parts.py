@@ -91,7 +91,7 @@ async def test_the_report_stands_in_the_first_and_the_last_event_of_a_response(e
 async def test_usage_in_a_stream_gets_vision_tokens():
     (event,) = await read(events('data: {"usage":{"prompt_tokens":9}}\n\n'))
     details = json.loads(event.removeprefix("data: "))["usage"]["prompt_tokens_details"]
-    assert details == {"image_tokens": 3, "video_tokens": 4}
+    assert details == {"image_tokens": 3, "video_tokens": 4, "prompt_tokens": 2}
 
 
 async def test_a_second_signal_does_not_wait_for_requests():

@@ -135,7 +135,7 @@ class PlainTextRenderer(HfRenderer):
         if names is not None:
             # Without the names: the engine's caches know media by their digests.
             prompt["multi_modal_data"] = take_media(names)
-        return conversation, prompt
+        return _echoed(conversation), prompt
 
     async def render_messages_async(self, messages: Any, params: ChatParams) -> Any:
         """As `render_messages`, off the event loop."""
@@ -216,6 +216,15 @@ class PlainTextRenderer(HfRenderer):
         prompt = {**prompt, "prompt": text}
         wanted = offsets if self._wants_offsets(prompt, params) else None
         return self._build_tokens_prompt(ids, prompt, offset_mapping=wanted)
+
+
+def _echoed(conversation: list[Any]) -> list[Any]:
+    """The conversation with the text of its last message, which ``echo`` repeats, as text."""
+    content = conversation[-1].get("content") if conversation else None
+    if not isinstance(content, list):
+        return conversation
+    text = "".join(part["text"] for part in content if "text" in part)
+    return [*conversation[:-1], {**conversation[-1], "content": text}]
 
 
 def is_short(value: Any) -> bool:

@@ -39,7 +39,8 @@ ANSWER_TOKENS = {
 OPERATIONS = [
     *(("POST", path) for path in ANSWER_TOKENS),
     *(("POST", path) for path in ("/v1/vision/plan", "/tokenize", "/detokenize")),
-    *(("GET", path) for path in ("/v1/models", "/health", "/ready", "/version", "/metrics")),
+    *(("GET", path) for path in ("/v1/models", "/v1/models/{model}", "/health")),
+    *(("GET", path) for path in ("/ready", "/version", "/metrics")),
 ]
 
 
@@ -77,6 +78,8 @@ def test_answers_are_as_described(document, method, path, mode):
             field = ANSWER_TOKENS.get(path)
             if field and (type(case.body.get(field)) is not int or case.body[field] > 4):
                 case.body[field] = 4
+        if case.path_parameters and len(case.path_parameters["model"]) % 2:
+            case.path_parameters["model"] = "demo"
         answer = case.call_and_validate(checks=CHECKS, timeout=120)
         statuses[answer.status_code] += 1
 

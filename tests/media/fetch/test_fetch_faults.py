@@ -224,7 +224,7 @@ def test_a_rebinding_name_is_looked_up_once_a_dial() -> None:
         ("http://[fe80::1%eth0]/", "the URL is malformed"),
         ("http://" + "a" * 300 + ".example/", "does not resolve"),
         ("\ud800", "malformed"),  # JSON can spell half of a surrogate pair
-        ("media.example/a.png", "local files are not served"),
+        ("media.example/a.png", "no URL"),
     ],
 )
 async def test_odd_urls_are_refused(url: str, told: str) -> None:

@@ -45,7 +45,7 @@ def test_data_url_byte_cap_is_exact(data: bytes, cap: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", ["", "image/png;base64", ";base64,***", ";base64,abc", ";base64,é", ";base64,a b=="]
+    "rest", ["", "image/png;base64", ";base64,***", ";base64,a", ";base64,é", ";base64,a=b="]
 )
 async def test_malformed_data_urls_are_refused(rest: str) -> None:
     assert "data URL" in await refusal(FetchPolicy(), "data:" + rest)
@@ -107,7 +107,7 @@ async def test_files_outside_the_root_are_refused(media_root: Path) -> None:
     ):
         assert outside in await refusal(policy, url), url
     assert "not served" in await refusal(FetchPolicy(), f"file://{media_root}/good-link")
-    assert "not served" in await refusal(FetchPolicy(), "picture.png")
+    assert "no URL" in await refusal(FetchPolicy(), "picture.png")
     assert "host" in await refusal(policy, "file://other/inner/a.bin")
 
 

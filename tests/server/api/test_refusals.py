@@ -176,7 +176,7 @@ def test_video_without_frames(refused):
 )
 def test_fields_that_would_reach_into_the_server(refused, field):
     status, error = refused(body({"type": "text", "text": "a"}, **{field: {"video": {"x": 1}}}))
-    assert (status, error["param"]) == (400, field)
+    assert (status, error["param"].partition(".")[0]) == (400, field)
 
 
 @pytest.mark.parametrize(

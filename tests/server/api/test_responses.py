@@ -149,7 +149,10 @@ def test_a_tool_is_called(client):
         ({"content": "hello"}, ".type"),
         ({"role": "wizard", "content": "hello"}, ".role"),
         ({"role": "user"}, ".content"),
-        ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, ".content[0].type"),
+        (
+            {"role": "user", "content": [{"type": "input_file", "file_id": "f"}]},
+            ".content[0].file_id",
+        ),
         (
             {"role": "user", "content": [{"type": "input_image", "file_id": "f"}]},
             ".content[0].file_id",
@@ -185,7 +188,7 @@ def test_items_are_refused_by_name(refused, item, place):
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"mm_processor_kwargs": {"max_pixels": 1}}, "mm_processor_kwargs"),
+        ({"mm_processor_kwargs": {"do_resize": 1}}, "mm_processor_kwargs.do_resize"),
         ({"tools": [{"type": "web_search_preview"}]}, "tools[0].type"),
         ({"vision": {"report": 1}}, "vision.report"),
         ({"include": ["everything"]}, "include[0]"),

@@ -15,12 +15,12 @@ from saccade.server.core.settings import RequestLimits
 from saccade.server.engine.flags import add_engine_arguments, make_parser
 from saccade.server.flow.services import Services
 from saccade.server.http.connection import read_json
-from saccade.server.request.fields import check_fields
+from saccade.server.request.field_checks import EngineOptions, check_amounts
 from saccade.server.request.parsed_request import CHAT, parse_request
 
 
 def check(body, **limits):
-    check_fields(body, RequestLimits(**limits), accepts_kv_transfer=False, stores=False)
+    check_amounts(body, RequestLimits(**limits))
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_what_is_allowed_passes():
 def test_an_answer_without_a_length_gets_the_longest():
     limits = RequestLimits(max_answer_tokens=100)
     for given in ({}, {"max_tokens": None}):
-        assert parse_request(given, CHAT, limits).body["max_tokens"] == 100
+        assert parse_request(given, CHAT, limits, EngineOptions()).body["max_tokens"] == 100
     chosen = {"max_completion_tokens": 5}
-    assert parse_request(chosen, CHAT, limits).body == chosen
+    assert parse_request(chosen, CHAT, limits, EngineOptions()).body == chosen
 
 
 @pytest.mark.parametrize(("total", "idle"), [(0.05, 60), (60, 0.05)])

@@ -73,8 +73,6 @@ def server(starts_engine, request, tmp_path_factory, media_root) -> Iterator:
         folder / "log",
         f"--media-root={media_root}",
         "--dtype=float32",
-        "--structured-outputs-config.backend=xgrammar",
-        "--structured-outputs-config.disable_any_whitespace=true",
         model=published_checkpoint(folder / "checkpoint"),
         variables=variables,
     )

@@ -7,6 +7,7 @@ import pytest
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
+from saccade.server.request.field_checks import EngineOptions
 from saccade.server.request.parsed_request import (
     CHAT,
     COMPLETION,
@@ -24,7 +25,7 @@ def chat(*parts, **fields):
 
 
 def parse(body, form=CHAT, **limits):
-    return parse_request(body, form, RequestLimits(**limits))
+    return parse_request(body, form, RequestLimits(**limits), EngineOptions())
 
 
 def test_media_get_names_and_vllm_no_url():
@@ -48,12 +49,19 @@ def test_media_get_names_and_vllm_no_url():
 def test_more_media_than_the_engine_takes_are_refused_before_they_are_fetched():
     body = chat(IMAGE, VIDEO, IMAGE)
     limits = RequestLimits()
-    assert len(parse_request(body, CHAT, limits, most_media={"image": 2, "video": 1}).media) == 3
+    assert (
+        len(
+            parse_request(
+                body, CHAT, limits, EngineOptions(most_media={"image": 2, "video": 1})
+            ).media
+        )
+        == 3
+    )
     with pytest.raises(InvalidRequest, match=r"at most 1 image\(s\)") as error:
-        parse_request(body, CHAT, limits, most_media={"image": 1, "video": 1})
+        parse_request(body, CHAT, limits, EngineOptions(most_media={"image": 1, "video": 1}))
     assert error.value.param == "messages[0].content[2]"
     with pytest.raises(InvalidRequest, match="at most 0 video") as error:
-        parse_request(body, CHAT, limits, most_media={"image": 2, "video": 0})
+        parse_request(body, CHAT, limits, EngineOptions(most_media={"image": 2, "video": 0}))
     assert error.value.param == "messages[0].content[1]"
 
 
@@ -98,6 +106,30 @@ def test_how_many_prompts(prompt, count):
 
 def test_fields_of_a_wrong_type_are_not_counted():
     assert parse(chat(IMAGE, n=True, max_tokens="many")).completions == 1
-    assert parse(chat(IMAGE, max_tokens="many", max_completion_tokens=-1)).answer_tokens is None
+    assert parse(chat(IMAGE, max_tokens="many")).answer_tokens is None
     body = chat(IMAGE, n=3, max_tokens=50, max_completion_tokens=None)
     assert (parse(body).completions, parse(body).answer_tokens) == (3, 50)
+
+
+def test_unknown_fields_are_told_or_refused():
+    body = chat({"type": "text", "text": "a", "emphasis": 1}, num_ctx=5)
+    body["messages"][0]["mood"] = "good"
+    request = parse(body)
+    assert "num_ctx" not in request.body
+    told = ("num_ctx", "messages[0].mood", "messages[0].content[0].emphasis")
+    assert [warning.partition(" ")[0] for warning in request.warnings] == list(told)
+    with pytest.raises(InvalidRequest) as refused:
+        parse(body, refuse_unknown=True)
+    assert refused.value.param == "num_ctx"
+
+
+def test_an_error_of_vllms_is_put_where_the_client_wrote_it():
+    request = parse(chat(guided_regex="a", max_completion_tokens=5))
+    assert request.path_sent("structured_outputs.regex") == "guided_regex"
+    assert request.path_sent("max_tokens") == "max_completion_tokens"
+    assert request.path_sent("[0]") == "messages"
+    assert parse(chat(max_tokens=5)).path_sent("max_tokens") == "max_tokens"
+    assert parse({"prompt": "a"}, COMPLETION).path_sent("messages") == "prompt"
+    request = parse({"input": "a", "max_output_tokens": 5}, RESPONSE)
+    assert request.path_sent("messages") == "input"
+    assert request.path_sent("max_tokens") == "max_output_tokens"

@@ -1,0 +1,45 @@
+"""What people send: a server of the bundled model, and one whose checkpoint is as published."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import openai
+import pytest
+from published import published_checkpoint
+
+from saccade.server.checkpoint.bundled import bundled_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def _module(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cases_server", ROOT / path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+servers = _module("tests/server/conftest.py")
+data_url = servers.data_url_fixture
+image_url = servers.image_url
+
+
+@pytest.fixture(scope="session", params=["bundled", "published"])
+def server(starts_engine, request, tmp_path_factory) -> Iterator:
+    """Right answers, and the templates that published checkpoints have."""
+    model = bundled_checkpoint()
+    if request.param == "published":
+        model = published_checkpoint(tmp_path_factory.mktemp("published") / "checkpoint")
+    folder = tmp_path_factory.mktemp("cases")
+    running = servers.start(folder / "log", "--dtype=float32", "--allow-private-media", model=model)
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def client(server) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=server.url + "/v1", api_key=servers.KEY, max_retries=0, timeout=120
+    )
