@@ -156,7 +156,11 @@ TABLE = (
     _hint("reasoning max_tool_calls", "r", "no model here reasons or has tools of the server's"),
     _hint("stream_options", "r"),
     _hint("verbosity", "c"),
-    _hint("mm_payload return_mm_kwargs routed_experts_prompt_start", "crt", _RENDERING),
+    _hint(
+        "mm_payload return_mm_kwargs return_token_offsets routed_experts_prompt_start",
+        "crt",
+        _RENDERING,
+    ),
     # What is believed in, and not done here.
     _refused("prompt_embeds", "crtk", "embeddings from clients are not served"),
     _refused("multi_modal_data", "crtk", "images and videos are parts of a message"),
@@ -171,7 +175,11 @@ TABLE = (
         "it belongs beside one image or video",
     ),
     _refused("chat_template", "crk", "the server's template is used"),
-    _refused("documents", "crk", "the template has no place for them; put them into a message"),
+    _refused(
+        "documents",
+        "crk",
+        "put them into a message, or into chat_template_kwargs where your template takes them",
+    ),
     _refused("suffix", "t", "the model fills no gaps"),
     _refused("best_of", "crt", "use n", 1),
     _refused("priority", "crt", "the server orders requests by what they take"),
@@ -182,7 +190,6 @@ TABLE = (
     _refused("stop_sequences max_new_tokens", "crt", "use stop and max_tokens"),
     _refused("options", "crt", "Ollama's options go to the top level, by OpenAI's names"),
     _refused("extra_body", "crtkd", "its fields go to the top level"),
-    _refused("return_token_offsets", "crt", _RENDERING),
     _refused("background", "r", "responses are not stored"),
     _refused(
         "previous_response_id conversation", "r", f"responses are not stored; {_CONVERSATION}"

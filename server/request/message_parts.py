@@ -45,8 +45,7 @@ _TYPE_KEYS = ("mime_type", "mimeType", "media_type", "mediaType")
 _NOT_STORED = "files are not stored; send a URL"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _FILE_TYPES = ("file", "input_file")
-# Where else clients put a medium: its URL, or base64.
-_URL_KEYS = ("url", "file_url")
+# Where else clients put base64.
 _BASE64_KEYS = ("data", "base64", "file_data")
 # What clients add to a part that changes nothing here.
 _HINTS = {
@@ -254,7 +253,7 @@ class MessageReader:
             nested = fields.pop("source", None)
             if isinstance(nested, dict):
                 fields.update((name, value) for name, value in nested.items() if name != "type")
-            found = next((name for name in (*_URL_KEYS, *_BASE64_KEYS) if name in fields), key)
+            found = next((name for name in ("url", *_BASE64_KEYS) if name in fields), key)
             source = fields.pop(found, None)
             place = f"{path}.source.{found}" if isinstance(nested, dict) else f"{path}.{found}"
             source = _as_url(source) if found in _BASE64_KEYS else source
@@ -279,19 +278,17 @@ class MessageReader:
             file, place = part["file"], f"{path}.file"
             if not isinstance(file, dict):
                 raise InvalidRequest("file must be an object", place)
-        key = next((name for name in (*_BASE64_KEYS, *_URL_KEYS) if file.get(name)), "file_data")
-        source, beside = file.get(key), ("type", "file", key)
+        key = next((name for name in _BASE64_KEYS if file.get(name)), "file_data")
+        source, beside = _as_url(file.get(key)), ("type", "file", key)
         fields = {name: value for name, value in {**part, **file}.items() if name not in beside}
-        named = [fields[name] for name in _TYPE_KEYS if name in fields]
         if isinstance(source, str) and source[:5].lower() == "data:":
-            named.insert(0, source[5:64].partition(",")[0].partition(";")[0])
-        for name in (fields.get("filename"), source):
-            if isinstance(name, str) and not name.startswith("data:"):
+            named: list[Any] = [source[5:64].partition(",")[0].partition(";")[0]]
+            named += [fields[name] for name in _TYPE_KEYS if name in fields]
+            if isinstance(name := fields.get("filename"), str):
                 named.append(mimetypes.guess_type(name[:2048])[0])
-        for modality in (str(name).partition("/")[0].lower() for name in named):
-            if modality in ("image", "video"):
-                url = _as_url(source) if key in _BASE64_KEYS else source
-                return self._add(modality, url, fields, path, f"{place}.{key}")
+            for modality in (str(name).partition("/")[0].lower() for name in named):
+                if modality in ("image", "video"):
+                    return self._add(modality, source, fields, path, f"{place}.{key}")
         if file.get("file_id") is not None:
             raise InvalidRequest(_NOT_STORED, f"{place}.file_id")
         raise InvalidRequest(

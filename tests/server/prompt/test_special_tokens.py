@@ -141,8 +141,9 @@ def test_every_place_of_a_chat(server, text):
     fields = {"model": "demo", "max_tokens": 1, "return_token_ids": True}
 
     def ids_of(text):
-        body = {"messages": conversation(text), "tools": [tool(text)], "documents": [{"a": text}]}
-        return prompt_of(server.post(fields | body | {"chat_template_kwargs": {"x": text}}))
+        body = {"messages": conversation(text), "tools": [tool(text)]}
+        options = {"x": text, "documents": [{"a": text}]}
+        return prompt_of(server.post(fields | body | {"chat_template_kwargs": options}))
 
     ids = ids_of(text)
     assert specials(ids) == specials(ids_of("ordinary"))
