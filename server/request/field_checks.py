@@ -30,6 +30,7 @@ _MOST_ENTRIES = {
 }
 # Alternatives at one place; vLLM's --max-logprobs, which also bounds them, may be larger.
 _MOST_LOGPROBS = 20
+_MOST_LENGTH_PENALTY = 16  # an exponent of an answer's length
 _LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
 # Characters of a grammar, a regular expression or a schema, which the engine compiles, and of what
 # is handed on to it.
@@ -103,6 +104,7 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
         **dict.fromkeys(("n", "best_of"), limits.max_n),
         **dict.fromkeys((*ANSWER_FIELDS, "min_tokens"), limits.max_answer_tokens),
         **dict.fromkeys(_LOGPROBS, _MOST_LOGPROBS),
+        "length_penalty": _MOST_LENGTH_PENALTY,
     }
     prompt = body.get("prompt")
     prompts = 1  # as a list of token ids is

@@ -12,7 +12,9 @@ _ANSWERED = "structured_outputs"
 _SPOKEN_OF = {
     "grammar|schema|regex|structur": (_ANSWERED, "response_format", "text", "tools"),
     "repetiti": ("repetition_detection",),
-    "token id": ("prompt", "tokens"),
+    "token id|too large": ("prompt", "tokens"),
+    "tool": ("tool_choice", "tools"),
+    "prompt cannot be empty": ("truncate_prompt_tokens", "messages", "input", "prompt"),
 }
 
 

@@ -15,6 +15,7 @@ from saccade.server.request.parsed_request import (
     TOKENIZATION,
     parse_request,
 )
+from saccade.server.request.spellings import field_named
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "max_pixels": 784}}
 VIDEO = {"type": "video", "video": "https://example.org/a.mp4", "fps": 2.0}
@@ -133,3 +134,18 @@ def test_an_error_of_vllms_is_put_where_the_client_wrote_it():
     request = parse({"input": "a", "max_output_tokens": 5}, RESPONSE)
     assert request.path_sent("messages") == "input"
     assert request.path_sent("max_tokens") == "max_output_tokens"
+
+
+@pytest.mark.parametrize(
+    ("message", "body", "name"),
+    [
+        ("Token id 9 is out of vocabulary", {"prompt": [9]}, "prompt"),
+        ("`min_count` must be 2", {"tools": [], "x": {"min_count": 1}}, "x"),
+        ("Invalid grammar specification.", {"structured_outputs": {}}, "structured_outputs"),
+        ("The decoder prompt cannot be empty", {"messages": []}, "messages"),
+        ("Forced tool choice must resolve to one", {"tools": [], "tool_choice": {}}, "tool_choice"),
+        ("who knows", {"messages": []}, None),
+    ],
+)  # fmt: skip
+def test_the_field_that_an_error_only_speaks_of(message, body, name):
+    assert field_named(message, body) == name
