@@ -89,11 +89,13 @@ def test_answers_are_as_described(document, method, path, mode):
 
 
 def likelier(value: Any, kind: str = "") -> Any:
-    """The value with real media and the served model where it has generated text."""
+    """The value with real media, a prompt of words and the served model where it is generated."""
     if isinstance(value, dict):
         return {
             key: "demo"
             if key == "model" and isinstance(one, str) and len(one) != 1
+            else "A star"
+            if key == "prompt" and len(str(one)) % 2
             else likelier(one, key.partition("_")[0] if key != "url" else kind)
             for key, one in value.items()
         }
