@@ -26,6 +26,7 @@ OPERATIONS: dict[str, tuple[torch.dtype, ...]] = {
     "add_rms_norm": cases.FLOATS,
     "silu_and_mul": cases.FLOATS,
     "resize": _PIXELS,
+    "map_colours": _PIXELS,
     "decode_resized_jpeg": _PIXELS,
 }
 

@@ -20,8 +20,9 @@ class Extension(NamedTuple):
 
     Attributes:
         operations: ``attention(qkv, cos, sin, cu_seqlens)`` and ``attention_bfloat16``, the layers
-            of ``layers.cpp`` and ``resize(pixels, out)``; None if there are none. Whether they
-            are right is not known here: `compiled.operation` is the way to them.
+            of ``layers.cpp``, ``resize(pixels, out)`` and ``map_colours(pixels, table)``; None if
+            there are none. Whether they are right is not known here: `compiled.operation` is the
+            way to them.
         reason: Why it is, or is not, there.
         decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``jpeg.cpp``; None if that is
             not there.

@@ -216,6 +216,13 @@ def _resize(run: Run, _dtype: torch.dtype, device: torch.device, _shapes: Shapes
             _expect(out, truth, torch.uint8, 0.0, f"{old} to {new}")
 
 
+def _map_colours(run: Run, _dtype: torch.dtype, device: torch.device, _: Shapes) -> None:
+    for steps, size in ((32, (30, 33)), (2, (1, 1)), (8, (0, 5))):
+        pixels, table = _noise((*size, 3), device), _noise((steps, steps, steps, 4), device)
+        truth = reference.map_colours(pixels, table)
+        _expect(run(pixels, table), truth, torch.uint8, 0.0, f"{size} by {steps}")
+
+
 def _decode_resized_jpeg(run: Run, _dtype: torch.dtype, device: torch.device, _: Shapes) -> None:
     import simplejpeg  # only what decodes needs it
 
@@ -248,5 +255,6 @@ _CHECKS: dict[str, Callable[[Run, torch.dtype, torch.device, Shapes], None]] = {
     "patch_input": _patch_input,
     "merge_input": _merge_input,
     "resize": _resize,
+    "map_colours": _map_colours,
     "decode_resized_jpeg": _decode_resized_jpeg,
 }

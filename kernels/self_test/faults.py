@@ -23,6 +23,7 @@ OPERATIONS = (
     "silu_and_mul",
     "mrope",
     "resize",
+    "map_colours",
     "decode_resized_jpeg",
     "window_attention",  # Triton's, as those that follow
     "full_attention",

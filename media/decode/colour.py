@@ -11,11 +11,13 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import torch
 
+from saccade.kernels import reference
+from saccade.kernels.cpu import compiled
 from saccade.media.types import Pixels
 
-Table = npt.NDArray[np.uint32]
+Table = torch.Tensor
 Light = npt.NDArray[np.float64]
 
 # ITU-T H.273: code points of transfers (8.2) and primaries (8.1).
@@ -30,7 +32,7 @@ _CHROMATICITIES = {  # x, y of red, green, blue and white
 _WHITE = 203.0  # cd/m2, BT.2408
 _HLG_PEAK = 1000.0  # cd/m2 of the display that BT.2100's system gamma of 1.2 is for
 _DISPLAY_GAMMA = 2.4  # BT.1886
-_BITS = 7  # of a channel that the table tells apart: an entry for each value would fill no cache
+_STEPS = 128  # of a channel that the table tells apart: entries for all values would fill no cache
 
 
 def sdr_table(transfer: int, primaries: int) -> Table | None:
@@ -47,36 +49,32 @@ def sdr_table(transfer: int, primaries: int) -> Table | None:
 
 def to_sdr(pixels: Pixels, table: Table) -> Pixels:
     """RGB [height, width, 3] in BT.709, from RGB in the colours of the table."""
-    halved = pixels >> 8 - _BITS
-    index = halved[..., 0].astype(np.int32)
-    for channel in (1, 2):
-        index <<= _BITS
-        index |= halved[..., channel]
-    height, width = index.shape
-    # NumPy takes three times as long to leave out every fourth byte.
-    mapped = Image.frombuffer("RGBX", (width, height), table.take(index), "raw", "RGBX", 0, 1)
-    return np.asarray(mapped.convert("RGB"))
+    pixels = np.ascontiguousarray(pixels)
+    if not pixels.flags.writeable:  # PyTorch takes no other
+        pixels = pixels.copy()
+    mapped = compiled.operation("map_colours", torch.uint8) or reference.map_colours
+    result: Pixels = mapped(torch.from_numpy(pixels), table).numpy()
+    return result
 
 
 @lru_cache(maxsize=4)  # of 8 MiB
 def _table(transfer: int, primaries: int) -> Table:
-    """[2 ** (3 * _BITS)]: red, green, blue and a zero, bytes in this order."""
-    steps = 1 << _BITS
-    signal = ((np.arange(steps) + 0.5) * (256 / steps) - 0.5) / 255
+    """uint8 [_STEPS, _STEPS, _STEPS, 4], by red, green and blue: these three, and a zero."""
+    signal = ((np.arange(_STEPS) + 0.5) * (256 / _STEPS) - 0.5) / 255
     light = _linear(signal, transfer)
     to_xyz = _rgb_to_xyz(primaries)
     to_bt709 = np.linalg.inv(_rgb_to_xyz(_BT709)) @ to_xyz
     to_bt709 /= to_bt709.sum(axis=1, keepdims=True)  # white stays white
-    table = np.zeros((steps, steps, steps, 4), np.uint8)
-    for red in range(steps):  # a plane at a time, for the memory's sake
-        rgb = np.empty((steps, steps, 3), np.float32)
+    table = np.zeros((_STEPS, _STEPS, _STEPS, 4), np.uint8)
+    for red in range(_STEPS):  # a plane at a time, for the memory's sake
+        rgb = np.empty((_STEPS, _STEPS, 3), np.float32)
         rgb[..., 0], rgb[..., 1], rgb[..., 2] = light[red], light[:, None], light
         if transfer == _HLG:  # BT.2100: of the scene so far, now of the display
             luminance = rgb @ to_xyz[1].astype(np.float32)
             rgb *= luminance[..., None] ** 0.2 * (_HLG_PEAK / _WHITE)
         shown = np.clip(rgb @ to_bt709.T.astype(np.float32), 0, 1)
         table[red, ..., :3] = np.rint(shown ** (1 / _DISPLAY_GAMMA) * 255)
-    return table.reshape(-1).view(np.uint32)
+    return torch.from_numpy(table)
 
 
 def _linear(signal: Light, transfer: int) -> Light:
