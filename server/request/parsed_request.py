@@ -27,6 +27,7 @@ from saccade.server.request.fields import (
 from saccade.server.request.media_defaults import DEFAULT_NAMES, take_media_defaults
 from saccade.server.request.message_parts import MediaPart, MessageReader
 from saccade.server.request.response_items import read_input
+from saccade.server.request.schema_keywords import WITH_SCHEMAS, schema_warnings
 from saccade.server.request.spellings import original, respelt
 from saccade.server.request.vision_options import VisionOptions
 
@@ -174,6 +175,8 @@ def parse_request(
     if unknown and limits.refuse_unknown:
         raise InvalidRequest(f"unknown field {unknown[0]!r}", unknown[0])
     warnings = [f"{path} is an unknown field, and was left out" for path in unknown]
+    if not fields.keys().isdisjoint(WITH_SCHEMAS):
+        warnings += schema_warnings(fields)
     return ParsedRequest(
         {name: value for name, value in fields.items() if name not in unknown},
         form.prompt_field,
