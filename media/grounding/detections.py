@@ -107,6 +107,7 @@ class _ProseReader(CoordinateRewriter):
         super().__init__(plans)
         self._text = ""
         self._found: list[tuple[dict[str, str | None], str, int]] = []  # opener, numbers, place
+        self._labels: dict[int, str | None] = {}  # of tags, by place
 
     def _follow(self, text: str) -> None:
         super()._follow(text)
@@ -134,11 +135,13 @@ class _ProseReader(CoordinateRewriter):
 
     def _label(self, opener: dict[str, str | None], start: int, end: int) -> str | None:
         if opener.get("axis") or opener.get("name") == "data-bbox":
-            tag = self._text[self._text.rfind("<", 0, start) : self._text.find(">", end)]
-            if labelled := _ATTRIBUTE.search(tag):
-                return labelled[2]
-            element = _ELEMENT.match(tag)
-            return element[1] if element and opener.get("name") else None
+            place = self._text.rfind("<", 0, start)
+            if place not in self._labels:  # else: another point of the same tag
+                tag = self._text[place : self._text.find(">", end)]
+                labelled, element = _ATTRIBUTE.search(tag), _ELEMENT.match(tag)
+                name = element[1] if element and opener.get("name") else None
+                self._labels[place] = labelled[2] if labelled else name
+            return self._labels[place]
         labelled = _REFERENCE.search(self._before(start)) or _BEHIND.match(self._text, end)
         return labelled[1] if labelled else None
 

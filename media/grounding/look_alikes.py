@@ -13,17 +13,22 @@ _MOST = 3  # that are shown
 _LONGEST = 48  # characters of each
 
 _N = r"-?[0-9]{1,6}(?:\.[0-9]{1,9})?"
-_AND = r"\s{0,32}[,;\uff0c\u3001\s]\s{0,32}"  # Chinese punctuation too
+# Chinese punctuation too. One way to match each, or matching takes exponential time.
+_AND = r"(?:\s{1,32}|\s{0,32}[,;\uff0c\u3001]\s{0,32})"
 _OPEN, _CLOSE = r"[\[({<\uff08\u3010]", r"[\])}>\uff09\u3011]"
 _IS = r"\\{0,7}[\"']?\s{0,8}[:=]\s{0,8}\\{0,7}[\"']?"
-_TIMES = r"(?:time|second|start|end|begin|stop|from|until|segment(?!ation)|interval|span|moment)"
+_WORD = r"(?:(?<![^\W_])|(?-i:(?<=[a-z])(?=[A-Z])))"  # begins, in snake_case or camelCase too
+_TIMES = (
+    r"(?:time|second|start|end|begin|stop|from|until|segment|interval|span|moment)"
+    r"(?:n?ing|time|code|sec|stamp)?s?(?:_\w{0,16}|(?-i:[A-Z])\w{0,16}|[0-9]{1,3})?"
+)
 _SIDE = (
     r"(?:(?:start|end|from|to|center|min|max|[cp])_?)?"
     r"(?:[xy](?:[0-9]{1,2}|_?(?:min|max|pos|start|end|center))?|left|top|right|bottom|width|height)"
 )
 _NAME = (
-    r"(?:box|bounds|point|coord|polygon|quad|corner|vert(?:ex|ices)|contour|segmentation|position"
-    r"|location|cent(?:er|re)|region|rect|click|tap)"
+    r"(?:box|bounds|point|coord|polygon|quad|corner|vert(?:ex|ices)|contour|segmentation"
+    rf"|cent(?:er|re)|{_WORD}(?:position|location|region|rect|click|tap(?!e)))"
 )
 _TAG = r"(?:box|bbox|points?|quad|poly\w*|region|coord\w*)"
 
@@ -37,12 +42,13 @@ _PLACE = re.compile(
         # A tag before numbers, or one for each.
         | <\|?{_TAG}(?:_start)?\|?>[\s\[(]{{0,8}}{_N} | <\|?(?:loc|bin|coord)_?[0-9]{{1,4}}\|?>
         # x and y, or sides, each with its name.
-        | \b{_SIDE}{_IS}{_N}(?:px)?[^\w]{{1,16}}{_SIDE}{_IS}{_N}
+        | \b{_SIDE}{_IS}{_N}(?:px)?[^\w]{{1,16}}(?:and\s)?{_SIDE}{_IS}{_N}
         # Numbers behind a name.
         | \b\w{{0,16}}{_NAME}\w{{0,8}}(?:{_IS}|\s(?:is|are|at|of)\s|\s)
           [\s\[({{\"']{{0,8}}{_N}{_AND}{_N}
-        # Nothing else in the line.
-        | ^[^\w\n]{{0,8}}{_N}(?:,\s{{1,8}}{_N}|(?:{_AND}{_N}){{3}})[^\w\n]{{0,8}}$
+        # Four behind a colon; nothing else in the line.
+        | :\s{{1,8}}{_N}(?:,[ ]?{_N}){{3}}(?![.,]?[ ]?[0-9])
+        | ^[^\w\n]{{0,8}}{_N}(?:,[ \t]{{1,8}}{_N}|(?:[ \t,;]{{1,8}}{_N}){{3}})[^\w\n]{{0,8}}$
     )
     """,
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,
@@ -57,9 +63,9 @@ _TIME = re.compile(
         (?<![A-Za-z0-9_.])(?!(?:19|20)[0-9]0s){_SECONDS}\s?{_UNIT}(?![A-Za-z])
         | \b[0-9]{{1,3}}m[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?s\b
         # Behind a name.
-        | \b(?:\w{{0,16}}{_TIMES}\w{{0,16}}|ts?|to|at|onset|offset){_IS}
-          [\s\[({{\"'\\]{{0,8}}{_SECONDS}
-        | \b(?:seconds?|timestamps?)\s{_SECONDS}
+        | (?:{_WORD}{_TIMES}|\b(?:ts?|to|at|onset|offset)){_IS}
+          [\s\[({{\"'\\]{{0,8}}(?:(?:between|from|at|about|around)\s)?{_SECONDS}
+        | (?:\b(?:seconds?|timestamps?)\s|<{_TIMES}>\s?){_SECONDS}
         # Two decimals, as a range or in brackets; one with nothing else in the line.
         | (?<![0-9.]){_DECIMAL}\s?(?:-|\u2013|\u2014|to|and|until)\s?{_DECIMAL}(?![0-9.])
         | [\[(]\s?{_DECIMAL}\s?,\s?{_DECIMAL}\s?[\])]

@@ -66,7 +66,9 @@ class TextRewriter:
 
     def feed(self, piece: str) -> str:
         """Takes the next piece; returns what may go out."""
-        return self._advance(piece, last=False)
+        # In slices: from every opener on, what is left of a piece is searched again.
+        slices = range(0, len(piece), _CONTEXT)
+        return "".join(self._advance(piece[at : at + _CONTEXT], last=False) for at in slices)
 
     def close(self) -> str:
         """Ends the text; returns what was held back."""

@@ -60,7 +60,7 @@ class TimeRewriter(TextRewriter):
         quoted = Rule(
             re.compile(json_key(_KEYS) + r"\\{0,7}[\"'](?P<held>[0-9])"),
             _DIGITS,
-            re.compile(r"[0-9:.]*"),
+            re.compile(r"[0-9:.]*s?"),
             _LONGEST,
             self._quoted,
         )
@@ -80,9 +80,11 @@ class TimeRewriter(TextRewriter):
         return self._number(numbers)
 
     def _quoted(self, opener: re.Match[str], numbers: str, ending: str) -> str | None:
-        if ":" in numbers:
-            return self._clock(opener, numbers, ending)
-        return self._number(numbers) if re.match(r"[\"'\\s]", ending) else None
+        if not re.match(r"[\"'\\]", ending):
+            return self._clock(opener, numbers, ending)  # or one end of a range
+        number = numbers.removesuffix("s")
+        shifted = self._clock(opener, number, ending) if ":" in number else self._number(number)
+        return shifted and shifted + numbers[len(number) :]
 
     def _listed(self, _: re.Match[str], numbers: str, ending: str) -> str | None:
         if ending not in ("]", ")") or not _LIST.fullmatch(numbers):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -156,6 +157,8 @@ UNKNOWN = [
     '{"xmin": 10, "ymin": 20}',
     '{"left": 10, "top": 20, "width": 5, "height": 5}',
     "left: 10px; top: 20px",
+    "at x=10 and y=20",
+    "cat: 10, 20, 30, 40",
     '{"box_2d": [10, 20, 30, 40]}',
     '{"bounding_box": "10 20 30 40"}',
     '{"cat": [10, 20, 30, 40]}',
@@ -194,6 +197,9 @@ PROSE = [
     "Version 1.2.3 is 0.5 better, 42.",
     '{"answer": 42, "cats": [1, 2, 3], "price": "3.50"}',
     "1. A cat\n2. A dog\n\n| 1 | 2 |\n|---|---|\n",
+    "correct: 3, 5\n12\n13\n14\n15",
+    '{"sentiment": 0.85, "vendor": 3, "gender": 1, "weekend": 2, "recommended": 5}',
+    "Attendance: 40, calendar: 2024, centimeters: 12, momentum: 0.9",
 ]
 
 
@@ -210,6 +216,7 @@ def test_other_numbers_stay_and_nothing_is_told(text):
         ('{"start": 3.5, "end": 7}', '{"start": 16.0, "end": 20}'),
         ('{"start": "3.5s", "end": "7s"}', '{"start": "16.0s", "end": "20s"}'),
         ('{"start_time": "01.00"}', '{"start_time": "13.50"}'),
+        ('{"start": "0:03s"}', '{"start": "0:16s"}'),
         ('{"timestamps": [0.5, 1, 12.25]}', '{"timestamps": [13.0, 14, 24.75]}'),
         ('{"timestamps": ["00:01.0", "00:02.0"]}', '{"timestamps": ["00:13.5", "00:14.5"]}'),
         ("{'start': 1.0, 'end': '2.0'}", "{'start': 13.5, 'end': '14.5'}"),
@@ -236,6 +243,9 @@ def test_forms_of_times_are_shifted(text, shifted):
         '{"begin_at": 3}',
         "at second 5",
         "t=3.5",
+        '{"time": "3.5s to 7s"}',
+        '{"time": "between 3 and 7"}',
+        "<timestamp>3.5</timestamp>",
         "<answer>12.5 to 20.3</answer>",
         '{"event": [12.5, 20.3]}',
         "3.5",
@@ -249,6 +259,23 @@ def test_other_forms_of_times_are_told(text):
     assert sent == text
     (warning,) = [each for each in told["warnings"] if "times stayed" in each]
     assert re.search("[0-9]", warning)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + (" " * 32).join("123456789") + " x",
+        "<points " + " ".join(f'x{at}="10" y{at}="20"' for at in range(2000)),
+        "".join(f'<p data-bbox="{at} 2 3 4">' for at in range(2000)),
+        "[" + ", ".join('{"bbox_2d": [1, 2, 3, 4], "start": "3.5s"}' for _ in range(2000)),
+    ],
+    ids=["spaces", "one tag", "tags", "boxes"],
+)
+def test_long_answers_take_time_that_grows_with_their_length(text):
+    """Seconds of a processor, not of a clock: without the care that is taken, minutes or years."""
+    begun = time.process_time()
+    in_source(text, times=(12.5, 13.5))
+    assert time.process_time() - begun < 5
 
 
 def test_decimals_of_subtitles_are_told():
