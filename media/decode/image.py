@@ -95,7 +95,7 @@ def decode_image(
         pixels = _decode_jpeg(data, at_least, buffer) if header.plain_jpeg else None
         if pixels is None:
             with _open(data, limits) as image:
-                clear = _colour_key(image, data, limits)
+                clear = _transparent(image, data, limits)
                 pixels = to_rgb(image)
                 if clear is not None:
                     pixels[clear] = 255
@@ -139,14 +139,22 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels[::down, ::across])
 
 
-def _colour_key(
+def _transparent(
     image: Image.Image, data: bytes, limits: ImageLimits
 ) -> npt.NDArray[np.bool_] | None:
-    """Loads an image. [height, width]: where the colour key of a PNG makes it transparent.
+    """Loads an image. [height, width]: where it is transparent and PIL does not tell.
+
+    A GIF, around a first frame that is smaller. A PNG, where its colour key says so:
 
     PIL knows the key as the file has it, in as many bits as the file's, and compares it with
     pixels that it has brought to 8 (13.0). So the key is taken off here. None: there is none.
     """
+    if isinstance(image, GifImagePlugin.GifImageFile) and image.tile:
+        left, top, right, bottom = image.tile[0].extents or (0, 0, *image.size)
+        around = np.ones((image.height, image.width), np.bool_)
+        around[top:bottom, left:right] = False
+        image.load()
+        return around if around.any() else None
     tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
     raw = str(tiles[0].args) if tiles else None
     image.load()

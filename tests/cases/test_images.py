@@ -1,6 +1,8 @@
 """Images as people send them: transparency that few programs write, formats that are not taken."""
 
+import base64
 import io
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -45,6 +47,18 @@ def test_other_formats_may_be_all_transparent():
         output = io.BytesIO()
         Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(output, kind)
         assert (decode_image(output.getvalue()) == 255).all(), kind
+
+
+def test_gif_around_a_first_frame_that_is_smaller():
+    output = io.BytesIO()
+    Image.new("RGB", (2, 1), (200, 0, 0)).save(output, "GIF")
+    data = bytearray(output.getvalue())
+    data[6:10] = struct.pack("<2H", 4, 3)  # the canvas
+    pixels = decode_image(bytes(data))
+    assert pixels.shape == (3, 4, 3)
+    np.testing.assert_array_equal(pixels[0, :2], [[200, 0, 0]] * 2)
+    assert (pixels[0, 2:] == 255).all()
+    assert (pixels[1:] == 255).all()
 
 
 def png(depth, colour_type, row, key, interlaced=False):
@@ -141,6 +155,20 @@ REFUSED = {
     "HTML": lambda: b"\n<!DOCTYPE html><html><body>404</body></html>",
     "JSON": lambda: b'{"error": "not found"}',
     "base64": lambda: b"iVBORw0KGgoAAAANSUhEUgAA",
+    "base64 of an MP4": lambda: base64.b64encode((MEDIA / "bunny.mp4").read_bytes()[:99]),
+    "animated cursor": lambda: b"RIFF\0\0\0\0ACON" + bytes(100),
+    "IFF": lambda: b"FORM\0\0\0\0ILBM" + bytes(100),
+    "JPEG XS": lambda: b"\xff\x10\xff\x50" + bytes(100),
+    "DPX": lambda: b"SDPX\0" + bytes(100),
+    "RealMedia": lambda: b".RMF\0\0\0\x12" + bytes(100),
+    "Flash": lambda: b"CWS\x09" + bytes(range(1, 100)),
+    "NUT": lambda: b"nut/multimedia container\0" + bytes(100),
+    "raw DV": lambda: b"\x1f\7\0\x3f" + bytes(100),
+    "raw H.264": lambda: b"\0\0\0\1\x09\xf0\0\0\0\1\x67" + bytes(100),
+    "raw MPEG-1": lambda: b"\0\0\1\xb3\x14" + bytes(100),
+    "playlist": lambda: b"#EXTM3U\n#EXT-X-VERSION:3\n",
+    "RTF": lambda: b"{\\rtf1 text}",
+    "pickle": lambda: pickle.dumps([1, 2]),
     "Git LFS": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
     "gzip": lambda: b"\x1f\x8b\x08" + bytes(100),
     "text": lambda: b"404 page not found",
@@ -153,6 +181,7 @@ NAMES = {
     "AVIF under a general brand": "AVIF",
     "a bare JPEG XL": "JPEG XL",
     "a bare SVG": "SVG",
+    "base64 of an MP4": "base64",
     "camera RAW (CR3)": "camera RAW",
     "camera RAW of Canon": "camera RAW",
 }
