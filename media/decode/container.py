@@ -29,6 +29,8 @@ _CODECS = frozenset(
         *("flv", "wmv1", "wmv2", "wmv3", "vc1", "dnxhd", "dvvideo", "cinepak", "huffyuv"),
     }
 )
+_RESTARTING = ("mpegts", "mpeg")
+_RESTART = 2  # packets that the clock goes back by at least; by less, it is an error of a muxer
 # Only these decoders may run to find out about a stream.
 _OPTIONS = {
     "format_whitelist": ",".join(_CONTAINERS),
@@ -55,14 +57,24 @@ class DecodeDeadline:
     ) -> Iterator["Packet[VideoStream]"]:
         """Every packet, the empty one at the end included. Some give no frame: each is checked.
 
+        Where the clock of a transport or program stream begins anew, as in two that were joined,
+        it goes on instead.
+
         Raises:
             Cancelled. LimitError: ``max_decoding_seconds`` have passed.
         """
+        restarts = container.format.name in _RESTARTING
+        end = shift = 0
         for packet in container.demux(stream):
             if self._cancelled is not None and self._cancelled.is_set():
                 raise Cancelled
             if time.monotonic() > self._end:
                 raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
+            if restarts and packet.dts is not None and packet.pts is not None:
+                if end and packet.dts + shift < end - _RESTART * (packet.duration or 0):
+                    shift = end - packet.dts
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                end = packet.dts + (packet.duration or 0)
             yield packet
 
 

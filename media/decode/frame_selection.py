@@ -26,7 +26,10 @@ _SKIP_FRAME: dict[Use, Literal["ALL", "NONREF", "DEFAULT"]] = {
     "show": "DEFAULT",
 }
 
-DAMAGE = (av.error.InvalidDataError, av.error.EOFError)  # what decoders raise at a damaged packet
+DAMAGE = (  # what decoders raise at a damaged packet; many of them just -1, which is "not permitted"
+    *(av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError),
+    *(av.error.PermissionError, av.error.ExternalError),
+)
 
 # What a packet changes for all behind it: a palette, or the headers where two videos were joined.
 _STATE: tuple[PktSideDataT, ...] = ("palette", "new_extradata", "param_change")

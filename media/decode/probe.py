@@ -34,8 +34,8 @@ _RATE_TOLERANCE = 0.05
 _SAMPLES_PER_FRAME = 2
 
 _VOP = b"\0\0\1\xb6"  # begins a frame of MPEG-4 part 2
-_EMPTY_VOP = 8  # bytes: too few for the blocks of a frame, so it says that there is none
-_MAX_EMPTY_VOP = 19  # likewise, as FFmpeg has it where a packet before held one frame more
+_EMPTY_VOP = 7  # bytes: too few for the blocks of a frame, so it says that there is none
+_MAX_EMPTY_VOP = 19  # likewise, as FFmpeg has it where the packet before held two frames
 _SHORTEST_DELAY, _USUAL_DELAY = 1, 10  # hundredths: browsers show such GIF frames for so long
 
 Listed = npt.NDArray[np.int64]
@@ -66,6 +66,8 @@ def probe_video(data: bytes, limits: MediaLimits) -> VideoSource:
     if sideways:
         width, height, ratio = height, width, 1 / ratio
     stamp, _, _, keyframe, given = listed.T
+    # Two frames in a packet are meant where the next holds none; else they are what damage left.
+    given[(given > 1) & np.append(given[1:], 1).astype(bool)] = 1
     # AVI has no stamps. FFmpeg makes them up: wrong ones for codecs whose frames it cannot tell the
     # order of without decoding them, and where packets hold several frames.
     if given.max() > 1 or (name == "avi" and codec in ("h264", "hevc")):
@@ -95,7 +97,7 @@ def _list_packets(
     first: VideoFrame | None = None
     listed = array("q")
     codec = stream.codec_context.name
-    frames = several = refused = 0
+    frames = before = refused = 0
     for packet in packets:
         if first is None:
             try:
@@ -108,10 +110,10 @@ def _list_packets(
         if codec == "vp8":
             given = memoryview(packet)[0] >> 4 & 1  # show_frame (RFC 6386, 9.1)
         elif codec == "mpeg4":
-            given = max(1, bytes(packet).count(_VOP))
-            several = max(several, given)
-            if packet.size <= (_MAX_EMPTY_VOP if several > 1 else _EMPTY_VOP):
+            given = min(max(1, bytes(packet).count(_VOP)), 2)
+            if packet.size <= (_MAX_EMPTY_VOP if before > 1 else _EMPTY_VOP):
                 given = 0
+            before = given
         if packet.is_discard:  # by an edit list
             given = 0
         stamp, decoded = (NO_STAMP if at is None else at for at in (packet.pts, packet.dts))
@@ -131,7 +133,7 @@ def _clock(listed: Listed, container: str) -> tuple[Listed | None, int | None]:
     if container == "gif":
         lasting = np.where(duration <= _SHORTEST_DELAY, _USUAL_DELAY, duration)
         ends = lasting.cumsum()
-        return ends - lasting, int(ends[-1])
+        return (ends - lasting)[given > 0], int(ends[-1])
     clock = np.sort(stamp[given > 0])
     if container == "avi" or clock[0] == NO_STAMP:
         # A frame is shown for each that is decoded, once the first is.

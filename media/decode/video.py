@@ -44,6 +44,7 @@ class FrameConverter:
         context = stream.codec_context
         # The container's, for frames that do not say; decoding forgets them.
         self._colours = context.color_trc, context.color_primaries
+        self._space = context.colorspace
         self._matrix: tuple[int, int, int, int] | None = None
 
     def is_sideways(self, frame: VideoFrame) -> bool:
@@ -60,6 +61,14 @@ class FrameConverter:
 
     def convert(self, frame: VideoFrame, height: int, width: int) -> Pixels:
         """The frame as uint8 RGB [height, width, 3]."""
+        tags = (int(frame.color_trc), int(frame.color_primaries))
+        transfer, primaries = (
+            given if tag == _UNSPECIFIED and given is not None else tag
+            for tag, given in zip(tags, self._colours, strict=True)
+        )
+        table = sdr_table(int(transfer), int(primaries))
+        if table is not None and frame.colorspace == _UNSPECIFIED and self._space is not None:
+            frame.colorspace = self._space
         components = frame.format.components
         if frame.format.has_palette or any(component.is_alpha for component in components):
             pixels = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
@@ -72,12 +81,6 @@ class FrameConverter:
         if transposed:
             pixels = pixels.transpose(1, 0, 2)
         pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
-        tags = (int(frame.color_trc), int(frame.color_primaries))
-        transfer, primaries = (
-            given if tag == _UNSPECIFIED and given is not None else tag
-            for tag, given in zip(tags, self._colours, strict=True)
-        )
-        table = sdr_table(int(transfer), int(primaries))
         if table is None:
             return resize(pixels, height, width)
         if pixels.shape[0] * pixels.shape[1] < height * width:  # where there is less to do

@@ -188,6 +188,26 @@ def test_hdr_and_wide_gamut_become_sdr(kind):
     assert np.abs(blue - (40, 90, 200)).max() <= 15  # a step of PQ in 8 bits is 3 % of the light
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_colours_that_only_the_container_names(container):
+    colours = (WHITE, RED, GREY, (40, 90, 200))
+    output = io.BytesIO()
+    with (
+        av.open(io.BytesIO(coloured("HLG", colours, tagged=False))) as reader,
+        av.open(output, "w", format=container) as writer,
+    ):
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = COLOURS["HLG"][2:]
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+    frames, _ = load_video(output.getvalue(), VideoControls(nframes=2), LIMITS)
+    told, _ = load_video(coloured("HLG", colours), VideoControls(nframes=2), LIMITS)
+    assert np.abs(np.subtract(stripes(frames[0], 4), stripes(told[0], 4))).max() <= 2
+
+
 def test_other_colours_stay_as_they_are_to_the_bit():
     """Untagged, BT.709, BT.601 and sRGB: what FFmpeg makes of them."""
     size = {"resized_width": 168, "resized_height": 140}
@@ -458,6 +478,69 @@ def test_a_damaged_packet_costs_no_more_than_its_frames(container, codec, option
     assert numbers[20:] == list(range(20, 40))
     assert report_medium("video", plan, False).damaged_frames == plan.damaged_frames
     assert all_shown(video(container, codec, pix_fmt=pix_fmt))[1].damaged_frames == 0
+
+
+def shortened(data, container, number):
+    """With all but the first 20 bytes of a packet left out."""
+    output = io.BytesIO()
+    with av.open(io.BytesIO(data)) as reader, av.open(output, "w", format=container) as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for index, packet in enumerate(one for one in reader.demux(video=0) if one.size):
+            copy = av.Packet(bytes(packet)[:20] if index == number else bytes(packet))
+            copy.stream, copy.time_base, copy.duration = stream, packet.time_base, packet.duration
+            copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+            writer.mux(copy)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "pix_fmt", "size"),
+    [
+        ("3gp", "h263", "yuv420p", (176, 144)),
+        ("avi", "msmpeg4", "yuv420p", (160, 128)),
+        ("avi", "dvvideo", "yuv420p", (720, 576)),
+        ("mov", "png", "rgb24", (160, 128)),
+    ],
+)
+def test_damage_of_which_decoders_say_something_else(container, codec, pix_fmt, size):
+    data = video(container, codec, 12, pix_fmt=pix_fmt, size=size, options={"g": "4"})
+    frames, plan = load_video(shortened(data, container, 5), VideoControls(nframes=10), LIMITS)
+    assert (plan.source_frames, plan.damaged_frames) == (12, 1)
+    numbers = [read_number(frame) for frame in frames]
+    assert (numbers[0], numbers[-1]) == (0, 11)
+    assert set(numbers) <= set(range(12))
+
+
+def test_bytes_that_are_missing_from_an_avi():
+    data = video("avi", "mpeg4", options={"g": "10"})
+    middle = len(data) // 2
+    data = data[:middle] + data[middle + 200 :]
+    count = len(plain(data))
+    frames, plan = load_video(data, VideoControls(nframes=count // 2 * 2), LIMITS)
+    assert plan.source_frames == count
+    assert (read_number(frames[0]), read_number(frames[-1])) == (0, 39)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "offset"),
+    [("mpegts", "libx264", "0"), ("mpegts", "libx264", "10"), ("mpeg", "mpeg2video", "0")],
+)
+def test_streams_that_were_written_one_after_the_other(container, codec, offset):
+    """The clock begins anew, or goes back: players go on."""
+    first = video(container, codec, 20, output_ts_offset=offset)
+    data = first + video(container, codec, 20, first=20)
+    for controls in ({"nframes": 4}, {"nframes": 40}, {"nframes": 4, "video_start": 0.9}):
+        numbers, plan = shown(data, **controls)
+        assert plan.source_frames == 40
+        assert numbers == list(plan.frame_indices)
+        assert plan.frame_times == pytest.approx([n / 25 for n in plan.frame_indices], abs=2e-3)
+
+
+def test_still_frames_of_a_few_bytes():
+    frames = (av.VideoFrame(32, 32, "gray").reformat(format="yuv420p") for _ in range(30))
+    data = video("avi", "mpeg4", frames, size=(32, 32))
+    assert min(map(len, packets(data))) <= 8
+    assert probe_video(data, LIMITS).frames == 30
 
 
 def test_a_damaged_beginning():
