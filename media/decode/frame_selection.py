@@ -26,7 +26,8 @@ _SKIP_FRAME: dict[Use, Literal["ALL", "NONREF", "DEFAULT"]] = {
     "show": "DEFAULT",
 }
 
-DAMAGE = (  # what decoders raise at a damaged packet; many of them just -1, which is "not permitted"
+# What decoders raise at a damaged packet; many of them just -1, which is "not permitted".
+DAMAGE = (
     *(av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError),
     *(av.error.PermissionError, av.error.ExternalError),
 )
