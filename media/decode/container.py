@@ -30,7 +30,7 @@ _CODECS = frozenset(
     }
 )
 _RESTARTING = ("mpegts", "mpeg")
-_RESTART = 2  # packets that the clock goes back by at least; by less, it is an error of a muxer
+_RESTART = 9000  # ticks of 90 kHz that it goes back by, at least; by less, it is a muxer's error
 # Only these decoders may run to find out about a stream.
 _OPTIONS = {
     "format_whitelist": ",".join(_CONTAINERS),
@@ -71,7 +71,7 @@ class DecodeDeadline:
             if time.monotonic() > self._end:
                 raise LimitError(f"the video takes longer than {self._seconds:g} s to decode")
             if restarts and packet.dts is not None and packet.pts is not None:
-                if end and packet.dts + shift < end - _RESTART * (packet.duration or 0):
+                if end and packet.dts + shift < end - _RESTART:
                     shift = end - packet.dts
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 end = packet.dts + (packet.duration or 0)

@@ -3,8 +3,8 @@
 An object names an image by a key of its own that comes before the box, or by the key under which
 the object or its list stands:
 
-- ``"image": 2``, ``"picture": "Picture 2"``, ``"video": 1``: counted from one within their kind, as
-  Qwen's chat template counts them ("Picture 2: ");
+- ``"image": 2``, ``"image": "2"``, ``"picture": "Picture 2"``, ``"video": 1``: counted from one
+  within their kind, as Qwen's chat template counts them ("Picture 2: ");
 - ``"image_index": 0``, ``"picture_index"``, ``"video_index"``: counted from zero within their kind;
 - ``{"image_2": [{"bbox_2d": ...}]}``: counted from one;
 - HTML: ``<p data-image="2" data-bbox="...">``, counted from one, likewise before the box;
@@ -22,6 +22,7 @@ from saccade.media.planning.plan import ImagePlan, VideoPlan
 
 _KEY = re.compile(r"(image|picture|video|frame)(_index)?")
 _NAME = re.compile(r"(image|picture|video|frame)[ _]?([0-9]{1,4})", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _TAG = re.compile(r"<[^<>]*\sdata-(image|video)=\\*[\"']?([0-9]{1,4})\b[^<>]*")
 _LONGEST_NAME = 64  # characters of a string that are looked at
 _LONGEST_TAG = 512
@@ -58,6 +59,8 @@ class MediaReferences:
         if kind is None or (kind[1] == "frame" and not self._frames):
             return place
         named = None
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            value = int(value)
         if type(value) is int:  # not a bool
             named = self._at(kind[1], value if kind[2] else value - 1, place)
         elif isinstance(value, str) and not kind[2]:
@@ -159,6 +162,6 @@ class MediaReferenceTracker:
     def _end_value(self, top: _Container) -> None:
         value: object = self._scalar
         if not self._was_string:
-            value = int(self._scalar) if re.fullmatch(r"[0-9]{1,4}", self._scalar) else None
+            value = int(self._scalar) if _NUMBER.fullmatch(self._scalar) else None
         top.medium = self._names.inside(top.medium, top.key, value)
         top.key = None
