@@ -27,10 +27,19 @@ _SKIP_FRAME: dict[Use, Literal["ALL", "NONREF", "DEFAULT"]] = {
 }
 
 # What decoders raise at a damaged packet; many of them just -1, which is "not permitted".
-DAMAGE = (
+_DAMAGE = (
     *(av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError),
     *(av.error.PermissionError, av.error.ExternalError),
 )
+
+
+def damage(codec: str) -> tuple[type[Exception], ...]:
+    """What the decoder of this name raises at a damaged packet.
+
+    An invalid argument is a frame of more pixels than are allowed, but of raw video one cut short.
+    """
+    return (*_DAMAGE, av.error.ArgumentError) if codec == "rawvideo" else _DAMAGE
+
 
 # What a packet changes for all behind it: a palette, or the headers where two videos were joined.
 _STATE: tuple[PktSideDataT, ...] = ("palette", "new_extradata", "param_change")
@@ -121,5 +130,5 @@ def _given(
 ) -> Sequence[VideoFrame | None]:
     try:
         return context.decode(packet)
-    except DAMAGE:
+    except damage(context.name):
         return (None,)

@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from saccade.media.decode.container import DecodeDeadline, opened
-from saccade.media.decode.frame_selection import DAMAGE
+from saccade.media.decode.frame_selection import damage
 from saccade.media.decode.matroska_limits import EBML, check_matroska_elements
 from saccade.media.decode.mp4_limits import check_mp4_samples
 from saccade.media.decode.video import FrameConverter
@@ -102,7 +102,7 @@ def _list_packets(
         if first is None:
             try:
                 first = next(iter(packet.decode()), None)
-            except DAMAGE:  # a later one will do
+            except damage(codec):  # a later one will do
                 refused += 1
         if packet.size == 0:  # the end
             continue

@@ -536,6 +536,14 @@ def test_streams_that_were_written_one_after_the_other(container, codec, offset)
         assert plan.frame_times == pytest.approx([n / 25 for n in plan.frame_indices], abs=2e-3)
 
 
+def test_raw_frames_that_are_cut_short():
+    data = video("avi", "rawvideo", 20, pix_fmt="bgr24")
+    frames, plan = load_video(data[: len(data) * 5 // 8], VideoControls(nframes=12), LIMITS)
+    assert (plan.source_frames, plan.damaged_frames) == (13, 1)
+    assert read_number(frames[0]) == 0
+    assert read_number(frames[-1]) == 11
+
+
 def test_still_frames_of_a_few_bytes():
     frames = (av.VideoFrame(32, 32, "gray").reformat(format="yuv420p") for _ in range(30))
     data = video("avi", "mpeg4", frames, size=(32, 32))
