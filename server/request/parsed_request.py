@@ -110,7 +110,7 @@ class ParsedRequest:
         """A path in ``body`` as it was in the body that was sent."""
         # vLLM looks into messages late, when it has lost their place, and calls every prompt so.
         if path is not None and re.match(r"\[|messages\b", path) and "messages" not in self.body:
-            path = self.prompt_field if self.prompt_field in self.body else "prompt"
+            path = "prompt" if "prompt" in self.body else self.prompt_field
         elif path is not None and path.startswith("["):
             path = "messages"
         return original(path, self.sent_as)

@@ -8,11 +8,13 @@ from reference import Medium
 
 from saccade.demo.checkpoints.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.demo.checkpoints.tokenizer import VOCABULARY_SIZE
+from saccade.kernels.cpu.processor import processor
 
 PICTURE = Medium(raster(7, 1, 224, 308))
 PROMPTS = [{"prompt_token_ids": list(range(start, start + 20))} for start in (5, 300, 900)]
-# What int8 activations leave of the figures of a random model.
-LARGEST_ERROR = 0.15
+# What int8 activations leave of the figures of a random model. Without VNNI oneDNN halves the
+# weights first, so that two products fit into 16 bits ("Nuances of int8 Computations").
+LARGEST_ERROR = 0.15 if "AVX512-VNNI" in processor().features else 0.3
 
 
 def outcome(folder):
