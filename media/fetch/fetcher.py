@@ -123,6 +123,7 @@ class MediaFetcher:
                 url.encode()
         except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
             raise FetchError("the URL is malformed") from None
+        url = url.strip()  # as browsers do
         match = _SCHEME.match(url)
         scheme = match.group().lower() if match else "file"
         if match is None and (self._policy.media_root is None or len(url) > _LONGEST_PATH):
@@ -251,7 +252,7 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
     header, comma, payload = url.partition(",")
     if not comma:
         raise FetchError("the data URL has no comma before its payload")
-    if not header.lower().endswith(";base64"):
+    if ";" not in header or header.lower().rpartition(";")[2].strip() != "base64":
         # Every byte takes one character, or three when escaped.
         if len(payload) - 2 * payload.count("%") > max_bytes:
             raise _too_large(max_bytes)

@@ -23,6 +23,9 @@ async def test_data_urls(fetcher: MediaFetcher) -> None:
     assert await fetcher.fetch(f"data:image/png;base64,{encoded}") == BODY
     assert await fetcher.fetch(f"DATA:image/png;charset=x;BASE64,{encoded}") == BODY
     assert await fetcher.fetch(f"data:;base64,{quote(encoded)}") == BODY
+    assert await fetcher.fetch(f"data:image/png; base64 ,{encoded}") == BODY
+    assert await fetcher.fetch(f" \r\ndata:image/png;name=a;base64,{encoded}\n") == BODY
+    assert await fetcher.fetch("data:base64,YQ==") == b"YQ=="
     assert await fetcher.fetch("data:text/plain," + quote(BODY)) == BODY
     assert await fetcher.fetch("data:,a%20b") == b"a b"
     large = os.urandom(300_000)
