@@ -57,7 +57,7 @@ class AdmissionMiddleware:
             except Overloaded as error:
                 refusal = error
             headers = [pair for pair in headers if pair[0].lower() != _PRIORITY_HEADER]
-            scope = {**scope, "headers": headers, TICKET: ticket}
+            scope.update({"headers": headers, TICKET: ticket})
         if refusal is not None:
             response = error_response(refusal, getattr(refusal, "headers", _CLOSE))
             await response(scope, receive, send)
