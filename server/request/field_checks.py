@@ -12,7 +12,13 @@ from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
-from saccade.server.request.fields import ANSWER_FIELDS, BY_ROUTE, ROUTES, Treatment
+from saccade.server.request.fields import (
+    ANSWER_FIELDS,
+    BY_ROUTE,
+    CONSTRAINT_KINDS,
+    ROUTES,
+    Treatment,
+)
 
 # How many entries a field may hold.
 _MOST_ENTRIES = {
@@ -42,8 +48,8 @@ _LONGEST_STOP = 1024  # characters of one string at which to stop: every token l
 _TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 _RESPONSE_TOOLS = ("function", "custom", "namespace")
 _TOOL = '{"type": "function", "function": {"name": "...", "parameters": {...}}}'
-_CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _COMPACT = "disable_any_whitespace"
+_ASKS_EMPTY = ("web_search_options",)  # is asked for by an object without fields, too
 # How much alike two names are of which one is taken for a misspelling of the other.
 _ALIKE = 0.82
 SHAPED = ("tools", "structured_outputs", "vllm_xargs", *_TRANSFERS)
@@ -75,17 +81,28 @@ def check_names(body: Mapping[str, Any], route: str) -> list[str]:
     known = BY_ROUTE[route]
     unknown = []
     for name, value in body.items():
+        if value is None:  # is not there
+            continue
+        asks = bool(value) or name in _ASKS_EMPTY
         if (row := known.get(name)) is not None:
-            if row.treatment is Treatment.REFUSED and value and value not in row.harmless:
+            if row.treatment is Treatment.REFUSED and asks and value not in row.harmless:
                 raise InvalidRequest(f"{name} is not supported: {row.note}", name)
-        elif others := [other for other, rows in BY_ROUTE.items() if name in rows]:
+        elif others := [
+            other
+            for other, rows in BY_ROUTE.items()
+            if name in rows and rows[name].treatment is not Treatment.HINT
+        ]:
             # What shapes an answer says nothing where there is none.
-            if value and route not in "kd":
+            if asks and route not in "kd":
                 raise InvalidRequest(
                     f"{name[:64]} is a field of {ROUTES[others[0]]}, not of this path", name
                 )
         else:
-            served = [name for name, row in known.items() if row.treatment is Treatment.HONOURED]
+            served = [
+                other
+                for other, row in known.items()
+                if row.treatment is Treatment.HONOURED and body.get(other) is None
+            ]
             if alike := get_close_matches(name[:64], served, 1, _ALIKE):
                 raise InvalidRequest(
                     f"unknown field {name[:64]!r}; did you mean {alike[0]!r}?", name[:64]
@@ -111,10 +128,9 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         prompts = len(prompt)
     for name, value in body.items():
-        # bool is an int to Python; vLLM refuses or reads it as it likes.
+        # bool is an int to Python; vLLM refuses or reads it as it likes. What it would read as a
+        # number `respelt` has read so.
         amount: float | None = value if isinstance(value, int | float) else None
-        if isinstance(value, str) and value.isdecimal():
-            amount = int(value[:10])
         most = largest.get(name)
         if name in ANSWER_FIELDS and amount is not None and amount < (body.get("echo") is not True):
             raise InvalidRequest(f"{name} must be at least 1", name)
@@ -169,7 +185,9 @@ def check_shapes(body: Mapping[str, Any], route: str, engine: EngineOptions) -> 
     outputs = body.get("structured_outputs")
     if outputs is not None:
         if not isinstance(outputs, dict):
-            message = f"structured_outputs must be an object with one of {', '.join(_CONSTRAINTS)}"
+            message = (
+                f"structured_outputs must be an object with one of {', '.join(CONSTRAINT_KINDS)}"
+            )
             raise InvalidRequest(message, "structured_outputs")
         for name, value in outputs.items():
             path = f"structured_outputs.{name[:64]}"
@@ -177,9 +195,12 @@ def check_shapes(body: Mapping[str, Any], route: str, engine: EngineOptions) -> 
                 if value is not None and value != engine.compact_json:
                     flag = "--structured-outputs-config.disable_any_whitespace"
                     raise InvalidRequest(f"the operator chooses it, by {flag}", path)
-            elif name not in _CONSTRAINTS and value:
-                message = f"it is not supported; use one of {', '.join(_CONSTRAINTS)}"
+            elif name not in CONSTRAINT_KINDS and value:
+                message = f"it is not supported; use one of {', '.join(CONSTRAINT_KINDS)}"
                 raise InvalidRequest(message, path)
+        if outputs.keys().isdisjoint(CONSTRAINT_KINDS):
+            message = f"structured_outputs must have one of {', '.join(CONSTRAINT_KINDS)}"
+            raise InvalidRequest(message, "structured_outputs")
 
 
 def _fits(value: object) -> bool:
@@ -207,6 +228,9 @@ def _check_tool(tool: object, route: str, path: str) -> None:
         path += ".function"
     if not isinstance(name := function.get("name"), str) or not name:
         raise InvalidRequest("a tool must have a name", f"{path}.name")
+    for other in ("input_schema", "inputSchema"):
+        if function.get(other) is not None:
+            raise InvalidRequest(f"{other} is not supported: use parameters", f"{path}.{other}")
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidRequest("parameters must be a JSON schema", f"{path}.parameters")

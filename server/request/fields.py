@@ -70,6 +70,9 @@ CONSTRAINTS = {
 }
 """Other servers' names of constraints -> their place in ``structured_outputs``."""
 
+CONSTRAINT_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+"""Places in ``structured_outputs``, of which a request fills one."""
+
 CHAT_ANSWER_FIELDS = ("max_completion_tokens", "max_tokens")
 RESPONSE_ANSWER_FIELDS = ("max_output_tokens",)
 ANSWER_FIELDS = (*CHAT_ANSWER_FIELDS, *RESPONSE_ANSWER_FIELDS)
@@ -89,7 +92,7 @@ TABLE = (
     _honoured("tokens", "d"),
     _honoured("tools", "crk", "an empty list is none"),
     _honoured("tool_choice parallel_tool_calls", "cr"),
-    _honoured("functions function_call", "c", "older names of `tools` and `tool_choice`"),
+    _honoured("functions function_call", "ck", "older names of `tools` and `tool_choice`"),
     _honoured("chat_template_kwargs", "crk"),
     _honoured("add_generation_prompt continue_final_message", "ck"),
     _honoured("add_special_tokens", "ctk"),
@@ -111,7 +114,8 @@ TABLE = (
     _honoured(
         "media_io_kwargs",
         "crk",
-        "`video.fps` and `video.num_frames` (at most so many), for videos that say neither",
+        "`video.fps` and `video.num_frames` (at most so many; -1: all), for videos that say "
+        "neither",
     ),
     _honoured(
         "mm_processor_kwargs", "crk", "`min_pixels`, `max_pixels` and `fps`, as at the top level"
@@ -134,7 +138,9 @@ TABLE = (
     _honoured("return_prompt_text", "c"),
     _honoured("return_token_strs", "k"),
     _honoured("enable_response_messages", "r"),
-    _honoured("response_format", "ct"),
+    _honoured(
+        "response_format", "ct", "its `schema` may stand in it, too, as at Together and llama.cpp"
+    ),
     _honoured("text", "r"),
     _honoured("structured_outputs", "crt"),
     _honoured(
@@ -149,11 +155,12 @@ TABLE = (
     _hint("service_tier safety_identifier prompt_cache_key prompt_cache_retention", "crtkd"),
     _hint("prediction keep_alive cache_prompt", "crtkd", "would only make it faster"),
     _hint(
-        "reasoning_effort include_reasoning enable_thinking thinking_token_budget",
+        "reasoning reasoning_effort include_reasoning enable_thinking thinking think "
+        "thinking_budget thinking_token_budget",
         "crt",
         "no model here reasons",
     ),
-    _hint("reasoning max_tool_calls", "r", "no model here reasons or has tools of the server's"),
+    _hint("max_tool_calls", "r", "the server has no tools of its own"),
     _hint("stream_options", "r"),
     _hint("verbosity", "c"),
     _hint(
@@ -179,6 +186,15 @@ TABLE = (
         "documents",
         "crk",
         "put them into a message, or into chat_template_kwargs where your template takes them",
+    ),
+    _refused(
+        "truncate_prompt_tokens truncation truncation_side",
+        "k",
+        "the whole prompt is counted",
+        "disabled",
+    ),
+    _refused(
+        "skip_special_tokens spaces_between_special_tokens", "d", "the text is of all the tokens"
     ),
     _refused("suffix", "t", "the model fills no gaps"),
     _refused("best_of", "crt", "use n", 1),

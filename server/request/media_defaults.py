@@ -23,6 +23,7 @@ DEFAULT_NAMES = frozenset(
 )
 """Fields that `take_media_defaults` takes."""
 
+_MOST_FRAMES = 2**31  # all there are, which vLLM calls -1
 _IMAGE_FIELDS = ImageControls.__dataclass_fields__
 
 
@@ -61,6 +62,7 @@ def take_media_defaults(body: dict[str, Any]) -> MediaDefaults:
     if (rate := of_video.get("fps")) is not None:
         give("fps", rate, "media_io_kwargs.video.fps")
     if (frames := of_video.get("num_frames")) is not None:
+        frames = _MOST_FRAMES if frames == -1 else frames
         # As many as that, or all that there are.
         for name in ("max_frames",) if "fps" in given else ("max_frames", "min_frames"):
             give(name, frames, "media_io_kwargs.video.num_frames")
@@ -68,7 +70,9 @@ def take_media_defaults(body: dict[str, Any]) -> MediaDefaults:
         parse_controls(VideoControls, given, "")
     except ControlError as error:
         name = (error.param or "").removeprefix(".")
-        raise ControlError(error.message, paths.get(name, name)) from None
+        path = paths.get(name, name)
+        message = error.message.replace(name, path.rpartition(".")[2], 1)
+        raise ControlError(message, path) from None
     image = {name: value for name, value in given.items() if name in _IMAGE_FIELDS}
     full = body.pop("vl_high_resolution_images", False)
     if not isinstance(full, bool):
@@ -87,7 +91,7 @@ def _take(
     if not isinstance(value, dict):
         raise InvalidRequest(f"{path} must be an object", path)
     for key, one in value.items():
-        if key not in known and one is not None:
+        if key not in known and one not in (None, {}):
             message = f"{path} takes {', '.join(known)}; other controls stand beside their medium"
             raise InvalidRequest(message, f"{path}.{key[:64]}")
-    return value
+    return dict(value)

@@ -5,7 +5,6 @@ drop, is refused by name: vLLM sees only the text and media parts that this modu
 is named by its index among those of the request, and has no URL: vLLM fetches nothing.
 """
 
-import json
 import mimetypes
 import re
 from collections.abc import Collection, Mapping
@@ -22,6 +21,7 @@ from saccade.media.controls import (
 )
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.calls import given, read_call, read_calls
 from saccade.server.request.media_defaults import MediaDefaults
 
 # type of a part -> modality, and the key that holds the medium.
@@ -62,7 +62,17 @@ _PART_FIELDS = _HINTS | {"type", *_TEXT_TYPES.values()}
 _CONTROLS = ImageFields.model_fields.keys() | VideoFields.model_fields.keys()
 # Beside a message or a text they would be believed in.
 _BESIDE_MEDIA = _CONTROLS | {"vl_high_resolution_images"}
-_MEDIA_NAMES = frozenset((*_MEDIA_KEYS, "images", "videos", "audio", "files", "attachments"))
+_MEDIA_NAMES = frozenset(
+    (
+        *(*_MEDIA_KEYS, "images", "videos", "audio"),
+        *("files", "attachments", "experimental_attachments"),
+    )
+)
+_NOTHING: tuple[Any, ...] = ("", [], {})  # where a medium or a text may be: there is none
+# Where the model is to go on with a message, as other servers say it.
+_CONTINUED = ("prefix", "partial")
+_EMPTY = _MEDIA_NAMES | {"text"}
+_SPEAK = ("system", "developer", "user", "tool", "function")  # whose messages have a content
 
 
 @dataclass(frozen=True)
@@ -123,10 +133,14 @@ class MessageReader:
         for name in _TEXT_FIELDS:
             if message.get(name) is not None and not isinstance(message[name], str):
                 raise InvalidRequest(f"{name} must be text", f"{path}.{name}")
-        if "role" not in message:
+        role = message.get("role")
+        if role is None:
             raise InvalidRequest("a message must have a role", f"{path}.role")
+        if not role or role != role.lower():
+            known = ", ".join((*_SPEAK, "assistant"))
+            raise InvalidRequest(f"a role is written in small letters: {known}", f"{path}.role")
         if not message.keys() <= _MESSAGE_FIELDS:
-            self._note_unknown(message, _MESSAGE_FIELDS, path)
+            self.note_unknown(message, _MESSAGE_FIELDS, path)
         message = dict(message)
         if message.get("content") is None and message.get("refusal") is not None:
             message["content"] = message["refusal"]
@@ -138,14 +152,17 @@ class MessageReader:
         if isinstance(content, list):
             read = self.parts(content, f"{path}.content")
             message["content"] = [*message["content"], *read] if images is not None else read
+        elif content is None and images is None and role in _SPEAK:
+            raise InvalidRequest("a message must have a content", f"{path}.content")
         elif content is not None and not isinstance(content, str):
             raise InvalidRequest("content must be text or a list of parts", f"{path}.content")
         if (call := message.pop("function_call", None)) is not None:  # OpenAI's older form
-            called = self._called(call, f"{path}.function_call")
+            called = read_call(call, f"{path}.function_call", self.left_out)
             message["tool_calls"] = [{"id": "call", "type": "function", "function": called}]
         elif message.get("tool_calls") is not None:
-            message["tool_calls"] = self._calls(message["tool_calls"], f"{path}.tool_calls")
-        if message.get("role") == "function":
+            calls = message["tool_calls"]
+            message["tool_calls"] = read_calls(calls, f"{path}.tool_calls", self.left_out)
+        if role == "function":
             message.update(role="tool", tool_call_id="call")
         return message
 
@@ -162,6 +179,7 @@ class MessageReader:
                 part = {"type": "text", "text": part}
             if not isinstance(part, dict):
                 raise InvalidRequest("a content part must be an object", place)
+            part = given(part)
             kind = part.get("type")
             if not isinstance(kind, str):
                 kind = None
@@ -172,7 +190,7 @@ class MessageReader:
                     raise InvalidRequest(message, f"{place}.{key}")
                 # Chat templates would draw a placeholder of an image that is not there.
                 if not part.keys() <= _PART_FIELDS:
-                    self._note_unknown(part, _PART_FIELDS, place)
+                    self.note_unknown(part, _PART_FIELDS, place)
                 content.append({"type": key, key: part[key]})
             elif kind in _MEDIA_TYPES:
                 content.append(self._medium(part, *_MEDIA_TYPES[kind], place))
@@ -185,54 +203,27 @@ class MessageReader:
                 raise InvalidRequest(message, f"{place}.type")
         return content
 
-    def _note_unknown(self, holder: Mapping[str, Any], known: Collection[str], path: str) -> None:
-        """Notes fields that are not known, and refuses those that belong to images and videos."""
+    def note_unknown(self, holder: Mapping[str, Any], known: Collection[str], path: str) -> None:
+        """Notes fields that are not known, and refuses those that are believed in.
+
+        Raises:
+            InvalidRequest, ControlError: a medium, a control of one, or a wish to go on.
+        """
         for name in holder:
             if name in known or holder[name] is None:
                 continue
             place = f"{path}.{name[:64]}"
             if name in _BESIDE_MEDIA:
                 raise ControlError(f"{name} belongs beside an image or a video", place)
+            if name in _CONTINUED and holder[name]:
+                message = f"{name} is not supported: use continue_final_message"
+                raise InvalidRequest(message, place)
             if name in _MEDIA_NAMES:
+                if holder[name] in _NOTHING:
+                    continue
                 message = f"{name} means nothing here; send parts of type image_url or video_url"
                 raise InvalidRequest(message, place)
             self.unknown.append(place)
-
-    def _calls(self, calls: object, path: str) -> list[dict[str, Any]]:
-        if not isinstance(calls, list):
-            raise InvalidRequest("tool_calls must be a list", path)
-        read = []
-        for number, call in enumerate(calls):
-            place = f"{path}[{number}]"
-            if not isinstance(call, dict) or call.get("type", "function") != "function":
-                raise InvalidRequest("a tool call must be of a function", place)
-            if not isinstance(call.get("id", ""), str):
-                raise InvalidRequest("the id of a call must be text", f"{place}.id")
-            function = self._called(call.get("function"), f"{place}.function")
-            read.append({"id": f"call_{number}", "type": "function", **call, "function": function})
-        return read
-
-    def _called(self, function: object, path: str) -> dict[str, Any]:
-        """A called function, whose arguments are a JSON object, as text."""
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise InvalidRequest("a call must name a function and give its arguments", path)
-        text, place = function.get("arguments"), f"{path}.arguments"
-        if isinstance(text, dict):
-            return {**function, "arguments": json.dumps(text)}
-        if not isinstance(text, str):
-            raise InvalidRequest("arguments must be a JSON object, as text", place)
-        try:
-            value = json.loads(text) if text.strip() else {}
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest("arguments hold half a surrogate pair", place) from None
-        except (ValueError, RecursionError):
-            # A model that was cut off has said so: the conversation must be able to go on.
-            self.left_out.append(f"{place} is not JSON, and was left out")
-            return {**function, "arguments": ""}
-        if not isinstance(value, dict):
-            raise InvalidRequest("arguments must be a JSON object, as text", place)
-        return function
 
     def _images(self, images: object, path: str) -> list[dict[str, Any]]:
         """Ollama's images: base64, or URLs."""
@@ -248,19 +239,21 @@ class MessageReader:
         self, part: Mapping[str, Any], modality: str, key: str, path: str
     ) -> dict[str, Any]:
         fields = {name: value for name, value in part.items() if name != "type"}
+        key = next((name for name in (key, modality, f"{modality}_url") if name in fields), key)
         source, place = fields.pop(key, None), f"{path}.{key}"
-        if source is None and not key.endswith("_url"):  # as LangChain, MCP and Anthropic put it
+        inside: dict[str, Any] = {}
+        if source is None:  # as LangChain, MCP and Anthropic put it
             nested = fields.pop("source", None)
             if isinstance(nested, dict):
-                fields.update((name, value) for name, value in nested.items() if name != "type")
-            found = next((name for name in ("url", *_BASE64_KEYS) if name in fields), key)
-            source = fields.pop(found, None)
+                fields.update(
+                    (name, value) for name, value in given(nested).items() if name != "type"
+                )
+            source, found = _take_source(fields, key)
             place = f"{path}.source.{found}" if isinstance(nested, dict) else f"{path}.{found}"
-            source = _as_url(source) if found in _BASE64_KEYS else source
-        inside: dict[str, Any] = {}
-        if isinstance(source, dict) and key.endswith("_url"):
-            inside = {name: value for name, value in source.items() if name != "url"}
-            source, place = source.get("url"), f"{place}.url"
+        elif isinstance(source, dict):
+            inside = given(source)
+            source, found = _take_source(inside, "url")
+            place = f"{place}.{found}"
         for name in inside.keys() & fields.keys() - _HINTS:
             raise ControlError(f"{name} is given twice", f"{path}.{key}.{name}")
         try:
@@ -278,7 +271,8 @@ class MessageReader:
             file, place = part["file"], f"{path}.file"
             if not isinstance(file, dict):
                 raise InvalidRequest("file must be an object", place)
-        key = next((name for name in _BASE64_KEYS if file.get(name)), "file_data")
+        places = (*_BASE64_KEYS, "file_url", "url")
+        key = next((name for name in places if file.get(name)), "file_data")
         source, beside = _as_url(file.get(key)), ("type", "file", key)
         fields = {name: value for name, value in {**part, **file}.items() if name not in beside}
         if isinstance(source, str) and source[:5].lower() == "data:":
@@ -313,7 +307,11 @@ class MessageReader:
             if not isinstance(url, str) or not url.strip():
                 fault = "is missing" if url is None else "must be text that is not empty"
                 raise InvalidRequest(f"the URL of the medium {fault}", at)
-        fields = {name: value for name, value in fields.items() if name not in _HINTS}
+        fields = {
+            name: value
+            for name, value in given(fields).items()
+            if name not in _HINTS and not (name in _EMPTY and value in _NOTHING)
+        }
         name = str(len(self.media))
         if modality == "image":
             image = parse_controls(ImageControls, fields, path, self.defaults.image)
@@ -327,8 +325,15 @@ class MessageReader:
         return {"type": "video_url", "video_url": None, "uuid": name}
 
 
+def _take_source(fields: dict[str, Any], default: str) -> tuple[Any, str]:
+    """A medium's URL, which is no longer in ``fields``, and the name that it had."""
+    found = next((name for name in ("url", *_BASE64_KEYS) if name in fields), default)
+    source = fields.pop(found, None)
+    return _as_url(source) if found in _BASE64_KEYS else source, found
+
+
 def _as_url(data: object) -> object:
     """Base64 as a URL; what is one already, or no text at all, stays."""
-    if not isinstance(data, str) or not data.strip() or _URL.match(data):
+    if not isinstance(data, str) or not data.strip() or _URL.match(data.lstrip()):
         return data
     return f"data:;base64,{data}"

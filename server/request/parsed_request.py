@@ -12,6 +12,7 @@ from typing import Any
 from saccade.media.controls import validate_fields
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
+from saccade.server.request.calls import given
 from saccade.server.request.field_checks import (
     SHAPED,
     EngineOptions,
@@ -148,6 +149,7 @@ def parse_request(
     if form.route in "cr" and (options := fields.pop("vision", None)) is not None:
         if not isinstance(options, dict):
             raise InvalidRequest("vision must be an object", "vision")
+        options = given(options)
         vision = VisionOptions(**validate_fields(VisionOptions, options, "vision", InvalidRequest))
         if vision.history == "source" and "source" not in (vision.coordinates, vision.times):
             raise InvalidRequest(

@@ -7,6 +7,7 @@ in messages and in outputs of functions, with the controls and spellings of chat
 from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.calls import given, read_call
 from saccade.server.request.message_parts import MessageReader
 
 # type of an item -> the key of what may hold parts.
@@ -16,6 +17,9 @@ PART_KEYS = {
     "custom_tool_call_output": "output",
 }
 _OTHERS = ("function_call", "custom_tool_call", "reasoning")
+_CUSTOM_CALL = ("call_id", "name", "input")
+# What clients add to items, that changes nothing here.
+_FIELDS = {"type", "role", "content", "call_id", "output", "id", "status", "phase", "name"}
 _ROLES = ("user", "assistant", "system", "developer")
 
 
@@ -38,8 +42,18 @@ def read_input(reader: MessageReader, items: object) -> object:
 def _read_item(item: Any, path: str, reader: MessageReader) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise InvalidRequest("an item of the input must be an object", path)
+    item = given(item)
     kind = item.get("type", "message" if "role" in item else None)
-    if kind in _OTHERS:
+    if kind == "reasoning":  # vLLM must have these
+        return {"id": "reasoning", "summary": [], **item}
+    if kind == "function_call":
+        if not isinstance(item.get("call_id"), str):
+            raise InvalidRequest("call_id must name the call", f"{path}.call_id")
+        return read_call(item, path, reader.left_out)
+    if kind == "custom_tool_call":
+        for name in _CUSTOM_CALL:
+            if not isinstance(item.get(name), str):
+                raise InvalidRequest(f"{name} must be text", f"{path}.{name}")
         return item
     if not isinstance(kind, str) or kind not in PART_KEYS:
         known = ", ".join((*PART_KEYS, *_OTHERS))
@@ -51,8 +65,11 @@ def _read_item(item: Any, path: str, reader: MessageReader) -> dict[str, Any]:
         raise InvalidRequest("call_id must name the call", f"{path}.call_id")
     key = PART_KEYS[kind]
     content = item.get(key)
-    # vLLM takes an output with an id for another kind of item, whose parts it cannot read.
-    kept = item if kind == "message" else {"call_id": item["call_id"]}
+    reader.note_unknown(item, _FIELDS, path)
+    # With an id, a status or a phase vLLM takes it for another kind of item: an output's parts it
+    # could not read, and of an answer's it would read the first and drop the others.
+    named = "role" if kind == "message" else "call_id"
+    kept = {named: item[named]}
     if isinstance(content, str):
         return {**kept, "type": kind, key: content}
     if not isinstance(content, list):
@@ -63,7 +80,5 @@ def _read_item(item: Any, path: str, reader: MessageReader) -> dict[str, Any]:
         return {**kept, "type": kind, key: parts}
     if len(reader.media) > before:
         raise InvalidRequest("what the assistant said holds no media", reader.media[before].path)
-    # vLLM would read the first part and drop the others.
     text = "".join(part["text"] if "text" in part else part["refusal"] for part in parts)
-    spoken = {"type": "output_text", "text": text, "annotations": []}
-    return {**item, "type": kind, key: [spoken]}
+    return {**kept, "type": kind, key: text}

@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from saccade.server.core.errors import InvalidRequest
-from saccade.server.request.fields import CONSTRAINTS
+from pydantic import TypeAdapter, ValidationError
 
+from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.fields import ANSWER_FIELDS, CONSTRAINT_KINDS, CONSTRAINTS
+
+# What admission counts by: 5.0 and "5" are 5 to vLLM, and so have to be to us.
+_COUNTS = ("n", "min_tokens", *ANSWER_FIELDS)
+_COUNT = TypeAdapter(int)
 _ANSWERED = "structured_outputs"
 # Words of vLLM's errors that name no field -> the fields that these can be about.
 _SPOKEN_OF = {
-    "grammar|schema|regex|structur": (_ANSWERED, "response_format", "text", "tools"),
+    "grammar|schema|regex|structur|^choice ": (_ANSWERED, "response_format", "text", "tools"),
     "repetiti": ("repetition_detection",),
     "token id|too large": ("prompt", "tokens"),
     "tool": ("tool_choice", "tools"),
@@ -21,7 +27,7 @@ _SPOKEN_OF = {
 def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A copy of ``body`` in this server's spelling; by each name that it has now, the one it had.
 
-    Null and ``tools: []`` are what is not there.
+    Null, ``tools: []`` and constraints that are empty text are what is not there.
 
     Raises:
         InvalidRequest: a field beside another spelling of it, or one of a wrong kind.
@@ -36,7 +42,11 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
         fields[own] = value
         sent_as[own] = name
 
-    if route == "c":
+    for name in _COUNTS:
+        if name in fields:
+            with suppress(ValidationError):  # which vLLM tells better
+                fields[name] = _COUNT.validate_python(fields[name])
+    if route in "ck":
         if "functions" in fields:
             functions = fields.pop("functions")
             if not isinstance(functions, list):
@@ -52,13 +62,26 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
             if name not in fields:
                 continue
             value = fields.pop(name)
-            if name == "format" and value in ("", "json"):
-                if value == "json":
-                    rename(name, _ANSWERED, {"json_object": True})
+            if name == "json_schema" and isinstance(value, dict) and "schema" in value:
+                value = value["schema"]  # OpenAI's, of which the name is beside it
+            if value == "":
+                continue
+            if name == "format" and value == "json":
+                rename(name, _ANSWERED, {"json_object": True})
             elif name == "format" and not isinstance(value, dict):
                 raise InvalidRequest('format must be "json" or a JSON schema', name)
             else:
                 rename(name, _ANSWERED, {own: value})
+        _respell_format(fields)
+        if _ANSWERED in fields:
+            _drop_no_format(fields)
+            outputs = fields[_ANSWERED]
+            if isinstance(outputs, dict):
+                fields[_ANSWERED] = {
+                    name: value
+                    for name, value in outputs.items()
+                    if name not in CONSTRAINT_KINDS or value not in (None, "", False)
+                }
         if _ANSWERED in sent_as and "response_format" in fields:
             name = sent_as[_ANSWERED]
             raise InvalidRequest(f"{name} and response_format exclude each other", name)
@@ -72,6 +95,33 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
     return fields, sent_as
 
 
+def _respell_format(fields: dict[str, Any]) -> None:
+    """A schema where other servers look for it goes to where OpenAI's does."""
+    form = fields.get("response_format")
+    if not isinstance(form, dict) or form.get("type") not in ("json_object", "json_schema"):
+        return
+    held = form.get("json_schema")
+    if form.get("schema") is not None:
+        held = {"schema": form["schema"]}
+    if not isinstance(held, dict):
+        return
+    if held.get("schema") is None:
+        path = "response_format.json_schema.schema"
+        raise InvalidRequest("a json_schema needs its schema", path)
+    held = {"name": "schema", **held}
+    fields["response_format"] = {"type": "json_schema", "json_schema": held}
+
+
+def _drop_no_format(fields: dict[str, Any]) -> None:
+    """Text of any form, which excludes no constraint, is not asked for."""
+    plain = {"type": "text"}
+    if fields.get("response_format") == plain:
+        del fields["response_format"]
+    text = fields.get("text")
+    if isinstance(text, dict) and text.get("format") == plain:
+        fields["text"] = {name: value for name, value in text.items() if name != "format"}
+
+
 def original(path: str | None, sent_as: Mapping[str, str]) -> str | None:
     """The path of a field in the body that was sent."""
     if path is None:
@@ -80,7 +130,10 @@ def original(path: str | None, sent_as: Mapping[str, str]) -> str | None:
     if name not in sent_as:
         return path
     # A constraint is all of its field, however deep it lies in this server's.
-    return sent_as[name] + ("" if name == _ANSWERED else path[len(name) :])
+    rest = "" if name == _ANSWERED else path[len(name) :]
+    if sent_as[name] in ("functions", "function_call"):  # no object of theirs holds a function
+        rest = rest.replace(".function", "", 1)
+    return sent_as[name] + rest
 
 
 def field_named(message: str, body: Mapping[str, Any]) -> str | None:

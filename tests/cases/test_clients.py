@@ -144,7 +144,7 @@ def test_media_io_kwargs_count_for_videos_that_say_nothing_else(server):
 @pytest.mark.parametrize(
     ("loading", "param"),
     [
-        ({"video": {"num_frames": -1}}, "media_io_kwargs.video.num_frames"),
+        ({"video": {"num_frames": -2}}, "media_io_kwargs.video.num_frames"),
         ({"video": {"num_frames": "all"}}, "media_io_kwargs.video.num_frames"),
         ({"video": {"backend": "opencv"}}, "media_io_kwargs.video.backend"),
         ({"image": {"mode": "L"}}, "media_io_kwargs.image"),

@@ -11,6 +11,7 @@ from saccade.server.request.field_checks import EngineOptions
 from saccade.server.request.parsed_request import (
     CHAT,
     COMPLETION,
+    DETOKENIZATION,
     RESPONSE,
     TOKENIZATION,
     parse_request,
@@ -149,3 +150,191 @@ def test_an_error_of_vllms_is_put_where_the_client_wrote_it():
 )  # fmt: skip
 def test_the_field_that_an_error_only_speaks_of(message, body, name):
     assert field_named(message, body) == name
+
+
+TEXT = {"type": "text", "text": "a"}
+URL = "data:image/png;base64,AA"
+PART = "messages[0].content[0].file.file_url"
+CALL = {"name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(IMAGE, TEXT, visoin=None, models=None, num_frames=None),
+        chat({**IMAGE, "_meta": None, "text": "", "video_url": None, "uuid": None}),
+        chat({**IMAGE, "detail": None}, {**TEXT, "image_url": None, "video_url": {}, "audio": ""}),
+        chat({"type": "image_url", "image_url": {"url": URL, "detail": "low"}, "detail": None}),
+        chat(IMAGE, vision={"report": True, "coordinates": None}),
+        chat({"type": "image", "image_url": {"url": URL}}),
+        chat({"type": "image", "image": {"url": f" {URL}"}}),
+        chat({"type": "image_url", "image_url": {"data": "AA", "mime_type": "image/png"}}),
+        chat({"type": "image_url", "url": URL}),
+        chat({"type": "image", "data": f"\n{URL}"}),
+        chat(VIDEO, media_io_kwargs={"video": {"num_frames": -1}, "image": {}}),
+        chat(IMAGE, reasoning={"effort": "low"}, thinking={"type": "disabled"}),
+        chat(IMAGE, structured_outputs={"regex": "a", "json": None, "json_object": False}),
+        chat(IMAGE, grammar="", guided_regex="", guided_json={"type": "object"}),
+        chat(IMAGE, guided_json={"type": "object"}, response_format={"type": "text"}),
+    ],
+)
+def test_null_and_nothing_are_not_there(body):
+    sent = copy.deepcopy(body)
+    request = parse(body)
+    assert body == sent
+    assert len(request.media) == 1
+    assert request.warnings == ()
+
+
+def test_calls_of_streams_put_together_have_nulls():
+    call = {"id": None, "type": "", "index": 0, "function": CALL}
+    messages = [
+        {"role": "user", "content": "a", "attachments": [], "files": None},
+        {"role": "assistant", "content": None, "tool_calls": [call], "function_call": None},
+        {"role": "tool", "content": "b", "tool_call_id": "call_0"},
+    ]
+    (read,) = parse({"messages": messages}).prompt[1]["tool_calls"]
+    assert read == {"id": "call_0", "type": "function", "index": 0, "function": CALL}
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "user"}, "content"),
+        ({"role": "tool", "content": None}, "content"),
+        ({"role": None, "content": "a"}, "role"),
+        ({"role": "User", "content": "a"}, "role"),
+        ({"role": "", "content": "a"}, "role"),
+        ({"role": "assistant", "content": "a", "prefix": True}, "prefix"),
+        ({"role": "assistant", "content": "a", "partial": True}, "partial"),
+        ({"role": "user", "content": "a", "experimental_attachments": [{}]}, "experimental"),
+    ],
+)
+def test_messages_that_do_not_say_what_they_mean(message, field):
+    with pytest.raises(InvalidRequest) as refused:
+        parse({"messages": [message]})
+    assert refused.value.param.startswith(f"messages[0].{field}")
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"role": "user", "content": "a", "images": ["AA"]}, ".images"),
+        ({"role": "user", "content": "a", "fps": 1}, ".fps"),
+        ({"type": "function_call", "call_id": "1", "name": "f", "arguments": None}, ".arguments"),
+        (
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": '{"a": "\\ud800"}'},
+            ".arguments",
+        ),
+        ({"type": "function_call", "call_id": "1", "arguments": "{}"}, ""),
+        ({"type": "function_call", **CALL}, ".call_id"),
+        ({"type": "custom_tool_call", "call_id": "1", "name": "f"}, ".input"),
+    ],
+)
+def test_items_that_vllm_would_misunderstand(item, field):
+    with pytest.raises((InvalidRequest, ControlError)) as refused:
+        parse({"input": [item]}, RESPONSE)
+    assert refused.value.param == f"input[0]{field}"
+
+
+def test_items_as_clients_replay_them():
+    spoken = [{"type": "output_text", "text": text, "annotations": []} for text in "ab"]
+    items = [
+        {"type": None, "role": "user", "content": "a", "id": None, "mood": "good"},
+        {"type": "reasoning", "encrypted_content": None},
+        {"type": "message", "id": "1", "status": "completed", "phase": "final_answer"}
+        | {"role": "assistant", "content": spoken},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{"},
+    ]
+    request = parse({"input": items}, RESPONSE)
+    assert request.prompt == [
+        {"type": "message", "role": "user", "content": "a"},
+        {"type": "reasoning", "id": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": "ab"},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": ""},
+    ]
+    assert [warning.partition(" ")[0] for warning in request.warnings] == [
+        "input[0].mood",
+        "input[3].arguments",
+    ]
+
+
+@pytest.mark.parametrize("n", [" 17 ", "+17", "1_7", 17.0, "17.0"])
+def test_a_number_is_bounded_however_it_is_written(n):
+    with pytest.raises(InvalidRequest) as refused:
+        parse(chat(IMAGE, n=n))
+    assert refused.value.param == "n"
+    with pytest.raises(InvalidRequest) as refused:
+        parse(chat(IMAGE, max_tokens=n), max_answer_tokens=16)
+    assert refused.value.param == "max_tokens"
+    assert parse({"prompt": "a", "n": 3.0, "max_tokens": "5"}, COMPLETION).completions == 3
+
+
+def test_prompts_times_answers_are_bounded_in_other_spellings():
+    with pytest.raises(InvalidRequest) as refused:
+        parse({"prompt": ["a"] * 10, "n": 2.0}, COMPLETION)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "json_object", "schema": {"type": "object"}},
+        {"type": "json_schema", "schema": {"type": "object"}, "strict": True},
+        {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
+        {"type": "json_object", "json_schema": {"name": "schema", "schema": {"type": "object"}}},
+    ],
+)
+def test_a_schema_is_found_where_other_servers_have_it(form):
+    read = parse(chat(IMAGE, response_format=form)).body["response_format"]
+    held = {"name": "schema", "schema": {"type": "object"}}
+    assert read == {"type": "json_schema", "json_schema": held}
+    wrapped = parse(chat(IMAGE, json_schema={"name": "a", "schema": {"type": "object"}}))
+    assert wrapped.body["structured_outputs"] == {"json": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "param"),
+    [
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"name": "a"}}),
+            CHAT,
+            "response_format.json_schema.schema",
+        ),
+        (chat(structured_outputs={}), CHAT, "structured_outputs"),
+        (chat(structured_outputs={"json_object": False}), CHAT, "structured_outputs"),
+        (chat(functions=[{"name": ""}]), CHAT, "functions[0].name"),
+        (
+            chat(tools=[{"function": {"name": "f", "inputSchema": {}}}]),
+            CHAT,
+            "tools[0].function.inputSchema",
+        ),
+        (chat(web_search_options={}), CHAT, "web_search_options"),
+        (chat(truncate_prompt_tokens=5), TOKENIZATION, "truncate_prompt_tokens"),
+        ({"tokens": [1], "skip_special_tokens": True}, DETOKENIZATION, "skip_special_tokens"),
+        (chat(visoin={"report": True}), CHAT, "visoin"),
+        (chat(vision=None, visoin={"report": True}), CHAT, "visoin"),
+        (chat({"type": "file", "file": {"file_url": "https://a.example/a.pdf"}}), CHAT, PART),
+    ],
+)
+def test_wishes_that_would_be_dropped_are_named(body, form, param):
+    with pytest.raises(InvalidRequest) as refused:
+        parse(body, form)
+    assert refused.value.param == param
+
+
+def test_names_like_those_that_are_there_are_other_fields():
+    request = parse(chat(IMAGE, model="a", models=["a", "b"]))
+    assert request.warnings == ("models is an unknown field, and was left out",)
+    assert parse({"prompt": "a", "verbosity": "low"}, COMPLETION).warnings
+
+
+def test_functions_are_counted():
+    request = parse(chat(TEXT, functions=[{"name": "f"}]), TOKENIZATION)
+    assert request.body["tools"] == [{"type": "function", "function": {"name": "f"}}]
+
+
+def test_what_is_lacking_is_called_as_it_would_be_sent():
+    assert parse({}).path_sent("messages") == "messages"
+    assert parse({}, RESPONSE).path_sent("input") == "input"
+    assert parse({"prompt": "a"}, TOKENIZATION).path_sent("messages") == "prompt"
