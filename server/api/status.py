@@ -21,6 +21,8 @@ async def models(request: Request) -> JSONResponse:
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> JSONResponse:
     """One of them."""
+    if not model:
+        return await models(request)
     listed = (await request.app.state.services.engine.models())["data"]
     found = next((one for one in listed if one["id"] == model), None)
     if found is None:

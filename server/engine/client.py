@@ -42,9 +42,10 @@ from saccade.media.items import DecodedMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
 from saccade.server.admission.capacity import EngineLimits
-from saccade.server.engine.errors import api_error, checked_events, response_error
+from saccade.server.engine.errors import BAD_TOOLS, api_error, checked_events, response_error
 from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.request_media import request_media
+from saccade.server.engine.tool_calls import uncompiled_tool
 from saccade.server.engine.warm_up import warm_up
 from saccade.server.engine.watchdog import computing_processes, watched
 from saccade.server.request.field_checks import EngineOptions
@@ -141,6 +142,9 @@ class Engine:
                 raise
             except Exception as error:
                 known = api_error(error)
+                if known.message == BAD_TOOLS and (found := uncompiled_tool(body)) is not None:
+                    known.param, fault = found
+                    known.message = f"no grammar can be made of it: {fault}"
                 known.param = request.path_sent(known.param or field_named(known.message, body))
                 raise known from None
         if not isinstance(answer, AsyncGenerator):

@@ -1,6 +1,7 @@
 """What vLLM says of errors, in its request models, serving classes and streams, as ours."""
 
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from traceback import clear_frames
@@ -22,6 +23,11 @@ from saccade.server.core.errors import (
 )
 
 logger = logging.getLogger("saccade.server")
+
+# When and where xgrammar found a fault.
+_PLACE_IN_XGRAMMAR = re.compile(r"\[[0-9:]+\] [^ ]+:[0-9]+: ")
+BAD_TOOLS = "Invalid structural tag specification."
+"""vLLM's words for a tool's schema that xgrammar cannot compile."""
 
 _ERROR_EVENT = 'data: {"error":'
 
@@ -66,6 +72,11 @@ def _validation_error(error: ValidationError) -> ApiError:
     return validation_error(errors)
 
 
+def one_line(message: str) -> str:
+    """An error in words for the caller: without line ends and places in xgrammar's source."""
+    return _PLACE_IN_XGRAMMAR.sub("", " ".join(message.split()))
+
+
 def response_error(response: ErrorResponse, cause: Exception | None = None) -> ApiError:
     info = response.error
     status, param, code = int(info.code), info.param, None
@@ -73,7 +84,7 @@ def response_error(response: ErrorResponse, cause: Exception | None = None) -> A
     if isinstance(cause, VLLMValidationError):
         # Its text repeats the parameter and the value, which may be the whole prompt.
         message = sanitize_message(str(cause.args[0]))
-    message = " ".join(message.split())
+    message = one_line(message)
     if status == 500:
         message, code = INTERNAL_MESSAGE, "internal_error"
     elif status == 404 and param == "model":

@@ -1,9 +1,14 @@
 """Hermes's tool calls, as Qwen2.5-VL makes them, whose JSON cannot run into white space."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
+import xgrammar
 from vllm.tool_parsers import ToolParserManager
 from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
+
+from saccade.server.engine.errors import one_line
 
 
 class BoundedHermesToolParser(Hermes2ProToolParser):
@@ -19,6 +24,19 @@ class BoundedHermesToolParser(Hermes2ProToolParser):
             if hasattr(call.content, "max_whitespace_cnt"):
                 call.content.max_whitespace_cnt = 1
         return tag
+
+
+def uncompiled_tool(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The path and the fault of the first tool in a request of whose schema comes no grammar."""
+    for number, tool in enumerate(body.get("tools") or ()):
+        nested = "function" in tool
+        parameters = (tool["function"] if nested else tool).get("parameters") or {}
+        try:
+            xgrammar.Grammar.from_json_schema(json.dumps(parameters))
+        except Exception as fault:  # of whatever kind its compiled part raises
+            path = f"tools[{number}]{'.function' if nested else ''}.parameters"
+            return path, one_line(str(fault))
+    return None
 
 
 def use_bounded_tool_calls() -> None:

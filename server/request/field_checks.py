@@ -6,6 +6,7 @@ costing the server much more than it cost the client.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -47,12 +48,13 @@ _LONGEST_STOP = 1024  # characters of one string at which to stop: every token l
 # vLLM puts the extra arguments beside the transfers', so they would reach them that way too.
 _TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 _RESPONSE_TOOLS = ("function", "custom", "namespace")
+_NAMED_TOOLS = ("function", "custom")
 _TOOL = '{"type": "function", "function": {"name": "...", "parameters": {...}}}'
 _COMPACT = "disable_any_whitespace"
 _ASKS_EMPTY = ("web_search_options",)  # is asked for by an object without fields, too
 # How much alike two names are of which one is taken for a misspelling of the other.
 _ALIKE = 0.82
-SHAPED = ("tools", "structured_outputs", "vllm_xargs", *_TRANSFERS)
+SHAPED = ("tools", "tool_choice", "structured_outputs", "vllm_xargs", *_TRANSFERS)
 """Fields that `check_shapes` looks at."""
 
 
@@ -98,11 +100,7 @@ def check_names(body: Mapping[str, Any], route: str) -> list[str]:
                     f"{name[:64]} is a field of {ROUTES[others[0]]}, not of this path", name
                 )
         else:
-            served = [
-                other
-                for other, row in known.items()
-                if row.treatment is Treatment.HONOURED and body.get(other) is None
-            ]
+            served = [name for name, row in known.items() if row.treatment is Treatment.HONOURED]
             if alike := get_close_matches(name[:64], served, 1, _ALIKE):
                 raise InvalidRequest(
                     f"unknown field {name[:64]!r}; did you mean {alike[0]!r}?", name[:64]
@@ -128,9 +126,11 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         prompts = len(prompt)
     for name, value in body.items():
-        # bool is an int to Python; vLLM refuses or reads it as it likes. What it would read as a
-        # number `respelt` has read so.
+        # bool is an int to Python; vLLM refuses or reads it as it likes.
         amount: float | None = value if isinstance(value, int | float) else None
+        if isinstance(value, str) and name in largest:
+            with suppress(ValueError):
+                amount = float(value)
         most = largest.get(name)
         if name in ANSWER_FIELDS and amount is not None and amount < (body.get("echo") is not True):
             raise InvalidRequest(f"{name} must be at least 1", name)
@@ -182,6 +182,10 @@ def check_shapes(body: Mapping[str, Any], route: str, engine: EngineOptions) -> 
         raise InvalidRequest(f"tools must be a list, as [{_TOOL}]", "tools")
     for number, tool in enumerate(tools):
         _check_tool(tool, route, f"tools[{number}]")
+    choice = body.get("tool_choice")
+    if route == "r" and isinstance(choice, dict) and choice.get("type") not in _NAMED_TOOLS:
+        message = "tool_choice is auto, none, required or one function"
+        raise InvalidRequest(message, "tool_choice.type")
     outputs = body.get("structured_outputs")
     if outputs is not None:
         if not isinstance(outputs, dict):

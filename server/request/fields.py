@@ -161,6 +161,7 @@ TABLE = (
         "no model here reasons",
     ),
     _hint("max_tool_calls", "r", "the server has no tools of its own"),
+    _hint("models provider route transforms", "crt", "of routers: there is one model here"),
     _hint("stream_options", "r"),
     _hint("verbosity", "c"),
     _hint(

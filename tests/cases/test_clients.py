@@ -116,6 +116,8 @@ def test_models_by_the_client(server, client):
         client.models.retrieve("gpt-9/x")
     assert missing.value.code == "model_not_found"
     assert missing.value.param == "model"
+    listed = httpx.get(f"{server.url}/v1/models/", headers=server.headers)
+    assert listed.json()["data"][0]["id"] == model.id
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/v1/models", "/v1/models/demo"])

@@ -139,6 +139,45 @@ def test_arguments_of_calls(server, arguments):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, path)
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_schema_of_which_no_grammar_comes(refused, choice):
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}
+    function = {"name": "look", "parameters": schema}
+    body = asked(tools=[SEEN, {"type": "function", "function": function}], tool_choice=choice)
+    param, message = refused(body)
+    assert param == "tools[1].function.parameters"
+    assert "none" in message
+    body = {"model": "demo", "input": "a", "tools": [{"type": "function", **function}]}
+    assert refused(body, "/v1/responses")[0] == "tools[0].parameters"
+    body = asked(functions=[function], function_call="auto")
+    assert refused(body)[0] == "functions[0].parameters"
+    param, message = refused(asked(guided_json=schema))
+    assert param == "guided_json"
+    assert ".cc" not in message
+    assert "<path>" not in message
+
+
+def test_items_that_clients_replay(server):
+    spoken = [{"type": "output_text", "text": text, "annotations": []} for text in ("A ", "star.")]
+    call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{"}
+    items = [
+        {"type": "message", "role": "user", "content": "Look."},
+        {"type": "reasoning", "summary": [], "encrypted_content": None},
+        {"type": "message", "role": "assistant", "id": "m", "status": "completed"}
+        | {"phase": "final_answer", "content": spoken},
+        {**call, "id": "fc_1", "status": "completed"},
+        {"type": "function_call_output", "call_id": "1", "output": "b"},
+    ]
+    simple = [items[0], {"role": "assistant", "content": "A star."}, {**call, "arguments": "{}"}]
+    used = []
+    for one in (items, [*simple, items[-1]]):
+        body = {"model": "demo", "input": one, "max_output_tokens": 1}
+        answer = server.post(body, "/v1/responses")
+        assert answer.status_code == 200, answer.text
+        used.append(answer.json()["usage"]["input_tokens"])
+    assert used[0] == used[1]
+
+
 def test_functions_of_2023_in_history(server):
     call = {"name": "look", "arguments": '{"at": "all"}'}
     old = [
@@ -224,12 +263,13 @@ def test_ollamas_format_json(answered):
         ({"guided_decoding_backend": "outlines"}, "guided_decoding_backend"),
         ({"format": "yaml"}, "format"),
         ({"functions": "look"}, "functions"),
-        ({"functions": [{"parameters": {}}]}, "functions[0].function.name"),
+        ({"functions": [{"parameters": {}}]}, "functions[0].name"),
         ({"functions": [SEEN["function"]], "tools": [SEEN]}, "functions"),
         ({"function_call": {"name": "seen"}}, "function_call"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "alloy"}}, "audio"),
-        ({"web_search_options": {}, "enable_search": True}, "enable_search"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"enable_search": True}, "enable_search"),
         ({"structured_outputs": {"json": SCHEMA, "whitespace_pattern": "x"}},
          "structured_outputs.whitespace_pattern"),
         ({"structured_outputs": {"json": SCHEMA, "disable_any_whitespace": False}},

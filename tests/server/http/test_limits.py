@@ -28,6 +28,8 @@ def check(body, **limits):
     [
         ({"n": 17}, "n"),
         ({"n": "17"}, "n"),
+        ({"prompt_logprobs": " +2_1"}, "prompt_logprobs"),
+        ({"prompt_logprobs": "-1"}, "prompt_logprobs"),
         ({"best_of": 17}, "best_of"),
         ({"n": 9, "prompt": ["a", "b"]}, "n"),
         ({"prompt": ["a"] * 129}, "prompt"),

@@ -310,6 +310,11 @@ def test_a_schema_is_found_where_other_servers_have_it(form):
             "tools[0].function.inputSchema",
         ),
         (chat(web_search_options={}), CHAT, "web_search_options"),
+        (
+            {"input": "a", "tool_choice": {"type": "allowed_tools", "mode": "required"}},
+            RESPONSE,
+            "tool_choice.type",
+        ),
         (chat(truncate_prompt_tokens=5), TOKENIZATION, "truncate_prompt_tokens"),
         ({"tokens": [1], "skip_special_tokens": True}, DETOKENIZATION, "skip_special_tokens"),
         (chat(visoin={"report": True}), CHAT, "visoin"),
@@ -323,9 +328,9 @@ def test_wishes_that_would_be_dropped_are_named(body, form, param):
     assert refused.value.param == param
 
 
-def test_names_like_those_that_are_there_are_other_fields():
-    request = parse(chat(IMAGE, model="a", models=["a", "b"]))
-    assert request.warnings == ("models is an unknown field, and was left out",)
+def test_what_routers_and_other_routes_take_is_no_misspelling():
+    routed = chat(IMAGE, model="a", models=["a", "b"], provider={"sort": "price"}, reasoning={})
+    assert parse(routed).warnings == ()
     assert parse({"prompt": "a", "verbosity": "low"}, COMPLETION).warnings
 
 
