@@ -19,6 +19,7 @@ from saccade.server.core.errors import (
     MODEL_NOT_FOUND,
     ApiError,
     EngineDied,
+    InvalidRequest,
     validation_error,
 )
 
@@ -52,6 +53,8 @@ def api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, ValidationError):
         return _validation_error(error)
+    if isinstance(error, OverflowError):  # what is sent to the engine cannot hold it
+        return InvalidRequest("a number in the request has more than 64 bits")
     if isinstance(error, EngineDeadError):
         return EngineDied()
     # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table

@@ -132,6 +132,8 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
             with suppress(ValueError):
                 amount = float(value)
         most = largest.get(name)
+        if isinstance(value, int | dict) and not _fits(value):
+            raise InvalidRequest(f"{name} holds a number of more than 64 bits", name)
         if name in ANSWER_FIELDS and amount is not None and amount < (body.get("echo") is not True):
             raise InvalidRequest(f"{name} must be at least 1", name)
         if most is not None and amount is not None and amount > most:
@@ -141,8 +143,6 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
         if isinstance(value, dict) and name in _GRAMMARS:
             if len(json.dumps(value)) > _LONGEST_GRAMMAR:
                 raise InvalidRequest(f"{name} is longer than {_LONGEST_GRAMMAR} characters", name)
-            if not _fits(value):
-                raise InvalidRequest(f"{name} holds a number of more than 64 bits", name)
         elif isinstance(value, list | dict) and name in _MOST_ENTRIES:
             entries, most = prompts if name == "prompt" else len(value), _MOST_ENTRIES[name]
             if entries > most:

@@ -3,10 +3,12 @@
 import copy
 
 import pytest
+from vllm.v1.serial_utils import MsgpackEncoder
 
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
+from saccade.server.engine.errors import api_error
 from saccade.server.request.field_checks import EngineOptions
 from saccade.server.request.parsed_request import (
     CHAT,
@@ -343,3 +345,20 @@ def test_what_is_lacking_is_called_as_it_would_be_sent():
     assert parse({}).path_sent("messages") == "messages"
     assert parse({}, RESPONSE).path_sent("input") == "input"
     assert parse({"prompt": "a"}, TOKENIZATION).path_sent("messages") == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("top_k", 2**64), ("seed", -(2**63) - 1), ("logit_bias", {"5": 2**64})]
+)
+def test_numbers_that_cannot_be_sent_to_the_engine_are_named(name, value):
+    with pytest.raises(InvalidRequest, match="64 bits") as error:
+        parse(chat(IMAGE, **{name: value}))
+    assert error.value.param == name
+    parse(chat(IMAGE, top_k=2**64 - 1))
+
+
+def test_what_the_engine_cannot_be_sent_is_a_mistake_of_the_request():
+    with pytest.raises(OverflowError) as overflow:
+        MsgpackEncoder().encode({"top_k": 2**64})
+    error = api_error(overflow.value)
+    assert (error.status, error.message) == (400, "a number in the request has more than 64 bits")
