@@ -4,7 +4,7 @@
 #
 # Expected: a set-up of milliseconds, as for a conversion of matrix and range alone, or one that is
 # shared by converters of the same tags. Seen: a frame of 64x64 from PQ, HLG or plain BT.2020 to
-# sRGB takes as long as one of 1280x720: 3 s on an EPYC of 2 GHz or so, over a thousand times the
+# sRGB takes as long as one of 1280x720: 3 s on an AMD EPYC, over a thousand times the
 # second frame of the small one; a second VideoReformatter takes it again. A server that makes a
 # converter for every video spends more on it than on decoding; one table per pair of tags is
 # cheaper (numpy makes one of 128^3 entries in a tenth of a second).

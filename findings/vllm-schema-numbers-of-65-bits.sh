@@ -6,7 +6,7 @@
 # looks at. Seen: the request model and the check of the grammar take it; the engine's client then
 # raises OverflowError while it packs the request (msgpack has 64 bits), which a server that knows
 # no such error of a request's answers with 500. As text (structured_outputs.json may be a string)
-# the same schema is sent. Schemas of unsigned 128-bit numbers, as of identifiers, are made so.
+# the same schema is sent.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
