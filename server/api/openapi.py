@@ -27,6 +27,7 @@ from saccade.server.core.routes import (
 )
 from saccade.server.engine.schemas import schemas
 from saccade.server.request.fields import BY_ROUTE, MEDIA_DEFAULTS, Field, Treatment
+from saccade.server.request.media_defaults import PROCESSOR_KWARGS, VIDEO_KWARGS
 from saccade.server.request.vision_options import VisionOptions
 from saccade.server.response.vision_report import VisionReport
 
@@ -156,8 +157,14 @@ def _served(schema: dict[str, Any], rows: Mapping[str, Field]) -> dict[str, Any]
         controls = _controls(VideoFields)
         for name in MEDIA_DEFAULTS.split():
             properties[name] = controls[name]
-        for name in ("media_io_kwargs", "mm_processor_kwargs"):
-            properties[name]["description"] = rows[name].note
+        frames = {"type": "integer", "minimum": -1}
+        video = {name: controls.get(name, frames) for name in VIDEO_KWARGS}
+        images = {name: controls[name] for name in PROCESSOR_KWARGS}
+        for name, held in (
+            ("media_io_kwargs", {"video": _only(video)}),
+            ("mm_processor_kwargs", images),
+        ):
+            properties[name] = {**_only(held), "description": rows[name].note}
     if "messages" in properties:
         message = _reference("MediaMessage")
         properties["messages"] = {"type": "array", "items": message, "minItems": 1}
@@ -180,28 +187,28 @@ def _parts() -> dict[str, Any]:
     url = {"type": "string", "description": "data:, https:, http: or file: below --media-root"}
     frames = {"type": "array", "items": url, "minItems": 1, "description": "frames of a video"}
     url_or_frames = {"anyOf": [url, frames]}
+    parts = [_reference(name) for name in ("TextPart", "ImagePart", "VideoPart")]
+    content = [{"type": "string"}, {"type": "array", "items": {"anyOf": parts}}]
     return {
         "MediaMessage": {
-            "type": "object",
-            "required": ["role"],
-            "properties": {
-                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
-                "content": {
-                    "anyOf": [
-                        {"type": "string"},
-                        {"type": "null"},
-                        {
-                            "type": "array",
-                            "items": {
-                                "anyOf": [
-                                    _reference(name)
-                                    for name in ("TextPart", "ImagePart", "VideoPart")
-                                ]
-                            },
-                        },
-                    ]
+            "anyOf": [
+                {
+                    "type": "object",
+                    "required": ["role", "content"],
+                    "properties": {
+                        "role": {"enum": ["system", "developer", "user", "tool"]},
+                        "content": {"anyOf": content},
+                    },
                 },
-            },
+                {
+                    "type": "object",
+                    "required": ["role"],
+                    "properties": {
+                        "role": {"enum": ["assistant"]},
+                        "content": {"anyOf": [*content, {"type": "null"}]},
+                    },
+                },
+            ]
         },
         "TextPart": {
             "type": "object",
@@ -216,15 +223,14 @@ def _parts() -> dict[str, Any]:
     }
 
 
+def _only(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
 def _part(
     types: tuple[str, ...], bare: str, source: dict[str, Any], controls: dict[str, Any]
 ) -> dict[str, Any]:
-    held = {
-        "type": "object",
-        "required": ["url"],
-        "additionalProperties": False,
-        "properties": {"url": source, **controls},
-    }
+    held = {**_only({"url": source, **controls}), "required": ["url"]}
     return {
         "type": "object",
         "description": "Controls stand beside the type or inside the object that holds the URL.",

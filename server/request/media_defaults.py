@@ -23,6 +23,10 @@ DEFAULT_NAMES = frozenset(
 )
 """Fields that `take_media_defaults` takes."""
 
+PROCESSOR_KWARGS = ("min_pixels", "max_pixels", "fps")
+VIDEO_KWARGS = ("fps", "num_frames")
+"""What is taken of ``mm_processor_kwargs``, and of ``media_io_kwargs.video``."""
+
 _MOST_FRAMES = 2**31  # all there are, which vLLM calls -1
 _IMAGE_FIELDS = ImageControls.__dataclass_fields__
 
@@ -53,12 +57,12 @@ def take_media_defaults(body: dict[str, Any]) -> MediaDefaults:
     for name in MEDIA_DEFAULTS.split():
         if name in body:
             give(name, body.pop(name), name)
-    processing = _take(body, "mm_processor_kwargs", ("min_pixels", "max_pixels", "fps"))
+    processing = _take(body, "mm_processor_kwargs", PROCESSOR_KWARGS)
     for name, value in processing.items():
         rate = value[0] if isinstance(value, list) and len(value) == 1 else value
         give(name, rate, f"mm_processor_kwargs.{name}")
     loading = _take(body, "media_io_kwargs", ("video",))
-    of_video = _take(loading, "video", ("fps", "num_frames"), "media_io_kwargs.")
+    of_video = _take(loading, "video", VIDEO_KWARGS, "media_io_kwargs.")
     if (rate := of_video.get("fps")) is not None:
         give("fps", rate, "media_io_kwargs.video.fps")
     if (frames := of_video.get("num_frames")) is not None:

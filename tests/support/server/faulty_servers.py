@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import av
 import httpx
 from PIL import Image
 
@@ -25,6 +26,7 @@ from saccade.kernels.self_test import faults
 from saccade.server.commands.child import LIGHT_FLAGS, ServerProcess, saccade_command
 
 _START_SECONDS = 600
+_HLG = (9, 18, 9)  # H.273's codes of BT.2100's primaries, transfer and matrix
 
 
 def compiled_operations(dtype: str) -> list[str]:
@@ -90,7 +92,24 @@ def _asked() -> list[tuple[object, str]]:
         size = {"resized_width": image.width, "resized_height": image.height}
         part = {"type": "image_url", "image_url": {"url": url}, **size}
         asked.append(([part, {"type": "text", "text": "What colour is the star?"}], "green"))
+    url = f"data:video/mp4;base64,{base64.b64encode(_hdr_clip(image)).decode()}"
+    size = {"resized_width": image.width, "resized_height": image.height}
+    part = {"type": "video_url", "video_url": {"url": url}, "nframes": 4, **size}
+    asked.append(([part, {"type": "text", "text": "What colour is the star?"}], "green"))
     return asked
+
+
+def _hdr_clip(image: Image.Image) -> bytes:
+    """The image for a second, tagged as HLG, whose colours have an operation of their own."""
+    with av.open(file := io.BytesIO(), "w", format="mp4") as writer:
+        stream = writer.add_stream("libx264", rate=4, options={"crf": "10"})
+        stream.width, stream.height = image.size
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = _HLG
+        for _ in range(4):
+            writer.mux(stream.encode(av.VideoFrame.from_image(image.convert("RGB"))))
+        writer.mux(stream.encode())
+    return file.getvalue()
 
 
 def doctor_with_faults(asked: str) -> tuple[int, str]:
