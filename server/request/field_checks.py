@@ -105,7 +105,7 @@ def check_names(body: Mapping[str, Any], route: str) -> list[str]:
                 raise InvalidRequest(
                     f"unknown field {name[:64]!r}; did you mean {alike[0]!r}?", name[:64]
                 )
-            unknown.append(name[:64])
+            unknown.append(name)
     return unknown
 
 

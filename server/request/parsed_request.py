@@ -135,6 +135,8 @@ def parse_request(
     """
     unknown = check_names(body, form.route)
     fields, sent_as = respelt(body, form.route)
+    for name in unknown:
+        fields.pop(name, None)
     names, longest = form.answer_fields, limits.max_answer_tokens
     if names and longest is not None and all(name not in fields for name in names):
         fields[names[-1]] = longest
@@ -173,14 +175,14 @@ def parse_request(
     for name in TRUNCATIONS if reader.media else ():
         if fields.get(name, "disabled") != "disabled":
             raise InvalidRequest("a prompt with media is not cut off", name)
-    unknown += reader.unknown
+    unknown = [name[:64] for name in unknown] + reader.unknown
     if unknown and limits.refuse_unknown:
         raise InvalidRequest(f"unknown field {unknown[0]!r}", unknown[0])
     warnings = [f"{path} is an unknown field, and was left out" for path in unknown]
     if not fields.keys().isdisjoint(WITH_SCHEMAS):
         warnings += schema_warnings(fields)
     return ParsedRequest(
-        {name: value for name, value in fields.items() if name not in unknown},
+        fields,
         form.prompt_field,
         tuple(reader.media),
         vision,

@@ -357,6 +357,13 @@ def test_numbers_that_cannot_be_sent_to_the_engine_are_named(name, value):
     parse(chat(IMAGE, top_k=2**64 - 1))
 
 
+@pytest.mark.parametrize("name", ["surely_unknown", "", "of_a_long_name" * 8])
+def test_what_an_unknown_field_holds_is_nobodys_mistake(name):
+    request = parse(chat(IMAGE, **{name: {"a": 2**64}}))
+    assert name not in request.body
+    assert request.warnings == (f"{name[:64]} is an unknown field, and was left out",)
+
+
 def test_what_the_engine_cannot_be_sent_is_a_mistake_of_the_request():
     with pytest.raises(OverflowError) as overflow:
         MsgpackEncoder().encode({"top_k": 2**64})
