@@ -283,7 +283,7 @@ class Admission:
             self._waiting_bytes -= ticket.waiting_bytes
         ticket.state = state
         QUEUED_REQUESTS.set(self.queued)
-        IN_FLIGHT_TOKENS.set(self.in_flight.tokens)
+        IN_FLIGHT_TOKENS.set(sum(held.tokens for held in self._held.values()))
 
     def _reject_when_full(self, large: bool | None, more_bytes: int = 0) -> None:
         """Rejects what finds no place in the queue (None: needs none) or no room for its bytes."""
