@@ -127,12 +127,12 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
         prompts = len(prompt)
     for name, value in body.items():
         # bool is an int to Python; vLLM refuses or reads it as it likes.
-        amount: float | None = value if isinstance(value, int | float) else None
+        amount: float | None = value if isinstance(value, (int, float)) else None
         if isinstance(value, str) and name in largest:
             with suppress(ValueError):
                 amount = float(value)
         most = largest.get(name)
-        if isinstance(value, int | dict) and not _fits(value):
+        if isinstance(value, (int, dict)) and not _fits(value):
             raise InvalidRequest(f"{name} holds a number of more than 64 bits", name)
         if name in ANSWER_FIELDS and amount is not None and amount < (body.get("echo") is not True):
             raise InvalidRequest(f"{name} must be at least 1", name)
@@ -143,7 +143,7 @@ def check_amounts(body: Mapping[str, Any], limits: RequestLimits) -> None:
         if isinstance(value, dict) and name in _GRAMMARS:
             if len(json.dumps(value)) > _LONGEST_GRAMMAR:
                 raise InvalidRequest(f"{name} is longer than {_LONGEST_GRAMMAR} characters", name)
-        elif isinstance(value, list | dict) and name in _MOST_ENTRIES:
+        elif isinstance(value, (list, dict)) and name in _MOST_ENTRIES:
             entries, most = prompts if name == "prompt" else len(value), _MOST_ENTRIES[name]
             if entries > most:
                 raise InvalidRequest(f"{name} holds {entries} entries; {most} is the most", name)

@@ -235,12 +235,13 @@ def is_short(value: Any) -> bool:
     left, rest = _SHORT, [value]
     while rest:
         one = rest.pop()
-        left -= len(one) if isinstance(one, str | dict | list | tuple) else 1
+        # A union of types would be made anew for each.
+        left -= len(one) if isinstance(one, (str, dict, list, tuple)) else 1
         if left < 0:
             return False
         if isinstance(one, dict):
             rest += [*one, *one.values()]
-        elif isinstance(one, list | tuple):
+        elif isinstance(one, (list, tuple)):
             rest += one
     return True
 

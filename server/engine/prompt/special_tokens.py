@@ -51,10 +51,10 @@ class SpecialTokens:
     def escape(self, value: Any) -> Any:
         """A copy of ``value`` in which all text, at any depth and keys included, is escaped."""
         if isinstance(value, str):
-            return self._escaped.sub(rf"\g<0>{MARK}", value)
+            return self._escaped.sub(_marked, value)
         if isinstance(value, dict):
             return {self.escape(key): self.escape(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             return [self.escape(item) for item in value]
         return value
 
@@ -87,6 +87,10 @@ class SpecialTokens:
                 ids += encoding["input_ids"]
                 offsets += [(start + a, start + b) for a, b in encoding["offset_mapping"]]
         return ids, offsets, plain
+
+
+def _marked(found: re.Match[str]) -> str:
+    return found[0] + MARK
 
 
 def _head(first: str, spellings: Iterable[str]) -> str:
