@@ -127,6 +127,13 @@ def test_unknown_fields_are_told_or_refused():
     assert refused.value.param == "num_ctx"
 
 
+def test_a_body_has_a_bounded_number_of_fields():
+    served = len(chat(IMAGE))
+    assert len(parse(chat(IMAGE, **{f"x{i}": 1 for i in range(256 - served)})).warnings) > 200
+    with pytest.raises(InvalidRequest, match="257 fields; 256 is the most"):
+        parse(chat(IMAGE, **{f"x{i}": 1 for i in range(257 - served)}))
+
+
 def test_an_error_of_vllms_is_put_where_the_client_wrote_it():
     request = parse(chat(guided_regex="a", max_completion_tokens=5))
     assert request.path_sent("structured_outputs.regex") == "guided_regex"
