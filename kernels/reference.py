@@ -181,20 +181,17 @@ def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return resized.permute(0, 2, 3, 1).contiguous()
 
 
-def map_colours(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Colours looked up by the leading bits of their channels.
+def map_colours(pixels: torch.Tensor, table: torch.Tensor) -> None:
+    """Looks colours up by the leading bits of their channels, in place.
 
     Args:
         pixels: uint8 ``[H, W, 3]``.
         table: uint8 ``[N, N, N, 4]``, N a power of two; the last byte of an entry is not looked at.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
     """
     red, green, blue = (pixels >> (8 - (len(table).bit_length() - 1))).int().unbind(-1)
     index = (red * len(table) + green) * len(table) + blue
     entries = table.view(torch.int32).view(-1).index_select(0, index.view(-1))
-    return entries.view(torch.uint8).view(*index.shape, 4)[..., :3].contiguous()
+    pixels.copy_(entries.view(torch.uint8).view(*index.shape, 4)[..., :3])
 
 
 def merge_input(

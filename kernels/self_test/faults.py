@@ -31,7 +31,7 @@ OPERATIONS = (
     "merge_input",
 )
 # Arguments that are written to, where nothing is returned.
-_WRITTEN = {"mrope": (0, 1), "add_rms_norm": (0, 1), "resize": (1,)}
+_WRITTEN = {"mrope": (0, 1), "add_rms_norm": (0, 1), "resize": (1,), "map_colours": (0,)}
 
 
 class Fault(Exception):

@@ -48,13 +48,11 @@ def sdr_table(transfer: int, primaries: int) -> Table | None:
 
 
 def to_sdr(pixels: Pixels, table: Table) -> Pixels:
-    """RGB [height, width, 3] in BT.709, from RGB in the colours of the table."""
-    pixels = np.ascontiguousarray(pixels)
-    if not pixels.flags.writeable:  # PyTorch takes no other
-        pixels = pixels.copy()
-    mapped = compiled.operation("map_colours", torch.uint8) or reference.map_colours
-    result: Pixels = mapped(torch.from_numpy(pixels), table).numpy()
-    return result
+    """RGB [height, width, 3] in BT.709, from RGB in colours of the table; in place where it can."""
+    pixels = np.require(pixels, requirements=["C", "W"])
+    run = compiled.operation("map_colours", torch.uint8) or reference.map_colours
+    run(torch.from_numpy(pixels), table)
+    return pixels
 
 
 @lru_cache(maxsize=4)  # of 8 MiB

@@ -83,6 +83,8 @@ class FrameConverter:
         pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
         if table is None:
             return resize(pixels, height, width)
+        if frame.format.name == "rgb24":  # the decoder's own memory
+            pixels = pixels.copy()
         if pixels.shape[0] * pixels.shape[1] < height * width:  # where there is less to do
             return resize(to_sdr(pixels, table), height, width)
         return to_sdr(resize(pixels, height, width), table)

@@ -25,6 +25,7 @@ from PIL import Image
 from saccade.media.controls import VideoControls
 from saccade.media.decode.probe import probe_video
 from saccade.media.decode.resize import resize
+from saccade.media.decode.video import FrameConverter
 from saccade.media.errors import DecodeError
 from saccade.media.limits import MediaLimits
 from saccade.server.cli import main
@@ -682,3 +683,18 @@ def test_colours_cost_little_after_the_first_frame():
             assert all(height * width <= most[0] * most[1] for height, width in mapped)
     finally:
         module.to_sdr = really
+
+
+def test_colours_are_mapped_once_where_the_decoder_gives_rgb():
+    """Its frames are seen in its own memory, and may be shown again."""
+    grey = av.VideoFrame.from_ndarray(np.full((128, 160, 3), 150, np.uint8), format="rgb24")
+    with av.open(io.BytesIO(video("nut", "rawvideo", [grey], pix_fmt="rgb24"))) as reader:
+        converter = FrameConverter(reader.streams.video[0])
+        frame = next(reader.decode(video=0))
+    frame.color_trc = COLOURS["HLG"][3]
+    before = frame.to_ndarray(format="rgb24").copy()
+    for size in (before.shape[:2], (256, 320)):
+        first, again = (converter.convert(frame, *size) for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), before)
+    assert np.abs(first.astype(int) - resize(before, *size)).max() > 20

@@ -1,16 +1,18 @@
 // Colours looked up in a table.
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 namespace {
 
+constexpr int kChunk = 64;  // pixels whose places are known before the first is looked up
+
 // As `reference.map_colours`.
-at::Tensor map_colours(const at::Tensor& pixels, const at::Tensor& table) {
+void map_colours(at::Tensor& pixels, const at::Tensor& table) {
   TORCH_CHECK(pixels.dim() == 3 && pixels.size(2) == 3 && pixels.is_contiguous() &&
                   pixels.dtype() == at::kByte,
               "pixels must be contiguous uint8 [H, W, 3]");
@@ -24,29 +26,27 @@ at::Tensor map_colours(const at::Tensor& pixels, const at::Tensor& table) {
   }
   TORCH_CHECK(shift >= 0, "the table must have a power of two of steps, 256 at most");
   const int bits = 8 - shift;
-  at::Tensor out = at::empty_like(pixels);
-  const uint8_t* from = pixels.const_data_ptr<uint8_t>();
   const uint8_t* entries = table.const_data_ptr<uint8_t>();
-  uint8_t* to = out.data_ptr<uint8_t>();
-  const auto entry_of = [&](const uint8_t* pixel) {
-    const uint32_t red = pixel[0] >> shift, green = pixel[1] >> shift, blue = pixel[2] >> shift;
-    return entries + int64_t{4} * (((red << bits | green) << bits) | blue);
-  };
-  const int64_t end = pixels.numel();
-  int64_t i = 0;
-  for (; i + 3 < end; i += 3) {  // one store for all four bytes; the next overwrites the last
-    std::memcpy(to + i, entry_of(from + i), 4);
+  uint8_t* chunk = pixels.data_ptr<uint8_t>();
+  for (int64_t left = pixels.numel() / 3; left > 0; left -= kChunk, chunk += 3 * kChunk) {
+    const int count = static_cast<int>(std::min<int64_t>(left, kChunk));
+    uint32_t places[kChunk];
+    for (int i = 0; i < count; ++i) {
+      const uint8_t* pixel = chunk + 3 * i;
+      const uint32_t red = pixel[0] >> shift, green = pixel[1] >> shift, blue = pixel[2] >> shift;
+      places[i] = ((red << bits | green) << bits) | blue;
+    }
+    for (int i = 0; i < count - 1; ++i) {  // all four bytes at once; the next overwrites the last
+      std::memcpy(chunk + 3 * i, entries + int64_t{4} * places[i], 4);
+    }
+    std::memcpy(chunk + 3 * (count - 1), entries + int64_t{4} * places[count - 1], 3);
   }
-  if (i < end) {
-    std::memcpy(to + i, entry_of(from + i), 3);
-  }
-  return out;
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(saccade_cpu, m) {
-  m.def("map_colours(Tensor pixels, Tensor table) -> Tensor");
+  m.def("map_colours(Tensor(a!) pixels, Tensor table) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(saccade_cpu, CPU, m) { m.impl("map_colours", map_colours); }
