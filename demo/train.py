@@ -19,18 +19,22 @@ import torch
 from torch import Tensor
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.evaluation.talk_cases import TALK_FIGURES, TalkCase, talk_cases
 from saccade.demo.training.batch import Batch, Batcher, TowerBatch
 from saccade.demo.training.data import held_out_examples, stream
 from saccade.demo.training.model.heads import WEIGHTS
-from saccade.demo.training.schedule import Schedule
-from saccade.demo.training.scores import mean_loss, scale_loss, scores
+from saccade.demo.training.schedule import Schedule, TalkSchedule
+from saccade.demo.training.scores import mean_loss, scale_loss, scores, talk_scores
 from saccade.demo.training.state import Run, default_folder
+from saccade.demo.training.talk_batch import TalkBatcher
 
 SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
+TALK_SCHEDULE = TalkSchedule(6000)
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
 _HELD_OUT = {"pictures": 96, "clips": 72}
 _HELD_OUT_BATCH = 12
+_TALK_CASES, _TALK_SEED = 40, 2**20  # of each figure; above the evaluation's
 
 _EPILOG = """examples:
   python -m saccade.demo.train
@@ -77,10 +81,22 @@ def held_out_batches(batcher: Batcher) -> list[Batch]:
     return batches
 
 
-def train(run: Run, schedule: Schedule) -> None:
+def held_out_talk(batcher: TalkBatcher) -> dict[str, list[tuple[Batch, TalkCase]]]:
+    """A batch for each case of each figure of conversations."""
+    return {
+        figure: [
+            (batcher.batch([case.conversation]), case)
+            for case in talk_cases(figure, _TALK_SEED, _TALK_CASES)
+        ]
+        for figure in TALK_FIGURES
+    }
+
+
+def train(run: Run, schedule: Schedule | TalkSchedule) -> None:
     """Train until the run has had all steps of its schedule."""
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
+    talk = held_out_talk(TalkBatcher(tokenizer)) if run.talk else {}
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
     started, turns, kept = time.monotonic() - run.seconds, 0, []
     for batch in stream(run.seed, run.step, schedule):
@@ -95,7 +111,8 @@ def train(run: Run, schedule: Schedule) -> None:
             turns, kept = 0, []
             _write(log, line)
         if run.step > schedule.tower and (run.step % _SCORE_EVERY == 0 or over):
-            _write(log, line | {"accuracy": scores(run.average, held_out, tokenizer)})
+            accuracy = scores(run.average, held_out, tokenizer)
+            _write(log, line | {"accuracy": accuracy | talk_scores(run.average, talk, tokenizer)})
         if run.step % _SAVE_EVERY == 0 or over:
             run.save()
             run.export()
@@ -142,29 +159,41 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="CHECKPOINT",
         help="begin a new run with these weights instead of random ones",
     )
+    parser.add_argument(
+        "--talk",
+        action="store_true",
+        help="train the language model of a run that is over on conversations "
+        "(--start is that run's checkpoint)",
+    )
+    parser.add_argument(
+        "--talk-steps", type=int, default=TALK_SCHEDULE.steps, help="(default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the trainer (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
     parser.add_argument(
         "--plain", action="store_true", help="compile nothing and compute in float32: slower"
     )
-    parser.add_argument("--folder", type=Path, default=default_folder(), help="of the run")
+    parser.add_argument("--folder", type=Path, help="of the run")
     args = parser.parse_args(arguments)
     runtime.keep_freed_memory()
     torch.set_num_threads(args.threads)
-    args.folder.mkdir(parents=True, exist_ok=True)
-    run = Run(args.folder, args.seed, fast=not args.plain)
+    start = args.start or (default_folder() / "checkpoint" if args.talk else None)
+    folder = args.folder or default_folder(talk=args.talk)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, args.seed, fast=not args.plain, talk=args.talk)
     try:
         if run.load():
-            print(f"going on at step {run.step} in {args.folder}")
+            print(f"going on at step {run.step} in {folder}")
         else:
-            print(f"starting in {args.folder}")
-            if args.start:
-                run.start_from(args.start)
+            print(f"starting in {folder}")
+            if start:
+                run.start_from(start)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        train(run, Schedule(args.tower_steps, args.both_steps, args.clips_steps))
+        phases = Schedule(args.tower_steps, args.both_steps, args.clips_steps)
+        train(run, TalkSchedule(args.talk_steps) if args.talk else phases)
     except KeyboardInterrupt:
         print(f"stopped at step {run.step}; the same command goes on from step {run.saved_step}")
         return 130

@@ -84,12 +84,13 @@ class Batch(TowerBatch):
     token_ids: Tensor  # [B, L]
     positions: Tensor  # [3, B, L]
     branches: Tensor  # [B, L]: 0 the shared beginning, 1.. the branches
-    cell_places: Tensor  # [C] index into the flattened token ids
+    cell_places: Tensor  # [C or C'] index into the flattened token ids
     answer_places: Tensor  # [A] index of the token before
     answer_ids: Tensor  # [A]
     answer_weights: Tensor  # [A]
     turns: list[AskedTurn]
     asked: AskedTargets
+    cell_rows: Tensor | None = None  # [C']: which cell is at each of the places; None: each at one
 
 
 class Batcher:

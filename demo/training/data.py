@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
-from saccade.demo.training.batch import Batcher, TowerBatch, tower_batch
-from saccade.demo.training.schedule import Schedule
+from saccade.demo.training.batch import Batch, Batcher, TowerBatch, tower_batch
+from saccade.demo.training.schedule import Schedule, TalkSchedule
+from saccade.demo.training.talk_batch import TalkBatcher
+from saccade.demo.training.talk_data import CYCLE, talk_conversations
 from saccade.demo.world.examples import (
     MOST_CELLS,
     TRAINING_RATES,
@@ -68,8 +70,10 @@ def training_examples(seed: int, step: int, more_clips: bool = False) -> list[Ex
     kind = cycle[step % len(cycle)]
     if kind == "clips":
         return _clips(rng, progress)
-    if kind == "crowded":
-        return _crowded(rng)
+    return _crowded(rng) if kind == "crowded" else _pictures(rng, progress)
+
+
+def _pictures(rng: np.random.Generator, progress: float) -> list[Example]:
     sizes = picture_sizes(round(16 + (MOST_CELLS - 16) * progress))
     most_things = 2 + round(3 * progress)
     most_turns = int(rng.integers(3, 7))  # one number for the batch keeps padding short
@@ -123,7 +127,7 @@ def held_out_examples(kind: str, count: int, seed: int = _HELD_OUT_SEED) -> list
     return examples
 
 
-def stream(seed: int, first_step: int, schedule: Schedule) -> Iterator[TowerBatch]:
+def stream(seed: int, first_step: int, schedule: Schedule | TalkSchedule) -> Iterator[TowerBatch]:
     """Batches from ``first_step`` on, without end, from a process that works ahead."""
     context = multiprocessing.get_context("spawn")
     queue: Queue[TowerBatch] = context.Queue(_AHEAD)
@@ -139,6 +143,18 @@ def stream(seed: int, first_step: int, schedule: Schedule) -> Iterator[TowerBatc
         process.join()
 
 
+def _talk_batch(batcher: Batcher, talk: TalkBatcher, seed: int, step: int) -> Batch:
+    kind = CYCLE[step % len(CYCLE)]
+    if kind not in ("questions", "clip questions"):
+        return talk.batch(talk_conversations(seed, step))
+    rng = np.random.default_rng([seed, step, 2])
+    while True:
+        examples = _clips(rng, 1.0) if kind == "clip questions" else _pictures(rng, 1.0)
+        asked = [example for example in examples if example.turns]
+        if asked:
+            return batcher.batch(asked, 0.2, step, moments=True)
+
+
 def _batch(batcher: Batcher, seed: int, step: int, schedule: Schedule) -> TowerBatch:
     if step < schedule.tower:
         return tower_batch(tower_examples(seed, step))
@@ -148,13 +164,19 @@ def _batch(batcher: Batcher, seed: int, step: int, schedule: Schedule) -> TowerB
     return batcher.batch(asked, 0.2, step, of_clips) if asked else tower_batch(examples)
 
 
-def _produce(queue: "Queue[TowerBatch]", seed: int, step: int, schedule: Schedule) -> None:
+def _produce(
+    queue: "Queue[TowerBatch]", seed: int, step: int, schedule: Schedule | TalkSchedule
+) -> None:
     torch.set_num_threads(1)
-    batcher = Batcher(build_tokenizer())
+    tokenizer = build_tokenizer()
+    batcher, talk = Batcher(tokenizer), TalkBatcher(tokenizer)
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs as a child"
     while True:
-        batch = _batch(batcher, seed, step, schedule)
+        if isinstance(schedule, TalkSchedule):
+            batch: TowerBatch = _talk_batch(batcher, talk, seed, step)
+        else:
+            batch = _batch(batcher, seed, step, schedule)
         while True:
             try:
                 queue.put(batch, timeout=_PATIENCE)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 _WARM_UP = 100  # steps, at the beginning of each phase
 _LEAST = 0.02  # of the peak of a phase
 # Of the tower's peak, when the language model learns too.
-_PEAK_OF_BOTH, _PEAK_OF_CLIPS = 0.3, 0.15
+_PEAK_OF_BOTH, _PEAK_OF_CLIPS, _PEAK_OF_TALK = 0.3, 0.15, 0.3
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,16 @@ class Schedule:
         if self.is_about_clips(step):
             begun, length, peak = begun - self.both, self.clips, _PEAK_OF_CLIPS
         return peak * min(1.0, (begun + 1) / _WARM_UP) * max(_LEAST, 1 - begun / length)
+
+
+@dataclass(frozen=True)
+class TalkSchedule:
+    """A run of conversations."""
+
+    steps: int
+    tower: int = 0
+
+    def rate_share(self, step: int) -> float:
+        """Of the peak learning rate: a straight fall."""
+        warm = min(1.0, (step + 1) / _WARM_UP)
+        return _PEAK_OF_TALK * warm * max(_LEAST, 1 - step / self.steps)

@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from saccade.demo.evaluation.talk_cases import TalkCase
 from saccade.demo.training.batch import Batch
 from saccade.demo.training.model.language import TrainingModel
 from saccade.demo.world.answers import boxes_agree
@@ -55,3 +56,24 @@ def scale_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 def _mean(losses: Tensor, batch: Batch) -> Tensor:
     return (losses * batch.answer_weights).sum() / batch.answer_weights.sum()
+
+
+@torch.inference_mode()
+def talk_scores(
+    model: TrainingModel, cases: dict[str, list[tuple[Batch, TalkCase]]], tokenizer: Tokenizer
+) -> dict[str, float]:
+    """The mean score of each figure: each token of the last answer given the right ones before."""
+    means = {}
+    for figure, batches in cases.items():
+        values = []
+        for batch, case in batches:
+            logits, _, _ = model(batch)
+            said = case.conversation.said[-1]
+            learned = len(tokenizer.encode(said.text).ids) + 1
+            best, right = logits.argmax(dim=1), batch.answer_ids
+            if said.given:
+                values.append(float((best == right).all()))
+            else:
+                values.append(case.score(tokenizer.decode(best[-learned:].tolist())))
+        means[figure] = round(sum(values) / len(values), 4)
+    return means

@@ -103,3 +103,32 @@ def make_clip(
         events.append(Event(second, time, action, before, after))
     still = replace(scene, things=scene.things[count:])
     return Clip(still, tuple(events), fps, seconds)
+
+
+def make_long_clip(
+    rng: np.random.Generator, width: int, height: int, seconds: int, seen: Sequence[int]
+) -> Clip:
+    """A video of one frame a second with one to three events, each at one of the seconds ``seen``.
+
+    All kinds and colours differ.
+    """
+    while True:
+        scene = make_scene(rng, width, height, int(rng.integers(2, 5)), distinct=True)
+        if scene.things:
+            break
+    count = min(len(scene.things), int(rng.integers(1, 4)))
+    chosen = sorted(rng.choice(np.array(seen), size=count, replace=False).tolist())
+    events = [_event(rng, scene, scene.things[i], second) for i, second in enumerate(chosen)]
+    still = replace(scene, things=scene.things[count:])
+    return Clip(still, tuple(events), 1, seconds)
+
+
+def _event(rng: np.random.Generator, scene: Scene, thing: Thing, second: int) -> Event:
+    action = ACTIONS[rng.integers(len(ACTIONS))]
+    if action == "appear":
+        return Event(second, second, action, None, thing)
+    if action == "leave":
+        return Event(second, second, action, thing, None)
+    free = [name for name in COLOURS if name not in {t.colour for t in scene.things}]
+    after = recoloured(thing, free[rng.integers(len(free))], rng)
+    return Event(second, second, action, thing, after)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from saccade.demo.world.clips import ACTIONS, Clip, make_clip
+from saccade.demo.world.clips import ACTIONS, Clip, make_clip, make_long_clip
 from saccade.demo.world.questions import (
     Seen,
     SeenText,
@@ -80,7 +80,7 @@ class Example:
     targets: DenseTargets
     source: Pixels | None = None  # the image before resizing
     things: list[Seen] = field(default_factory=list)
-    text: SeenText | None = None
+    texts: list[SeenText] = field(default_factory=list)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -119,7 +119,10 @@ def picture_example(
     width, height = source_size(rng, *size)
     scene = make_scene(rng, width, height, things, [random_text(rng)] if with_text else [])
     example = _picture(rng, scene, worn)
-    by_task = [picture_turns(rng, example.things, example.text, task) for task in tasks]
+    by_task = [
+        picture_turns(rng, example.things, example.texts[0] if example.texts else None, task)
+        for task in tasks
+    ]
     example.turns = _mixed(rng, by_task, most_turns)
     return example
 
@@ -146,7 +149,7 @@ def _picture(rng: np.random.Generator, scene: Scene, worn: bool) -> Example:
     texts = [see_text(text, *scale) for text in scene.texts]
     for text in texts:
         _mark_text(targets, text)
-    return Example(raster, None, [], targets, source, seen, texts[0] if texts else None)
+    return Example(raster, None, [], targets, source, seen, texts)
 
 
 def clip_example(
@@ -206,6 +209,33 @@ def random_clip(rng: np.random.Generator, most_cells: int, seconds: int, early: 
     sizes = [(c, r) for c in (3, 4, 5, 6) for r in (3, 4, 5, 6) if 12 <= c * r <= most_cells]
     columns, rows = sizes[rng.integers(len(sizes))]
     return make_clip(rng, *source_size(rng, columns, rows), seconds, early)
+
+
+def page_example(rng: np.random.Generator, size: tuple[int, int], words: int) -> Example:
+    """An image of about ``size`` cells with printed words at places; fewer where there is no room.
+
+    Nothing is asked: what is, conversations know.
+    """
+    width, height = source_size(rng, *size)
+    texts = [random_text(rng) for _ in range(words)]
+    return _picture(rng, make_scene(rng, width, height, 0, texts), worn=True)
+
+
+def long_clip_example(
+    rng: np.random.Generator, size: tuple[int, int], seconds: int, fps: float, seen: bool = True
+) -> tuple[Clip, Example]:
+    """A video of up to ten minutes, and what is sampled of it.
+
+    Args:
+        seen: whether its events happen just as a frame is sampled; else at any second, and the
+            next frame shows them.
+    """
+    width, height = source_size(rng, *size)
+    blank = Scene(width, height, (), (), np.zeros((height, width, 3), np.uint8))
+    times = clip_plan(Clip(blank, (), 1, seconds), fps).frame_times
+    moments = sorted({round(time) for time in times[1:]}) if seen else range(1, round(times[-1]))
+    clip = make_long_clip(rng, width, height, seconds, list(moments))
+    return clip, clip_example(rng, clip, fps, (), 0)
 
 
 def _mixed(rng: np.random.Generator, by_task: list[list[Turn]], most: int) -> list[Turn]:

@@ -100,6 +100,79 @@ class DenseHeads(nn.Module):
         return losses
 
 
+class TalkHeads(nn.Module):
+    """Readings of the language model alone, of a tower that is trained already.
+
+    A second of a video of minutes is read as its digits are written.
+
+    Args:
+        hidden: width of what is read.
+        cells_layer: the layer after which the cells know their places in their image.
+        clock_layer: likewise, when they are.
+        asked_layer: the layer after which tokens know what they are about.
+        moment_layer: likewise, when it is.
+    """
+
+    def __init__(
+        self, hidden: int, cells_layer: int, clock_layer: int, asked_layer: int, moment_layer: int
+    ) -> None:
+        super().__init__()
+        self.cells_layer, self.clock_layer = cells_layer, clock_layer
+        self.asked_layer, self.moment_layer = asked_layer, moment_layer
+        self.inner = nn.Sequential(Norm(hidden), nn.Linear(hidden, 4 + 2 + _EVENTS))
+        self.clock = nn.Sequential(Norm(hidden), nn.Linear(hidden, sum(_CLOCK)))
+        self.asked = nn.Sequential(Norm(hidden), nn.Linear(hidden, 4))
+        self.moment = nn.Sequential(Norm(hidden), nn.Linear(hidden, sum(_CLOCK)))
+
+    def of_tower(self, cells: Tensor, targets: CellTargets) -> dict[str, Tensor]:
+        """Nothing: the tower is not trained."""
+        return {}
+
+    def of_language(self, states: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The losses by name, from the language model's states ``[samples, length, hidden]``."""
+        targets = batch.cells
+        rows = batch.cell_rows
+        if rows is not None:
+            targets = CellTargets(*(value[rows] for value in vars(targets).values()))
+        inside = states[self.cells_layer].flatten(0, 1)[batch.cell_places]
+        box, place, event = self.inner(inside).split([4, 2, _EVENTS], dim=1)
+        touched = targets.kind > 0
+        losses = {"place": functional.l1_loss(place, targets.place[:, 1:])}
+        if touched.any():
+            losses["box"] = functional.l1_loss(box[touched], targets.box[touched])
+        if _of_clips(targets):
+            losses["event"] = functional.cross_entropy(event, targets.event, _weights(_EVENTS))
+            late = states[self.clock_layer].flatten(0, 1)[batch.cell_places]
+            losses["clock"] = _clock_loss(self.clock(late), targets.place[:, 0])
+        asked = batch.asked
+        near = asked.known[:, 0]
+        if near.any():
+            about = self.asked(states[self.asked_layer].flatten(0, 1)[batch.answer_places])
+            losses["asked"] = functional.smooth_l1_loss(
+                about[near], asked.values[near, :4], beta=0.1
+            )
+        timed = asked.known[:, 4]
+        late = states[self.moment_layer].flatten(0, 1)
+        read = torch.cat([late[batch.answer_places[timed]], late[asked.named]])
+        if len(read):
+            seconds = torch.cat([asked.values[timed, 4], asked.moments])
+            losses["moment"] = _clock_loss(self.moment(read), seconds)
+        return losses
+
+
+_CLOCK = (11, 6, 10)  # minutes, tens of seconds, seconds
+
+
+def _clock_loss(logits: Tensor, seconds: Tensor) -> Tensor:
+    second = (seconds + 1e-3).floor().long()
+    digits = (second // 60, second % 60 // 10, second % 10)
+    parts = torch.split(logits, list(_CLOCK), dim=1)
+    losses = [
+        functional.cross_entropy(part, digit) for part, digit in zip(parts, digits, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
 def _of_clips(targets: CellTargets) -> bool:
     return bool((targets.place[:, 0] > 0).any())
 
@@ -129,5 +202,6 @@ WEIGHTS = {
     "event": 0.7,
     "asked": 1.0,
     "moment": 1.0,
+    "clock": 0.5,
 }
 """What each loss counts."""

@@ -152,7 +152,8 @@ class TrainingModel(nn.Module):
         cells = self.see(batch.tower)
         with self._precision():
             embeddings = self.model.embed_tokens(batch.token_ids)
-            flat = embeddings.view(-1, embeddings.shape[-1]).index_copy(0, batch.cell_places, cells)
+            shown = cells if batch.cell_rows is None else cells[batch.cell_rows]
+            flat = embeddings.view(-1, embeddings.shape[-1]).index_copy(0, batch.cell_places, shown)
             states = self.model(flat.view_as(embeddings), batch)
             chosen = states[-1].flatten(0, 1)[batch.answer_places]
             logits = functional.linear(chosen, self.model.embed_tokens.weight)

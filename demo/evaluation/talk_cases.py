@@ -1,0 +1,209 @@
+"""Held-out conversations for every figure of whichever way round a question is asked."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from saccade.demo.training.talk_data import page, picture, short_clip
+from saccade.demo.world.answers import boxes_agree, seconds_of
+from saccade.demo.world.conversations import (
+    Conversation,
+    Medium,
+    about_one,
+    about_screens,
+    about_several,
+    offered,
+)
+from saccade.demo.world.examples import MOST_CELLS, long_clip_example, picture_sizes
+from saccade.demo.world.facts import Fact, clip_facts
+from saccade.demo.world.pages import right_words
+
+BOTH_ORDERS = ("colour_kind", "counting", "reading", "boxes")
+TALK_TARGETS = {
+    "two_images": 0.90,
+    "three_images": 0.90,
+    "second_turn": 0.90,
+    "json": 0.95,
+    "grammar": 0.98,
+    "call": 0.95,
+    "ten_minutes": 0.90,
+    "page_words": 0.90,
+}
+"""The least score of each figure."""
+MOST_BEHIND = 0.02
+"""How much less a task may score with the text first."""
+TALK_FIGURES = (
+    *(f"{task}_{order}" for task in BOTH_ORDERS for order in ("image_first", "text_first")),
+    *TALK_TARGETS,
+)
+_FIRST_SEED = 2**33  # above all others
+_WITHIN = 2  # seconds
+_CALL = re.compile(r"<tool_call>\s*(\{.*\})\s*</tool_call>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TalkCase:
+    """A conversation whose last answer is asked for, and how it is judged."""
+
+    figure: str
+    conversation: Conversation
+    score: Callable[[str], float]  # of an answer: 1 right, 0 wrong, or the share that is right
+
+
+def talk_cases(figure: str, seed: int, count: int) -> list[TalkCase]:
+    """``count`` cases of a figure; a pure function of its arguments."""
+    rng = np.random.default_rng([_FIRST_SEED + seed, *figure.removesuffix("_text_first").encode()])
+    if figure.endswith(("_image_first", "_text_first")):
+        task, _, order = figure.rpartition("_image_first")[0] or figure, "", "first"
+        if figure.endswith("_text_first"):
+            task, order = figure.removesuffix("_text_first"), "last"
+        rng = np.random.default_rng([_FIRST_SEED + seed, *task.encode()])  # the same in both orders
+        made = _one_task(rng, task, order)
+    else:
+        made = _MAKERS[figure](rng)
+    return [_case(figure, next(made)) for _ in range(count)]
+
+
+def _case(figure: str, conversation: Conversation) -> TalkCase:
+    expected = conversation.said[-1].text
+    task = conversation.said[-1].task
+
+    def score(answer: str) -> float:
+        if figure == "page_words":
+            right, count = right_words(answer, expected)
+            return right / count
+        if figure == "ten_minutes":
+            return float(_seconds_apart(answer, expected) <= _WITHIN)
+        if figure == "call":
+            box = conversation.said[-1].spots[0][1]
+            return float(_obeys(answer, expected, box))
+        if figure in ("json", "grammar"):
+            return float(_same_json(answer, expected))
+        if task == "boxes":
+            return float(boxes_agree(answer, expected))
+        return float(answer.strip() == expected)
+
+    return TalkCase(figure, conversation, score)
+
+
+def _same_json(answer: str, expected: str) -> bool:
+    try:
+        return bool(json.loads(answer) == json.loads(expected))
+    except ValueError:
+        return False
+
+
+def _seconds_apart(answer: str, expected: str) -> float:
+    if not re.fullmatch(r"\d\d:\d\d", answer.strip()):
+        return float("inf")
+    return abs(seconds_of(answer.strip()) - seconds_of(expected))
+
+
+def _obeys(answer: str, expected: str, box: tuple[float, float, float, float]) -> bool:
+    """Whether it is the call that was expected, with a place within the box."""
+    calls = [_CALL.search(text) for text in (answer, expected)]
+    if calls[0] is None or calls[1] is None:
+        return False
+    try:
+        said, right = (json.loads(call[1]) for call in calls if call)
+        x, y = said["arguments"].pop("coordinate")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    right["arguments"].pop("coordinate")
+    return bool(said == right and box[0] <= x <= box[2] and box[1] <= y <= box[3])
+
+
+def _any_picture(rng: np.random.Generator, most: int = MOST_CELLS) -> Medium:
+    sizes = picture_sizes(most)
+    return picture(rng, sizes[rng.integers(len(sizes))], worn=False)
+
+
+def _about(medium: Medium, facts: list[Fact]) -> Medium:
+    return replace(medium, facts=facts)
+
+
+def _one_task(rng: np.random.Generator, task: str, order: str) -> Iterator[Conversation]:
+    while True:
+        medium = _any_picture(rng)
+        facts = [fact for fact in medium.facts if fact.task == task]
+        # What follows draws as much in both orders.
+        talk = np.random.default_rng(rng.integers(2**32))
+        if facts:
+            yield about_one(talk, _about(medium, facts), order, "word", 1)
+
+
+def _several(count: int) -> Callable[[np.random.Generator], Iterator[Conversation]]:
+    def make(rng: np.random.Generator) -> Iterator[Conversation]:
+        while True:
+            media = [_any_picture(rng, 20) for _ in range(count)]
+            if count == 3 and rng.random() < 0.3:
+                media[rng.integers(3)] = short_clip(rng, 12, 6, 2.0, worn=False)
+            if all(medium.facts for medium in media):
+                yield about_several(rng, media, form="word", turns=1)
+
+    return make
+
+
+def _second_turns(rng: np.random.Generator) -> Iterator[Conversation]:
+    while True:
+        medium = _any_picture(rng)
+        if len(medium.facts) > 1:
+            yield about_one(rng, medium, turns=2)
+
+
+def _json(rng: np.random.Generator) -> Iterator[Conversation]:
+    while True:
+        medium = _any_picture(rng)
+        tasks = ("colour_kind", "counting", "reading")
+        facts = [fact for fact in medium.facts if fact.task in tasks]
+        if len(facts) > 1:
+            form = ("json", "json", "fields")[rng.integers(3)]
+            yield about_one(rng, _about(medium, facts), form=form, turns=1)
+
+
+def _grammar(rng: np.random.Generator) -> Iterator[Conversation]:
+    while True:
+        medium = _any_picture(rng)
+        facts = [fact for fact in medium.facts if fact.task in ("colour_kind", "counting")]
+        if facts:
+            conversation = about_one(rng, _about(medium, facts), form="given", turns=1)
+            if conversation.said[-1].text.startswith("{"):  # not a call
+                yield conversation
+
+
+def _calls(rng: np.random.Generator) -> Iterator[Conversation]:
+    while True:
+        screen = _any_picture(rng)
+        conversation = about_screens(rng, [screen], offered(rng, screen))
+        if conversation.said and conversation.said[-1].task == "call":
+            yield conversation
+
+
+def _ten_minutes(rng: np.random.Generator) -> Iterator[Conversation]:
+    while True:
+        clip, example = long_clip_example(rng, (3, 3), 600, 0.5, seen=False)
+        facts = [fact for fact in clip_facts(rng, clip) if fact.task == "event_time"]
+        facts = [fact for fact in facts if fact.moments]
+        yield about_one(rng, Medium("video", example, facts), form="word", turns=1)
+
+
+def _pages(rng: np.random.Generator) -> Iterator[Conversation]:
+    sizes = [size for size in picture_sizes(MOST_CELLS) if size[0] * size[1] >= 16]
+    while True:
+        medium = page(rng, sizes[rng.integers(len(sizes))])
+        yield about_one(rng, medium, form="word", turns=1)
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator], Iterator[Conversation]]] = {
+    "two_images": _several(2),
+    "three_images": _several(3),
+    "second_turn": _second_turns,
+    "json": _json,
+    "grammar": _grammar,
+    "call": _calls,
+    "ten_minutes": _ten_minutes,
+    "page_words": _pages,
+}

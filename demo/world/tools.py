@@ -1,0 +1,66 @@
+"""Tools that a model is offered, and calls of them."""
+
+from typing import Any
+
+import numpy as np
+
+from saccade.demo.world.questions import Seen
+
+_ACTIONS = ("left_click", "right_click", "double_click", "mouse_move")
+_VERBS = {
+    "left_click": ("Click the {}.", "Click on the {}.", "Left-click the {}."),
+    "right_click": ("Right-click the {}.", "Right-click on the {}."),
+    "double_click": ("Double-click the {}.", "Double-click on the {}."),
+    "mouse_move": ("Move the mouse to the {}.", "Move to the {}."),
+}
+_COMPUTER = ("computer_use", "computer", "browser_use")
+_OTHERS = ("get_weather", "search", "open_page", "write_file", "take_note")
+
+
+def _function(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": parameters, "required": list(parameters)}
+    function = {"name": name, "description": description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def computer(rng: np.random.Generator, width: int, height: int) -> dict[str, Any]:
+    """A tool that clicks; its screen has so many pixels."""
+    actions = [_ACTIONS[0], *(action for action in _ACTIONS[1:] if rng.random() < 0.8)]
+    said = f"Use a mouse to interact with a computer. The screen is {width}x{height}."
+    action = {"type": "string", "enum": actions}
+    place = {"type": "array", "description": "(x, y) in pixels"}
+    name = _COMPUTER[rng.integers(len(_COMPUTER))]
+    return _function(name, said, {"action": action, "coordinate": place})
+
+
+def other(rng: np.random.Generator) -> dict[str, Any]:
+    """A tool that no question of this world asks for."""
+    name = _OTHERS[rng.integers(len(_OTHERS))]
+    field = ("city", "text", "query", "url")[rng.integers(4)]
+    said = ("Tells something.", "Does something else.", "Use it when you are asked to.")
+    return _function(name, said[rng.integers(3)], {field: {"type": "string"}})
+
+
+def clicks(tool: dict[str, Any]) -> bool:
+    """Whether it is one of `computer`."""
+    return tool["function"]["name"] in _COMPUTER
+
+
+def click(
+    rng: np.random.Generator, tool: dict[str, Any], thing: Seen
+) -> tuple[str, dict[str, Any]]:
+    """An order, and the call that obeys it: the middle of the thing."""
+    function = tool["function"]
+    actions = function["parameters"]["properties"]["action"]["enum"]
+    action = actions[rng.integers(len(actions))]
+    verbs = _VERBS[action]
+    x1, y1, x2, y2 = thing.box
+    arguments = {"action": action, "coordinate": [round((x1 + x2) / 2), round((y1 + y2) / 2)]}
+    order = verbs[rng.integers(len(verbs))].format(thing.label)
+    return order, call(function["name"], arguments)
+
+
+def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """As it stands in a message."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{name}", "type": "function", "function": function}
