@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
-from saccade.demo.evaluation.talk_cases import TALK_FIGURES, TalkCase, talk_cases
+from saccade.demo.evaluation.cases import Case
+from saccade.demo.evaluation.talk_cases import TALK_FIGURES, talk_cases
 from saccade.demo.training.batch import Batch, Batcher, TowerBatch
 from saccade.demo.training.data import held_out_examples, stream
 from saccade.demo.training.model.heads import WEIGHTS
@@ -81,7 +82,7 @@ def held_out_batches(batcher: Batcher) -> list[Batch]:
     return batches
 
 
-def held_out_talk(batcher: TalkBatcher) -> dict[str, list[tuple[Batch, TalkCase]]]:
+def held_out_talk(batcher: TalkBatcher) -> dict[str, list[tuple[Batch, Case]]]:
     """A batch for each case of each figure of conversations."""
     return {
         figure: [

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from saccade.demo.evaluation.answers import message
 from saccade.demo.evaluation.cases import Case, make_cases
+from saccade.demo.evaluation.requests import request
 
 Kind = Literal["text", "small", "large", "clip"]
 KINDS: tuple[Kind, ...] = ("text", "small", "large", "clip")
@@ -41,11 +41,11 @@ class Question:
         """Whether this answers this very request."""
         if prompt_tokens != self.prompt_tokens:
             return False
-        return text == self.expected or (self.case is not None and self.case.right(text))
+        return text == self.expected or (self.case is not None and self.case.score(text) == 1)
 
     def known(self, text: str, prompt_tokens: int) -> "Question | None":
         """With the answer of an idle server; None if that is wrong already."""
-        if self.case is not None and not self.case.right(text):
+        if self.case is not None and not self.case.score(text):
             return None
         return replace(self, expected=text, prompt_tokens=prompt_tokens)
 
@@ -71,7 +71,7 @@ def _text(model: str, number: int) -> Question:
 
 
 def _ask(model: str, kind: Kind, case: Case) -> Question:
-    content: Any = message(case)["content"]
+    content: Any = request(case.conversation)["messages"][-1]["content"]
     if kind != "clip":
         content = [_enlarged(case, kind), *content[1:]]
     return Question(kind, _body(model, content, {"max_tokens": _MOST_TOKENS}), case)
@@ -79,9 +79,11 @@ def _ask(model: str, kind: Kind, case: Case) -> Question:
 
 def _enlarged(case: Case, kind: Kind) -> dict[str, object]:
     """The image as a camera or a screen would send it, shown as the model knows it."""
-    _, height, width, _ = case.example.raster.shape
+    example = case.medium.example
+    _, height, width, _ = example.raster.shape
     sides = _SMALL_SIDES if kind == "small" else _LARGE_SIDES
-    source = Image.open(io.BytesIO(case.medium)).convert("RGB")
+    assert example.source is not None
+    source = Image.fromarray(example.source)
     buffer = io.BytesIO()
     source.resize(sides, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

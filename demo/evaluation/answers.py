@@ -1,7 +1,6 @@
 """Answers of one checkpoint: from transformers in this process, and from a server over HTTP."""
 
 import asyncio
-import base64
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import torch
 from tokenizers import Tokenizer
 
 from saccade.demo.evaluation.cases import Case
-from saccade.demo.training.batch import BEFORE_MEDIUM, TOKENS_PER_SECOND, patchify
-from saccade.demo.world.examples import GEOMETRY
-from saccade.model.positions import MediumPosition, mrope_positions
+from saccade.demo.evaluation.requests import request
+from saccade.demo.training.batch import patchify
+from saccade.demo.training.talk_batch import TalkBatcher
+from saccade.demo.world.examples import GEOMETRY, Example
 
-MOST_TOKENS = 128
+MOST_TOKENS = 192
 _REQUESTS_AT_ONCE = 16
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073]) * 255
 _DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711]) * 255
@@ -40,6 +40,7 @@ class TransformersModel:
 
         self._model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._batcher = TalkBatcher(self._tokenizer)
         self._stops = {self._id("<|im_end|>"), self._id("<|endoftext|>")}
 
     def _id(self, token: str) -> int:
@@ -55,21 +56,16 @@ class TransformersModel:
             frame_index_time: number the steps of a video 0, 1, 2 ... whatever their distance in
                 time. A control: it shows what absolute time is worth.
         """
-        t, h, w = case.example.grid
-        grid = (t, h // GEOMETRY.merge_size, w // GEOMETRY.merge_size)
-        pad = self._id("<|video_pad|>" if case.is_clip else "<|image_pad|>")
-        before = self._tokenizer.encode(BEFORE_MEDIUM).ids
-        asked = f"<|vision_end|>{case.turn.question}<|im_end|>\n<|im_start|>assistant\n"
-        ids = [*before, *[pad] * math.prod(grid), *self._tokenizer.encode(asked).ids]
-        spacing = 1 / TOKENS_PER_SECOND if frame_index_time else case.example.seconds_per_grid
-        medium = MediumPosition(len(before), grid, spacing if case.is_clip else None)
-        positions, shift = mrope_positions(len(ids), [medium], TOKENS_PER_SECOND)
+        prompt = self._batcher.tokenized(case.conversation, asked=True, by_index=frame_index_time)
+        ids = prompt.ids
+        shift = int(prompt.positions[0, -1]) + 1 - len(ids)
 
         inner = self._model.model
         embeddings = self._model.get_input_embeddings()(torch.tensor([ids]))
-        cells = slice(len(before), len(before) + math.prod(grid))
-        embeddings[0, cells] = self._tower(case)
-        places = torch.from_numpy(positions)[:, None]
+        for medium, first in zip(case.conversation.media, prompt.cells, strict=True):
+            cells = self._tower(medium.example)
+            embeddings[0, first : first + len(cells)] = cells
+        places = torch.from_numpy(prompt.positions)[:, None]
         cache, margin = None, math.inf
         said: list[int] = []
         for _ in range(MOST_TOKENS):
@@ -87,13 +83,13 @@ class TransformersModel:
             embeddings = self._model.get_input_embeddings()(torch.tensor([[token]]))
         return Answer(self._tokenizer.decode(said), margin)
 
-    def _tower(self, case: Case) -> torch.Tensor:
+    def _tower(self, example: Example) -> torch.Tensor:
         values = GEOMETRY.temporal_patch_size * GEOMETRY.patch_size**2  # of one channel
         mean, deviation = np.repeat(_MEAN, values), np.repeat(_DEVIATION, values)
-        pixels = ((patchify(case.example.raster) - mean) / deviation).astype(np.float32)
+        pixels = ((patchify(example.raster) - mean) / deviation).astype(np.float32)
         out = self._model.model.visual(
             torch.from_numpy(pixels).to(self._model.dtype),
-            grid_thw=torch.tensor([case.example.grid]),
+            grid_thw=torch.tensor([example.grid]),
         )
         pooled: torch.Tensor = out.pooler_output
         return pooled
@@ -115,24 +111,21 @@ async def _ask_all(url: str, cases: Sequence[Case], progress: Callable[[], objec
 
         async def ask(case: Case) -> Answer:
             async with slots:
-                messages: Any = [message(case)]
+                fields = request(case.conversation, case.figure == "grammar")
                 completion = await client.chat.completions.create(
-                    model=model,
-                    messages=messages,
-                    temperature=0,
-                    max_tokens=MOST_TOKENS,
+                    model=model, temperature=0, max_tokens=MOST_TOKENS, **fields
                 )
             progress()
-            return Answer(completion.choices[0].message.content or "")
+            return Answer(_text(completion.choices[0].message))
 
         return list(await asyncio.gather(*map(ask, cases)))
 
 
-def message(case: Case) -> dict[str, object]:
-    """The user message of a case, its medium as a data: URL."""
-    part, media_type = (
-        ("video_url", "video/quicktime") if case.is_clip else ("image_url", "image/png")
-    )
-    encoded = base64.b64encode(case.medium).decode("ascii")
-    medium = {"type": part, part: {"url": f"data:{media_type};base64,{encoded}"}, **case.controls}
-    return {"role": "user", "content": [medium, {"type": "text", "text": case.turn.question}]}
+def _text(message: Any) -> str:
+    """The answer as the model wrote it, calls too."""
+    written = [
+        f'<tool_call>\n{{"name": "{call.function.name}", "arguments": {call.function.arguments}}}'
+        "\n</tool_call>"
+        for call in message.tool_calls or ()
+    ]
+    return "\n".join([*filter(None, [message.content]), *written])

@@ -31,20 +31,20 @@ def draw_sheet(cases: Sequence[Case], answers: Sequence[Answer], file: Path) -> 
 
 def _field(case: Case, answer: str) -> Image.Image:
     field = Image.new("RGB", (_WIDTH, _PICTURE + _TEXT), (32, 32, 36))
-    raster = case.example.raster[0]
+    raster = case.medium.example.raster[0]
     scale = min((_WIDTH - 8) / raster.shape[1], (_PICTURE - 8) / raster.shape[0])
     size = (round(raster.shape[1] * scale), round(raster.shape[0] * scale))
     picture = Image.fromarray(raster).resize(size, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
-    colour = _RIGHT if case.right(answer) else _WRONG
-    for boxes, paint in ((boxes_of(case.turn.answer), _EXPECTED), (boxes_of(answer), colour)):
+    colour = _RIGHT if case.score(answer) else _WRONG
+    for boxes, paint in ((boxes_of(case.expected), _EXPECTED), (boxes_of(answer), colour)):
         for box in boxes:
             x1, x2 = sorted((box[0] * scale, box[2] * scale))
             y1, y2 = sorted((box[1] * scale, box[3] * scale))
             pen.rectangle((x1, y1, x2, y2), outline=paint, width=2)
     field.paste(picture, (4, 4))
     said = answer.replace("bbox_2d", "box")
-    lines = [case.turn.question[:_LETTERS], said[:_LETTERS], said[_LETTERS : 2 * _LETTERS]]
+    lines = [case.question[:_LETTERS], said[:_LETTERS], said[_LETTERS : 2 * _LETTERS]]
     text, font = ImageDraw.Draw(field), ImageFont.load_default(12)
     for number, (line, paint) in enumerate(
         zip(lines, ((210, 210, 210), colour, colour), strict=True)

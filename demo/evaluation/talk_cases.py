@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from saccade.demo.evaluation.cases import Case
 from saccade.demo.training.talk_data import page, picture, short_clip
 from saccade.demo.world.answers import boxes_agree, seconds_of
 from saccade.demo.world.conversations import (
@@ -22,52 +23,29 @@ from saccade.demo.world.facts import Fact, clip_facts
 from saccade.demo.world.pages import right_words
 
 BOTH_ORDERS = ("colour_kind", "counting", "reading", "boxes")
-TALK_TARGETS = {
-    "two_images": 0.90,
-    "three_images": 0.90,
-    "second_turn": 0.90,
-    "json": 0.95,
-    "grammar": 0.98,
-    "call": 0.95,
-    "ten_minutes": 0.90,
-    "page_words": 0.90,
-}
-"""The least score of each figure."""
 MOST_BEHIND = 0.02
 """How much less a task may score with the text first."""
 TALK_FIGURES = (
     *(f"{task}_{order}" for task in BOTH_ORDERS for order in ("image_first", "text_first")),
-    *TALK_TARGETS,
+    *("two_images", "three_images", "second_turn", "json", "grammar", "call"),
+    *("ten_minutes", "page_words"),
 )
+"""What the evaluation reports of conversations."""
 _FIRST_SEED = 2**33  # above all others
 _WITHIN = 2  # seconds
 _CALL = re.compile(r"<tool_call>\s*(\{.*\})\s*</tool_call>", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class TalkCase:
-    """A conversation whose last answer is asked for, and how it is judged."""
-
-    figure: str
-    conversation: Conversation
-    score: Callable[[str], float]  # of an answer: 1 right, 0 wrong, or the share that is right
-
-
-def talk_cases(figure: str, seed: int, count: int) -> list[TalkCase]:
+def talk_cases(figure: str, seed: int, count: int) -> list[Case]:
     """``count`` cases of a figure; a pure function of its arguments."""
-    rng = np.random.default_rng([_FIRST_SEED + seed, *figure.removesuffix("_text_first").encode()])
-    if figure.endswith(("_image_first", "_text_first")):
-        task, _, order = figure.rpartition("_image_first")[0] or figure, "", "first"
-        if figure.endswith("_text_first"):
-            task, order = figure.removesuffix("_text_first"), "last"
-        rng = np.random.default_rng([_FIRST_SEED + seed, *task.encode()])  # the same in both orders
-        made = _one_task(rng, task, order)
-    else:
-        made = _MAKERS[figure](rng)
+    order = "last" if figure.endswith("_text_first") else "first"
+    name = figure.removesuffix("_text_first").removesuffix("_image_first")
+    rng = np.random.default_rng([_FIRST_SEED + seed, *name.encode()])  # the same in both orders
+    made = _one_task(rng, name, order) if name in BOTH_ORDERS else _MAKERS[name](rng)
     return [_case(figure, next(made)) for _ in range(count)]
 
 
-def _case(figure: str, conversation: Conversation) -> TalkCase:
+def _case(figure: str, conversation: Conversation) -> Case:
     expected = conversation.said[-1].text
     task = conversation.said[-1].task
 
@@ -86,7 +64,7 @@ def _case(figure: str, conversation: Conversation) -> TalkCase:
             return float(boxes_agree(answer, expected))
         return float(answer.strip() == expected)
 
-    return TalkCase(figure, conversation, score)
+    return Case(figure, conversation, score)
 
 
 def _same_json(answer: str, expected: str) -> bool:
@@ -187,7 +165,7 @@ def _ten_minutes(rng: np.random.Generator) -> Iterator[Conversation]:
         clip, example = long_clip_example(rng, (3, 3), 600, 0.5, seen=False)
         facts = [fact for fact in clip_facts(rng, clip) if fact.task == "event_time"]
         facts = [fact for fact in facts if fact.moments]
-        yield about_one(rng, Medium("video", example, facts), form="word", turns=1)
+        yield about_one(rng, Medium("video", example, facts, [], clip, 0.5), form="word", turns=1)
 
 
 def _pages(rng: np.random.Generator) -> Iterator[Conversation]:

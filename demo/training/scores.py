@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from saccade.demo.evaluation.talk_cases import TalkCase
+from saccade.demo.evaluation.cases import Case
 from saccade.demo.training.batch import Batch
 from saccade.demo.training.model.language import TrainingModel
 from saccade.demo.world.answers import boxes_agree
@@ -60,7 +60,7 @@ def _mean(losses: Tensor, batch: Batch) -> Tensor:
 
 @torch.inference_mode()
 def talk_scores(
-    model: TrainingModel, cases: dict[str, list[tuple[Batch, TalkCase]]], tokenizer: Tokenizer
+    model: TrainingModel, cases: dict[str, list[tuple[Batch, Case]]], tokenizer: Tokenizer
 ) -> dict[str, float]:
     """The mean score of each figure: each token of the last answer given the right ones before."""
     means = {}

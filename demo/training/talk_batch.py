@@ -57,15 +57,27 @@ class TalkBatcher:
         environment.filters["tojson"] = _to_json
         self._template = environment.from_string(TEMPLATE.read_text("utf-8"))
 
-    def prompt(self, conversation: Conversation) -> str:
-        """All of its messages as text, a pad for each medium."""
+    def prompt(self, conversation: Conversation, asked: bool = False) -> str:
+        """All of its messages as text, a pad for each medium.
+
+        Args:
+            asked: without its last answer, which is asked for.
+        """
+        messages = conversation.messages[:-1] if asked else conversation.messages
         return self._template.render(
-            messages=conversation.messages, tools=conversation.tools, add_generation_prompt=False
+            messages=messages, tools=conversation.tools, add_generation_prompt=asked
         )
 
-    def tokenized(self, conversation: Conversation) -> TokenizedConversation:
-        """What the model reads."""
-        text = self.prompt(conversation)
+    def tokenized(
+        self, conversation: Conversation, asked: bool = False, by_index: bool = False
+    ) -> TokenizedConversation:
+        """What the model reads.
+
+        Args:
+            asked: without its last answer, which is asked for.
+            by_index: number the steps of videos, whatever their distance in time.
+        """
+        text = self.prompt(conversation, asked)
         encoded = self._tokenizer.encode(text)
         pads = [token_id(pad) for pad in _PADS.values()]
         media = iter(conversation.media)
@@ -79,11 +91,14 @@ class TalkBatcher:
                 continue
             example = next(media).example
             grid = _cells_of(example)
-            positions.append(MediumPosition(len(ids), grid, example.seconds_per_grid))
+            spacing = example.seconds_per_grid
+            if by_index and spacing is not None:
+                spacing = 1 / TOKENS_PER_SECOND
+            positions.append(MediumPosition(len(ids), grid, spacing))
             ids += [token] * math.prod(grid)
         starts = [start for start, _ in encoded.offsets]
         answers, named, at = [], [], 0
-        for said in conversation.said:
+        for said in conversation.said[:-1] if asked else conversation.said:
             asked_at = at
             at = text.index(_ANSWERS, at) + len(_ANSWERS)
             end = text.index(_END, at)

@@ -1,6 +1,7 @@
 """Conversations that the model learns from, a pure function of seed and step."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -70,7 +71,8 @@ def short_clip(
     """A video of some seconds and what can be asked of it."""
     seconds = 2 * int(rng.integers(2, most_seconds // 2 + 1))
     clip = random_clip(rng, most_cells, seconds, early=bool(worn and rng.random() < 0.5))
-    return Medium("video", clip_example(rng, clip, fps, (), 0, worn), clip_facts(rng, clip))
+    example = clip_example(rng, clip, fps, (), 0, worn)
+    return Medium("video", example, clip_facts(rng, clip), [], clip, fps)
 
 
 def long_clip(rng: np.random.Generator, most_seconds: int) -> Medium:
@@ -80,7 +82,7 @@ def long_clip(rng: np.random.Generator, most_seconds: int) -> Medium:
     fps = rates[rng.integers(len(rates))]
     clip, example = long_clip_example(rng, (3, 3 + int(rng.integers(2))), seconds, fps)
     facts = [fact for fact in clip_facts(rng, clip) if fact.task in ("event_time", "order")]
-    return Medium("video", example, facts)
+    return Medium("video", example, facts, [], clip, fps)
 
 
 def page(rng: np.random.Generator, size: tuple[int, int]) -> Medium:
@@ -111,7 +113,7 @@ def shuffled(rng: np.random.Generator, medium: Medium) -> Medium:
     """The same medium, asked about in another order."""
     order = rng.permutation(len(medium.facts))
     facts = [medium.facts[index] for index in order]
-    return Medium(medium.kind, medium.example, facts, medium.things)
+    return replace(medium, facts=facts)
 
 
 def _several(rng: np.random.Generator) -> list[Conversation]:

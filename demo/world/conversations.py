@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from saccade.demo.world import tools, wording
+from saccade.demo.world.clips import Clip
 from saccade.demo.world.examples import Example
 from saccade.demo.world.facts import NONE, Fact
 from saccade.demo.world.questions import Seen
@@ -40,8 +41,10 @@ class Medium:
 
     kind: str  # image or video
     example: Example
-    facts: list[Fact]
+    facts: list[Fact] = field(default_factory=list)
     things: list[Seen] = field(default_factory=list)
+    clip: Clip | None = None  # of a video
+    fps: float = 0.0  # at which it is sampled
 
 
 @dataclass(frozen=True)
