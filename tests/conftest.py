@@ -15,6 +15,7 @@ SLOW = (
     "benchmarks/preprocessing/test_paths.py",
     "benchmarks/serving/test_responsiveness.py",
     "benchmarks/test_tower.py",
+    "demo/test_conversations.py",
     "demo/test_evaluation.py::test_the_command_reports_and_fails_for_a_random_model",
     "demo/test_evaluation.py::test_transformers_answers",
     "demo/test_run.py::test_a_server_that_cannot_start_shows_its_last_lines",

@@ -8,8 +8,9 @@ from PIL import Image
 
 from saccade.demo.checkpoints.checkpoint import random_checkpoint
 from saccade.demo.evaluate import FIGURES, main
-from saccade.demo.evaluation.answers import Answer, TransformersModel, message
+from saccade.demo.evaluation.answers import Answer, TransformersModel
 from saccade.demo.evaluation.cases import CLIP_FIGURES, PICTURE_FIGURES, make_cases
+from saccade.demo.evaluation.requests import request
 from saccade.demo.evaluation.sheet import draw_sheet
 from saccade.demo.world.examples import UNIT, UNSEEN_SIZES
 
@@ -24,32 +25,36 @@ def test_every_figure_has_its_cases(cases):
         figure for figure in (*PICTURE_FIGURES, *CLIP_FIGURES) for _ in range(2)
     ]
     again = make_cases(seed=3, count=2)
-    assert [case.medium for case in cases] == [case.medium for case in again]
-    assert [case.turn for case in cases] != [case.turn for case in make_cases(seed=4, count=2)]
+    assert [case.expected for case in cases] == [case.expected for case in again]
+    assert [request(case.conversation) for case in cases] == [
+        request(case.conversation) for case in again
+    ]
+    others = make_cases(seed=4, count=2)
+    assert [case.question for case in cases] != [case.question for case in others]
 
 
 def test_held_out_sizes_and_rates_are_asked(cases):
     for case in cases:
-        _, height, width, _ = case.example.raster.shape
+        _, height, width, _ = case.medium.example.raster.shape
         assert ((width // UNIT, height // UNIT) in UNSEEN_SIZES) == (
             case.figure == "unseen_size"
-        ) or (case.is_clip)
+        ) or (case.medium.kind == "video")
         if case.figure == "unseen_fps":
-            assert case.controls["fps"] in (1.5, 3.0, 5.0)
+            assert case.medium.fps in (1.5, 3.0, 5.0)
 
 
 def test_the_right_answer_counts_and_a_wrong_one_does_not(cases):
     for case in cases:
-        assert case.right(case.turn.answer)
-        assert not case.right("I cannot say")
+        assert case.score(case.expected) == 1
+        assert case.score("I cannot say") == 0
 
 
 def test_requests_carry_the_medium_and_its_controls(cases):
-    clip = next(case for case in cases if case.is_clip)
-    medium, text = message(clip)["content"]
+    clip = next(case for case in cases if case.medium.kind == "video")
+    medium, text = request(clip.conversation)["messages"][-1]["content"]
     assert medium["video_url"]["url"].startswith("data:video/quicktime;base64,")
     assert medium.keys() >= {"fps", "resized_width", "resized_height"}
-    assert text == {"type": "text", "text": clip.turn.question}
+    assert text == {"type": "text", "text": clip.question}
 
 
 def test_transformers_answers(cases):
@@ -59,13 +64,13 @@ def test_transformers_answers(cases):
         assert answer.text
         assert answer.margin > 0
     # Time is part of what the model is told: without it, the same clip is another prompt.
-    clips = [case for case in cases if case.is_clip and case.example.seconds_per_grid != 0.5]
+    clips = [case for case in cases if case.medium.example.seconds_per_grid not in (None, 0.5)]
     assert any(model.answer(c).text != model.answer(c, frame_index_time=True).text for c in clips)
 
 
 def test_the_sheet_shows_right_and_wrong_boxes(cases, tmp_path: Path):
     boxes = [case for case in cases if case.figure == "boxes"]
-    answers = [Answer(boxes[0].turn.answer), Answer('[{"bbox_2d": [1, 1, 9, 9], "label": "x"}]')]
+    answers = [Answer(boxes[0].expected), Answer('[{"bbox_2d": [1, 1, 9, 9], "label": "x"}]')]
     draw_sheet(boxes, answers, tmp_path / "sheet.png")
     colours = {colour for _, colour in Image.open(tmp_path / "sheet.png").getcolors(1 << 24)}
     assert {(0, 220, 120), (255, 60, 160)} <= colours
@@ -80,7 +85,7 @@ def test_the_command_reports_and_fails_for_a_random_model(tmp_path: Path, capsys
     )
     assert code == 1
     last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert re.fullmatch(r"RESULT( \w+=(\d\.\d{4}|nan)){10}", last)
+    assert re.fullmatch(r"RESULT( \w+=(\d\.\d{4}|nan)){26}", last)
     assert re.findall(r"(\w+)=", last) == list(FIGURES)
     assert (tmp_path / "figures.json").exists()
     assert (tmp_path / "sheet.png").exists()

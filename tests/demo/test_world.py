@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from loading import load_video
 
-from saccade.demo.evaluation.cases import encode_lossless
+from saccade.demo.evaluation.requests import encode_lossless
 from saccade.demo.world.clips import Clip, Event
 from saccade.demo.world.examples import (
     MOST_CELLS,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saccade.demo.evaluation.cases import encode_lossless, make_cases
+from saccade.demo.evaluation.cases import make_cases
+from saccade.demo.evaluation.requests import encode_lossless
 from saccade.demo.world.answers import boxes_of, iou, mm_ss, seconds_of
 from saccade.demo.world.examples import TRAINING_RATES, clip_controls, clip_example, random_clip
 
@@ -28,7 +29,7 @@ def cases():
 
 def content_of(case, factor, orientation):
     """The case's picture as a photo of `factor` times the planned size, planned as the case's."""
-    raster = Image.fromarray(case.example.raster[0])
+    raster = Image.fromarray(case.medium.example.raster[0])
     size = round(raster.width * factor), round(raster.height * factor)
     photo = raster.resize(size, Image.Resampling.BICUBIC)
     exif = Image.Exif()
@@ -41,7 +42,7 @@ def content_of(case, factor, orientation):
     url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     return [
         {"type": "image_url", "image_url": {"url": url}, **controls},
-        {"type": "text", "text": case.turn.question},
+        {"type": "text", "text": case.question},
     ]
 
 
@@ -97,7 +98,7 @@ def test_boxes_are_as_good_in_source_pixels(trained_server, cases, factor, orien
     overlaps = []
     for case, (in_model, plain), (in_source, vision) in zip(cases, model, source, strict=True):
         assert plain is None
-        right = boxes_of(case.turn.answer)
+        right = boxes_of(case.expected)
         said, mapped = boxes_of(in_model), boxes_of(in_source)
         assert len(said) == len(mapped) == len(vision["detections"])
         assert in_source.replace(" ", "").count(",") == in_model.replace(" ", "").count(",")
