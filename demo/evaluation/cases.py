@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.demo.conversations.conversation import Conversation, Medium, Said
 from saccade.demo.world.answers import boxes_agree
-from saccade.demo.world.conversations import Conversation, Medium, Said
 from saccade.demo.world.examples import (
     MOST_CELLS,
     TRAINING_RATES,

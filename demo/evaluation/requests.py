@@ -8,7 +8,7 @@ from typing import Any
 import av
 from PIL import Image
 
-from saccade.demo.world.conversations import Conversation, Medium
+from saccade.demo.conversations.conversation import Conversation, Medium
 from saccade.demo.world.examples import clip_controls
 from saccade.demo.world.scenes import Pixels
 

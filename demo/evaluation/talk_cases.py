@@ -7,20 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from saccade.demo.evaluation.cases import Case
-from saccade.demo.training.talk_data import page, picture, short_clip
-from saccade.demo.world.answers import boxes_agree, seconds_of
-from saccade.demo.world.conversations import (
-    Conversation,
-    Medium,
+from saccade.demo.conversations.about import (
     about_one,
     about_screens,
     about_several,
     offered,
 )
+from saccade.demo.conversations.conversation import Conversation, Medium
+from saccade.demo.conversations.draw import page, picture, short_clip
+from saccade.demo.conversations.facts import Fact, clip_facts
+from saccade.demo.conversations.pages import right_words
+from saccade.demo.evaluation.cases import Case
+from saccade.demo.world.answers import boxes_agree, seconds_of
 from saccade.demo.world.examples import MOST_CELLS, long_clip_example, picture_sizes
-from saccade.demo.world.facts import Fact, clip_facts
-from saccade.demo.world.pages import right_words
 
 BOTH_ORDERS = ("colour_kind", "counting", "reading", "boxes")
 MOST_BEHIND = 0.02

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.conversations.draw import CYCLE, talk_conversations
 from saccade.demo.training.batch import Batch, Batcher, TowerBatch, tower_batch
 from saccade.demo.training.schedule import Schedule, TalkSchedule
 from saccade.demo.training.talk_batch import TalkBatcher
-from saccade.demo.training.talk_data import CYCLE, talk_conversations
 from saccade.demo.world.examples import (
     MOST_CELLS,
     TRAINING_RATES,

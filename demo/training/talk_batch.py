@@ -14,9 +14,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from saccade.demo.checkpoints.tokenizer import token_id
+from saccade.demo.conversations.conversation import Conversation, Said
 from saccade.demo.training.asked import AskedTargets
 from saccade.demo.training.batch import TOKENS_PER_SECOND, Batch, tower_batch
-from saccade.demo.world.conversations import Conversation, Said
 from saccade.demo.world.examples import GEOMETRY, Example
 from saccade.model.positions import MediumPosition, mrope_positions
 from saccade.server.engine.prompt.chat_templates import TEMPLATE
@@ -150,9 +150,8 @@ class TalkBatcher:
                 for said, (places, starts), named in zip(
                     conversation.said, sample.answers, sample.named, strict=True
                 ):
-                    if said.learned:
-                        learned.add(said, [first_token + place for place in places], starts)
-                        learned.named += [(first_token + place, second) for place, second in named]
+                    learned.add(said, [first_token + place for place in places], starts)
+                    learned.named += [(first_token + place, second) for place, second in named]
         seen = tower_batch(list(examples.values()))
         answer_places = np.array(learned.places)
         return Batch(

@@ -13,6 +13,9 @@ from transformers import AutoTokenizer
 
 from saccade.demo import train
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.conversations.draw import CYCLE, talk_conversations
+from saccade.demo.conversations.facts import NONE, picture_facts, time_fact
+from saccade.demo.conversations.pages import page_fact, right_words, words_of
 from saccade.demo.evaluation.cases import TARGETS
 from saccade.demo.evaluation.requests import request
 from saccade.demo.evaluation.talk_cases import BOTH_ORDERS, TALK_FIGURES, talk_cases
@@ -20,10 +23,7 @@ from saccade.demo.training.model.language import TrainingModel
 from saccade.demo.training.schedule import TalkSchedule
 from saccade.demo.training.state import SPEC, TALK_SPEC, Run, export_checkpoint
 from saccade.demo.training.talk_batch import TalkBatcher
-from saccade.demo.training.talk_data import CYCLE, talk_conversations
 from saccade.demo.world.examples import long_clip_example
-from saccade.demo.world.facts import NONE, picture_facts, time_fact
-from saccade.demo.world.pages import page_fact, right_words, words_of
 from saccade.demo.world.questions import Seen, SeenText
 
 KINDS_OF_STEPS = sorted({kind for kind in CYCLE if "questions" not in kind})

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from saccade.demo.world.conversations import (
-    Conversation,
-    Medium,
+from saccade.demo.conversations.about import (
     about_one,
     about_screens,
     about_several,
     offered,
 )
+from saccade.demo.conversations.conversation import Conversation, Medium
+from saccade.demo.conversations.facts import clip_facts, picture_facts
+from saccade.demo.conversations.pages import page_fact, word_count
 from saccade.demo.world.examples import (
     MOST_CELLS,
     TRAINING_RATES,
@@ -23,8 +24,6 @@ from saccade.demo.world.examples import (
     picture_sizes,
     random_clip,
 )
-from saccade.demo.world.facts import clip_facts, picture_facts
-from saccade.demo.world.pages import page_fact, word_count
 
 CYCLE = (
     *("questions", "one", "several", "screens", "clip questions", "one", "pages", "several"),

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from saccade.demo.conversations.facts import Fact
 from saccade.demo.world.answers import iou
-from saccade.demo.world.facts import Fact
 from saccade.demo.world.questions import SeenText
 from saccade.demo.world.scenes import Box
 
