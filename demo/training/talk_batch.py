@@ -1,17 +1,15 @@
 """Conversations -> one batch of tensors, through the checkpoint's own chat template."""
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from saccade.demo.checkpoints.tokenizer import token_id
 from saccade.demo.conversations.conversation import Conversation, Said
@@ -53,9 +51,7 @@ class TalkBatcher:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.filters["tojson"] = _to_json
-        self._template = environment.from_string(TEMPLATE.read_text("utf-8"))
+        self._template = TEMPLATE.read_text("utf-8")
 
     def prompt(self, conversation: Conversation, asked: bool = False) -> str:
         """All of its messages as text, a pad for each medium.
@@ -64,9 +60,13 @@ class TalkBatcher:
             asked: without its last answer, which is asked for.
         """
         messages = conversation.messages[:-1] if asked else conversation.messages
-        return self._template.render(
-            messages=messages, tools=conversation.tools, add_generation_prompt=asked
+        rendered, _ = render_jinja_template(
+            [messages],
+            conversation.tools or None,
+            chat_template=self._template,
+            add_generation_prompt=asked,
         )
+        return str(rendered[0])
 
     def tokenized(
         self, conversation: Conversation, asked: bool = False, by_index: bool = False
@@ -254,7 +254,3 @@ class _Learned:
 def _cells_of(example: Example) -> tuple[int, int, int]:
     t, h, w = example.grid
     return t, h // _MERGE, w // _MERGE
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
