@@ -1,6 +1,5 @@
 """Conversations about one medium or several, whichever way round and in several turns."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +16,27 @@ _ABOUT_IT = ("Where is it?", "Locate it.")
 
 
 def begun(rng: np.random.Generator) -> Conversation:
-    """A conversation with a system prompt, if any."""
+    """A conversation with a system prompt, if any; in some, others have talked before."""
     conversation = Conversation()
     conversation.system(wording.system_prompt(rng))
+    if rng.random() < 0.06:
+        _small_talk(rng, conversation)
     return conversation
+
+
+def _small_talk(rng: np.random.Generator, conversation: Conversation) -> None:
+    """A message, an answer or a call that is not learned, and perhaps its result."""
+    conversation.user(wording.chatter(rng, int(rng.integers(1, 12))))
+    if rng.random() < 0.5:
+        said = wording.chatter(rng, int(rng.integers(1, 12)))
+        conversation.answer(Said(said, given=((0, len(said)),)))
+        return
+    call = tools.call("look", {})
+    said = tools.written(call)
+    conversation.call(call, Said(said, given=((0, len(said)),)))
+    conversation.user("See below.", role="tool", tool_call_id=call["id"])
+    if rng.random() < 0.5:
+        conversation.system("Be brief.")
 
 
 def arranged(
@@ -186,11 +202,7 @@ def about_screens(
             conversation.user(order_text)
         else:
             conversation.user(*arranged(rng, [screen], order_text, order))
-        function = call["function"]
-        text = (
-            f'<tool_call>\n{{"name": "{function["name"]}", "arguments": '
-            f"{json.dumps(function['arguments'])}}}\n</tool_call>"
-        )
+        text = tools.written(call)
         conversation.call(call, Said(text, spots=((len(text), thing.box),), task="call"))
     if conversation.said and rng.random() < 0.3 and screen.facts:  # a question about the last one
         name = conversation.messages[-1]["tool_calls"][0]["id"]

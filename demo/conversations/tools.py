@@ -1,5 +1,6 @@
 """Tools that a model is offered, and calls of them."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,20 @@ _VERBS = {
     "mouse_move": ("Move the mouse to the {}.", "Move to the {}."),
 }
 _COMPUTER = ("computer_use", "computer", "browser_use")
-_OTHERS = ("get_weather", "search", "open_page", "write_file", "take_note")
+_OTHERS = ("get_weather", "search", "open_page", "write_file", "take_note", "seen", "report")
+_FIELDS: dict[str, dict[str, Any]] = {
+    "city": {"type": "string"},
+    "query": {"type": "string"},
+    "text": {"type": "string"},
+    "colour": {"type": "string", "enum": ["red", "green", "blue"]},
+    "shape": {"type": "string"},
+    "count": {"type": "integer"},
+    "answer": {"type": "string"},
+}
+_TOLD = (
+    *("Tells something.", "Does something else.", "Use it when you are asked to."),
+    *("Tells a colour.", "Reports what is seen."),
+)
 
 
 def _function(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -36,9 +50,8 @@ def computer(rng: np.random.Generator, width: int, height: int) -> dict[str, Any
 def other(rng: np.random.Generator) -> dict[str, Any]:
     """A tool that no question of this world asks for."""
     name = _OTHERS[rng.integers(len(_OTHERS))]
-    field = ("city", "text", "query", "url")[rng.integers(4)]
-    said = ("Tells something.", "Does something else.", "Use it when you are asked to.")
-    return _function(name, said[rng.integers(3)], {field: {"type": "string"}})
+    field = list(_FIELDS)[rng.integers(len(_FIELDS))]
+    return _function(name, _TOLD[rng.integers(len(_TOLD))], {field: _FIELDS[field]})
 
 
 def clicks(tool: dict[str, Any]) -> bool:
@@ -64,3 +77,10 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """As it stands in a message."""
     function = {"name": name, "arguments": arguments}
     return {"id": f"call_{name}", "type": "function", "function": function}
+
+
+def written(call: dict[str, Any]) -> str:
+    """As the model writes it, in Hermes' form."""
+    function = call["function"]
+    arguments = json.dumps(function["arguments"])
+    return f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {arguments}}}\n</tool_call>'
