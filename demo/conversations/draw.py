@@ -27,8 +27,8 @@ from saccade.demo.world.examples import (
 
 CYCLE = (
     *("questions", "one", "several", "screens", "clip questions", "one", "pages", "several"),
-    *("clips", "questions", "one", "several", "long", "clip questions", "one", "screens", "many"),
-    *("pages", "several", "questions"),
+    *("long", "questions", "one", "several", "clips", "clip questions", "one", "screens", "many"),
+    *("pages", "several", "long"),
 )
 """Kinds of steps, one after another; of "questions" and "clip questions" see `training.data`."""
 LONG_RATES = {30: (1.0, 2.0), 60: (1.0,), 120: (0.5, 1.0), 300: (0.5,), 600: (0.5,)}
