@@ -46,7 +46,7 @@ SLOW = (
 
 
 # Whose folders share nothing that takes long to start: each may go to the process that is free.
-_APART = ("kernels", "media", "model")
+_APART = ("interpreted", "kernels", "media", "model")
 
 
 class _ByFolder(LoadScopeScheduling):

@@ -150,6 +150,8 @@ class TalkBatcher:
                 for said, (places, starts), named in zip(
                     conversation.said, sample.answers, sample.named, strict=True
                 ):
+                    if branch > 1 and places[0] < row.shared:
+                        continue  # of the beginning, which is there but once
                     learned.add(said, [first_token + place for place in places], starts)
                     learned.named += [(first_token + place, second) for place, second in named]
         seen = tower_batch(list(examples.values()))

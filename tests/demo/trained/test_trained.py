@@ -73,7 +73,7 @@ def test_every_answer_under_overload_is_its_own(trained_server, capsys):
     """Text, pictures and clips at twice what the server can do; nothing is left of them."""
     parser = argparse.ArgumentParser()
     overload.add_arguments(parser)
-    load = ["--clients=24", "--seconds=20", "--questions=4"]
+    load = ["--clients=24", "--seconds=10", "--questions=3"]
     code = overload.run(parser.parse_args([f"--url={trained_server}", *load]))
     told = capsys.readouterr().out
     assert code == 0, told

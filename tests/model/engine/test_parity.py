@@ -53,9 +53,9 @@ GEOMETRIES = {
     ),
     "tower-of-3b": CheckpointSpec(
         tower=TowerSpec(
-            depth=4, hidden=1280, heads=16, intermediate=3420, fullatt_block_indexes=(1, 3)
+            depth=2, hidden=1280, heads=16, intermediate=3420, fullatt_block_indexes=(1,)
         ),
-        language=LanguageSpec(layers=2, hidden=2048, heads=16, kv_heads=2, intermediate=1024),
+        language=LanguageSpec(layers=1, hidden=2048, heads=16, kv_heads=2, intermediate=1024),
         dtype="float32",
         seed=3,
     ),
