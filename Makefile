@@ -20,7 +20,7 @@ check: lint
 
 test: setup
 	@$(VENV)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder)
-	@test -n "$(ARGS)" || TRITON_INTERPRET=1 $(VENV)/pytest -n 2 tests/interpreted
+	@test -n "$(ARGS)" || OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(VENV)/pytest -n 2 tests/interpreted
 
 lint: setup
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
