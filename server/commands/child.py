@@ -36,6 +36,8 @@ class ServerError(Exception):
     def __init__(self, message: str, log_tail: str = "") -> None:
         super().__init__(message)
         self.log_tail = log_tail
+        if log_tail:
+            self.add_note(f"its last lines:\n{log_tail}")  # a traceback shows it
 
 
 def saccade_command() -> list[str]:
@@ -143,7 +145,7 @@ class ServerProcess:
                 time.sleep(_POLL_SECONDS)
         raise ServerError(f"the server was not ready within {timeout:.0f} seconds", self.log_tail())
 
-    def log_tail(self, lines: int = 25) -> str:
+    def log_tail(self, lines: int = 80) -> str:
         """The last lines that the server wrote."""
         text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
