@@ -30,12 +30,13 @@ from saccade.demo.training.state import Run, default_folder
 from saccade.demo.training.talk_batch import TalkBatcher
 
 SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
-TALK_SCHEDULE = TalkSchedule(6000)
+TALK_SCHEDULE = TalkSchedule(4000)
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
+_SCORE_TALK_EVERY = 1000  # it takes a minute
 _HELD_OUT = {"pictures": 96, "clips": 72}
 _HELD_OUT_BATCH = 12
-_TALK_CASES, _TALK_SEED = 40, 2**20  # of each figure; above the evaluation's
+_TALK_CASES, _TALK_SEED = 24, 2**20  # of each figure; above the evaluation's
 
 _EPILOG = """examples:
   python -m saccade.demo.train
@@ -98,6 +99,7 @@ def train(run: Run, schedule: Schedule | TalkSchedule) -> None:
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
     talk = held_out_talk(TalkBatcher(tokenizer)) if run.talk else {}
+    score_every = _SCORE_TALK_EVERY if run.talk else _SCORE_EVERY
     log = (run.folder / "log.jsonl").open("a", encoding="utf-8")
     started, turns, kept = time.monotonic() - run.seconds, 0, []
     for batch in stream(run.seed, run.step, schedule):
@@ -111,7 +113,7 @@ def train(run: Run, schedule: Schedule | TalkSchedule) -> None:
             line |= {"rate": round(share, 4), "turns": turns} | _means(kept)
             turns, kept = 0, []
             _write(log, line)
-        if run.step > schedule.tower and (run.step % _SCORE_EVERY == 0 or over):
+        if run.step > schedule.tower and (run.step % score_every == 0 or over):
             accuracy = scores(run.average, held_out, tokenizer)
             _write(log, line | {"accuracy": accuracy | talk_scores(run.average, talk, tokenizer)})
         if run.step % _SAVE_EVERY == 0 or over:

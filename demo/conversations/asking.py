@@ -9,7 +9,7 @@ import numpy as np
 from saccade.demo.conversations import wording
 from saccade.demo.conversations.conversation import Said
 from saccade.demo.conversations.facts import Fact
-from saccade.demo.world.scenes import Box
+from saccade.demo.world.scenes import COLOURS, KINDS, Box
 
 FORMS = ("word", "sentence", "json", "fields", "given")
 """Of answers: plain, one sentence, JSON by instruction with one or more fields, JSON that only a
@@ -37,17 +37,37 @@ def asked(
         said = Said(fact.sentence, moments=fact.moments, task=fact.task)
         return question + wording.asks_for_a_sentence(rng), said
     if form in ("json", "given") and fact.keys:
-        key = fact.keys[rng.integers(len(fact.keys))]
+        key = _key(rng, fact)
         said = _in_json([(key, fact)], {}) if form == "json" else _under_grammar(rng, [(key, fact)])
         return question + (wording.asks_for_json(rng, key) if form == "json" else ""), said
     if form == "fields" and (several := _fields(rng, facts)):
         named = [f'"{key}", {fact.noun}{where}' for key, fact in several]
         joined = ", and ".join([", ".join(named[:-1]), named[-1]] if named[:-1] else named)
         return f"Answer in JSON with {joined}.", _in_json(several, {})
-    if rng.random() < 0.15:
+    kind = rng.random()
+    if kind < 0.15:
         question += wording.asks_for_a_word(rng)
+    elif kind < 0.25:
+        question += _choices(rng, fact)
     said = Said(fact.answer, spots=fact.spots, moments=fact.moments, task=fact.task)
     return question + wording.after(rng), said
+
+
+def _key(rng: np.random.Generator, fact: Fact) -> str:
+    """A name for it in JSON: one that says what it is, or any word."""
+    if rng.random() < 0.3:
+        return wording.any_word(rng)
+    return fact.keys[rng.integers(len(fact.keys))]
+
+
+def _choices(rng: np.random.Generator, fact: Fact) -> str:
+    """An instruction to choose from some, if it is a colour or a shape that is there."""
+    every = next((names for names in (list(COLOURS), list(KINDS)) if fact.value in names), None)
+    if every is None:
+        return ""
+    others = [name for name in every if name != fact.value]
+    chosen = [fact.answer, *rng.permutation(others)[: int(rng.integers(1, len(others) + 1))]]
+    return wording.asks_to_choose(rng, [str(chosen[at]) for at in rng.permutation(len(chosen))])
 
 
 def _placed(rng: np.random.Generator, fact: Fact, where: str) -> str:
@@ -64,9 +84,7 @@ def _fields(rng: np.random.Generator, facts: Sequence[Fact]) -> list[tuple[str, 
     chosen: dict[str, Fact] = {}
     for fact in facts:
         if fact.noun and fact.noun not in {other.noun for other in chosen.values()}:
-            key = next((key for key in fact.keys if key not in chosen), None)
-            if key is not None:
-                chosen[key] = fact
+            chosen.setdefault(_key(rng, fact), fact)
         if len(chosen) == 3:
             break
     several = list(chosen.items())
@@ -76,10 +94,11 @@ def _fields(rng: np.random.Generator, facts: Sequence[Fact]) -> list[tuple[str, 
 def _in_json(fields: Sequence[tuple[str, Fact]], style: dict[str, Any]) -> Said:
     text = json.dumps({key: fact.value for key, fact in fields}, **style)
     spots: list[tuple[int, Box]] = []
-    for _, fact in fields:
+    at = 0
+    for key, fact in fields:
+        at = text.index(json.dumps(fact.value), text.index(f'"{key}"', at) + len(key) + 2)
         if isinstance(fact.value, str):
-            start = text.index(json.dumps(fact.value)) + 1
-            spots += [(start + end, box) for end, box in fact.spots]
+            spots += [(at + 1 + end, box) for end, box in fact.spots]
     one = fields[0][1] if len(fields) == 1 else None
     return Said(
         text, spots=tuple(spots), moments=one.moments if one else (), task=one.task if one else ""
@@ -97,11 +116,11 @@ def _under_grammar(rng: np.random.Generator, fields: Sequence[tuple[str, Fact]])
         before = f'[{{"name"{colon}"{name}"{comma}"parameters"{colon}'
         after = "}]"
     given, at = [], 0
-    for _, fact in fields:
+    for key, fact in fields:
         value = json.dumps(fact.value)
-        start = said.text.index(value, at) + isinstance(fact.value, str)
-        given.append((at, start))
-        at = said.text.index(value, at) + len(value)
+        begins = said.text.index(value, said.text.index(f'"{key}"', at) + len(key) + 2)
+        given.append((at, begins + isinstance(fact.value, str)))
+        at = begins + len(value)
     shift = len(before)
     return Said(
         before + said.text + after,

@@ -163,6 +163,6 @@ def _clips(rng: np.random.Generator) -> list[Conversation]:
 
 
 def _long(rng: np.random.Generator) -> list[Conversation]:
-    most = (60, 120, 300, 600)[rng.integers(4)]
+    most = (60, 60, 120, 120, 300, 600)[rng.integers(6)]
     pool = [long_clip(rng, most) for _ in range({60: 6, 120: 4, 300: 2, 600: 1}[most])]
     return [about_one(rng, one, turns=3) for one in pool]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.demo.conversations import wording
 from saccade.demo.world.questions import Seen
 
 _ACTIONS = ("left_click", "right_click", "double_click", "mouse_move")
@@ -44,6 +45,8 @@ def computer(rng: np.random.Generator, width: int, height: int) -> dict[str, Any
     action = {"type": "string", "enum": actions}
     place = {"type": "array", "description": "(x, y) in pixels"}
     name = _COMPUTER[rng.integers(len(_COMPUTER))]
+    if rng.random() < 0.3:
+        name = f"{wording.any_word(rng)}_{wording.any_word(rng)}"
     return _function(name, said, {"action": action, "coordinate": place})
 
 
@@ -56,7 +59,7 @@ def other(rng: np.random.Generator) -> dict[str, Any]:
 
 def clicks(tool: dict[str, Any]) -> bool:
     """Whether it is one of `computer`."""
-    return tool["function"]["name"] in _COMPUTER
+    return "coordinate" in tool["function"]["parameters"]["properties"]
 
 
 def click(

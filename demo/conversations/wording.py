@@ -1,5 +1,7 @@
 """Words around a question that leave its answer as it is: instructions, greetings, other talk."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from saccade.demo.checkpoints.vocabulary_text import COMMON_WORDS, PROSE
@@ -23,6 +25,10 @@ _AFTER = (" Please.", " Thank you.", " Think step by step.", " Be exact.")
 _SHORT = (
     *(" Answer with a single word.", " Answer briefly.", " Answer with one word.", " Be brief."),
     *(" Give only the answer.", "\nAnswer the question using a single word or phrase."),
+)
+_CHOICES = (
+    *(" Choose one of: {}.", "\nOptions: {}.", " Answer with one of {}."),
+    "\nChoose from {}.",
 )
 _SENTENCE = (
     *(" Answer in one sentence.", " Answer with a sentence.", " Answer in a full sentence."),
@@ -73,6 +79,17 @@ def after(rng: np.random.Generator) -> str:
 def asks_for_a_word(rng: np.random.Generator) -> str:
     """An instruction to be short."""
     return one_of(rng, _SHORT)
+
+
+def asks_to_choose(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    """An instruction to answer with one of these."""
+    listed = f"{', '.join(choices[:-1])}{(', ', ' or ')[rng.integers(2)]}{choices[-1]}"
+    return one_of(rng, _CHOICES).format(listed)
+
+
+def any_word(rng: np.random.Generator) -> str:
+    """A word of English: a name that can only be copied."""
+    return _WORDS[rng.integers(len(_WORDS))]
 
 
 def asks_for_a_sentence(rng: np.random.Generator) -> str:
