@@ -1,16 +1,24 @@
 """One image or video on its way to the model: planned (its cost is known), then decoded."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from saccade.media.controls import VideoControls
 from saccade.media.planning.plan import ImagePlan, VideoPlan, VideoSource
 from saccade.media.types import CHANNELS, ImageHeader, Pixels
 
 
+def _decoded_bytes(plan: ImagePlan | VideoPlan) -> int:
+    frames = len(plan.frame_indices) if isinstance(plan, VideoPlan) else 1
+    return CHANNELS * plan.width * plan.height * frames
+
+
 @dataclass(frozen=True)
 class PlannedImage:
     """A fetched and planned image, not yet decoded."""
 
+    modality: ClassVar = "image"
     data: bytes
     header: ImageHeader
     plan: ImagePlan
@@ -26,7 +34,7 @@ class PlannedImage:
     @property
     def decoded_bytes(self) -> int:
         """Of the decoded pixels."""
-        return CHANNELS * self.plan.width * self.plan.height
+        return _decoded_bytes(self.plan)
 
     @property
     def encoded_bytes(self) -> int:
@@ -48,6 +56,7 @@ class PlannedImage:
 class PlannedVideo:
     """A fetched and planned video, not yet decoded: one file, or the frames of a list."""
 
+    modality: ClassVar = "video"
     data: tuple[bytes, ...]
     source: VideoSource | None  # None: a list of frames
     controls: VideoControls
@@ -61,7 +70,7 @@ class PlannedVideo:
     @property
     def decoded_bytes(self) -> int:
         """Of the decoded frames."""
-        return CHANNELS * self.plan.width * self.plan.height * len(self.plan.frame_indices)
+        return _decoded_bytes(self.plan)
 
     @property
     def encoded_bytes(self) -> int:
@@ -83,6 +92,7 @@ PlannedMedium = PlannedImage | PlannedVideo
 class DecodedImage:
     """One image as the model takes it."""
 
+    modality: ClassVar = "image"
     pixels: Pixels  # [height, width, 3]
     plan: ImagePlan
     digest: str
@@ -93,6 +103,7 @@ class DecodedImage:
 class DecodedVideo:
     """One video as the model takes it."""
 
+    modality: ClassVar = "video"
     frames: Pixels  # [frames, height, width, 3], frames a multiple of temporal_patch_size
     plan: VideoPlan
     digest: str
@@ -100,3 +111,28 @@ class DecodedVideo:
 
 
 DecodedMedium = DecodedImage | DecodedVideo
+
+
+@dataclass(frozen=True)
+class CachedMedium:
+    """A medium that the engine has in its cache: it is sent by its digest alone.
+
+    Attributes:
+        modality: image or video.
+        plan: what it was decoded by.
+        decode: decodes it, should the cache have dropped it when it is sent.
+    """
+
+    modality: str
+    plan: ImagePlan | VideoPlan
+    digest: str
+    sideways: bool
+    decode: Callable[[], Awaitable[DecodedMedium]]
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the pixels that the engine has."""
+        return _decoded_bytes(self.plan)
+
+
+EngineMedium = DecodedImage | DecodedVideo | CachedMedium

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from threading import Event
 
@@ -20,6 +21,7 @@ from saccade.media.decode.video import decode_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.raster_pool import RasterPool
+from saccade.media.memory.source_cache import SourceCache
 from saccade.media.memory.thread_buffer import ThreadBuffer
 from saccade.media.planning.plan import (
     ImagePlan,
@@ -70,6 +72,7 @@ class MediaWorker:
         self._observe = observe
         self._buffers = ThreadBuffer()
         self._rasters = RasterPool()
+        self._sources = SourceCache()
 
     def plan_image(self, data: bytes, controls: ImageControls, param: str | None) -> PlannedImage:
         """Plans an image from its header."""
@@ -77,7 +80,7 @@ class MediaWorker:
             header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check(plan, self._limits)
-            digest = self._digest((data,), controls, plan)
+            digest = self._digest((_digest_of(data),), controls, plan)
         return PlannedImage(data, header, plan, controls.draft, digest, param)
 
     def decode_image(self, planned: PlannedImage) -> DecodedImage:
@@ -114,12 +117,16 @@ class MediaWorker:
         return self._buffers.get(CHANNELS * math.prod(source_size))
 
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
-        """Plans a video: frames are counted, only the first is decoded."""
+        """Plans a video: frames are counted, only the first is decoded. Once for the same file."""
         with timed(self._observe, "plan"):
-            source = probe_video(data, self._media_limits)
+            file = _digest_of(data)
+            source = self._sources.get(file)
+            if source is None:
+                source = probe_video(data, self._media_limits)
+                self._sources.put(file, source)
             plan = plan_video(source, controls, self._geometry)
             self._media_limits.check(plan, self._limits)
-            digest = self._digest((data,), controls, plan)
+            digest = self._digest((file,), controls, plan)
         threads = min(self._cores, MAX_DECODER_THREADS)
         held = CHANNELS * (threads + _REFERENCE_FRAMES) + _CONVERSION_BYTES
         cost = source.width * source.height * held
@@ -147,7 +154,7 @@ class MediaWorker:
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
             self._media_limits.check(plan, self._limits)
-            digest = self._digest(listed, controls, plan)
+            digest = self._digest(map(_digest_of, listed), controls, plan)
         # Frames of different sizes may share a plan; as many decode at once as there are threads.
         width, height = listed_frame_size(*sizes[0], controls, self._geometry)
         costs = sorted(
@@ -176,14 +183,14 @@ class MediaWorker:
 
     def _digest(
         self,
-        encoded: tuple[bytes, ...],
+        files: Iterable[bytes],
         controls: ImageControls | VideoControls,
         plan: ImagePlan | VideoPlan,
     ) -> str:
-        hasher = blake3()
         # Frozen dataclasses of numbers: their repr names the type, every field and every value.
         settings = repr((controls, self._geometry, self._limits, plan)).encode()
-        for part in (settings, *encoded):
-            hasher.update(len(part).to_bytes(8, "little"))
-            hasher.update(part)
-        return hasher.hexdigest()
+        return blake3(b"".join((_digest_of(settings), *files))).hexdigest()
+
+
+def _digest_of(data: bytes) -> bytes:
+    return blake3(data).digest()

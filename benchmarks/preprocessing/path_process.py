@@ -62,6 +62,11 @@ class Renderer:
         sampling = chat.to_sampling_params(1, {})
         return self._inputs.process_inputs("benchmark", prompt, sampling, ("generate",))
 
+    @property
+    def renderer(self) -> Any:
+        """vLLM's renderer."""
+        return self._online.renderer
+
     def forget(self) -> None:
         """Empties the cache of processed media."""
         self._online.renderer.clear_mm_cache()
@@ -86,6 +91,7 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     from saccade.server.admission.capacity import AdmissionLimits, Resources
     from saccade.server.admission.controller import Admission
     from saccade.server.core.settings import RequestLimits
+    from saccade.server.engine.media_cache import MediaCache
     from saccade.server.engine.prompt.request_media import request_media
     from saccade.server.flow.media import decode_media, plan_media
     from saccade.server.request.field_checks import EngineOptions
@@ -94,6 +100,7 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     info = renderer.info
     policy = FetchPolicy(media_root=media_root)
     loader = MediaLoader(info.geometry, info.pixel_limits("image"), policy)
+    cache = MediaCache(renderer.renderer)
     anything = Resources(_ENDLESS, _ENDLESS, _ENDLESS)
     admission = Admission(AdmissionLimits(anything, _ENDLESS, _ENDLESS, _ENDLESS, _ENDLESS))
 
@@ -105,10 +112,12 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
                 pydantic_core.from_json(data), CHAT, RequestLimits(), EngineOptions()
             )
             planned = await plan_media(request.media, loader, admission, ticket)
-            media = await decode_media(planned, loader)
+            media = await decode_media(planned, loader, cache)
             del planned
             with request_media(media):
-                return await renderer.render(request.body)
+                rendered = await renderer.render(request.body)
+            await cache.take_cached_out(rendered)
+            return rendered
         finally:
             admission.release(ticket)
 

@@ -22,48 +22,49 @@ from vllm.multimodal.parse import (
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.image import to_rgb
 from saccade.media.decode.resize import resize
-from saccade.media.items import DecodedImage, DecodedVideo
+from saccade.media.items import DecodedImage, DecodedVideo, EngineMedium
 from saccade.media.planning.decoded_frames import FrameSource, plan_decoded_frames
 from saccade.media.planning.plan import PixelLimits, VisionGeometry, plan_image
 
 _DEFAULT_FPS = 24.0  # what transformers assumes where metadata has no frame rate
 
 
-class DecodedImages(ImageProcessorItems):
-    """Images that Saccade has decoded, all of them."""
+class PlannedImages(ImageProcessorItems):
+    """Images that Saccade has planned, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
-class DecodedVideos(VideoProcessorItems):
-    """Videos that Saccade has decoded, all of them."""
+class PlannedVideos(VideoProcessorItems):
+    """Videos that Saccade has planned, all of them."""
 
     def get_item_for_hash(self, index: int) -> object:
         return self.data[index].digest
 
 
-_DECODED: dict[str, tuple[Any, Any]] = {
-    "image": (DecodedImage, DecodedImages),
-    "video": (DecodedVideo, DecodedVideos),
-}
+_PLANNED: dict[str, Any] = {"image": PlannedImages, "video": PlannedVideos}
 
 
 class PlannedMediaParser(MultiModalDataParser):
-    """vLLM's parser, which also lets decoded media through and hashes them by their digest."""
+    """vLLM's parser, which also lets planned media through and hashes them by their digest."""
 
     def parse_mm_data(self, mm_data: Mapping[str, Any]) -> MultiModalDataItems:
-        decoded, others = {}, {}
+        planned, others = {}, {}
         for modality, data in mm_data.items():
             items = data if isinstance(data, list) else [data]
-            kind, holder = _DECODED.get(modality, (None, None))
-            if kind and items and all(isinstance(item, kind) for item in items):
-                decoded[modality] = holder(items)
+            holder = _PLANNED.get(modality)
+            if holder and items and all(_is_planned(item, modality) for item in items):
+                planned[modality] = holder(items)
             else:
                 others[modality] = data
         parsed = super().parse_mm_data(others)
-        parsed.update(decoded)
+        parsed.update(planned)
         return parsed
+
+
+def _is_planned(item: object, modality: str) -> bool:
+    return isinstance(item, EngineMedium) and item.modality == modality
 
 
 def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> DecodedImage:

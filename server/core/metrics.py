@@ -63,10 +63,16 @@ FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 MEDIA_BYTES = Counter("saccade_media_bytes", "Bytes of images and videos as sent", ["kind"])
+MEDIA_CACHED = Counter(
+    "saccade_media_cached",
+    "Images and videos that the engine had, and that were not decoded",
+    ["kind"],
+)
 MEDIA_PIXELS = Counter("saccade_media_pixels", "Pixels that the model was shown", ["kind"])
 MEDIA_FRAMES = Counter("saccade_media_frames", "Images and frames that were shown", ["kind"])
 VISUAL_TOKENS = Counter("saccade_visual_tokens", "Prompt tokens of media", ["kind"])
-
+for _kind in ("image", "video"):
+    MEDIA_CACHED.labels(_kind)  # shows as 0 until it happens
 
 _TRACER = trace.get_tracer("saccade.media")
 _NANOSECONDS = 1e9

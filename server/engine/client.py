@@ -38,11 +38,12 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.version import __version__ as VLLM_VERSION
 
-from saccade.media.items import DecodedMedium
+from saccade.media.items import EngineMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
 from saccade.server.admission.capacity import EngineLimits
 from saccade.server.engine.errors import BAD_TOOLS, api_error, checked_events, response_error
+from saccade.server.engine.media_cache import MediaCache
 from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.request_media import request_media
 from saccade.server.engine.tool_calls import uncompiled_tool
@@ -80,6 +81,8 @@ class Engine:
         self.processes = computing_processes(engines)
         self._arguments = arguments
         self._state: Any = None
+        self.media = MediaCache(client.renderer)
+        self.media.lead_requests_through(client.engine_core)
         self.dead = False
         info = client.renderer.get_mm_processor().info
         if not isinstance(info, QwenVLProcessingInfo):
@@ -115,7 +118,7 @@ class Engine:
         self,
         call: "Callable[[Engine, Mapping[str, Any], Request], Awaitable[Any]]",
         request: ParsedRequest,
-        media: list[DecodedMedium],
+        media: list[EngineMedium],
         raw: Request,
         priority: int | None,
     ) -> Any:
@@ -123,7 +126,7 @@ class Engine:
 
         Args:
             call: one of the methods below, which give what vLLM's serving classes give.
-            media: decoded, in the order of the request's; the list is empty afterwards.
+            media: decoded or cached, in the order of the request's; the list is empty afterwards.
             priority: the least is scheduled first, where the engine goes by it; None: none.
 
         Raises:

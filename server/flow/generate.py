@@ -96,12 +96,12 @@ async def generate(
                 (part.path, one.plan.tokens)
                 for part, one in zip(request.media, planned, strict=True)
             ],
-            sum(medium.held_bytes for medium in planned),
+            sum(engine.media.held_bytes(medium) for medium in planned),
             request.prompt_field,
         )
         await admission.admit(ticket, estimate)
         priority = ticket.request_class
-        media = await decode_media(planned, loader)
+        media = await decode_media(planned, loader, engine.media)
     else:
         media = blank_media(planned)
     del planned  # files are not kept while the answer is generated, and nor are pixels

@@ -9,21 +9,24 @@ import numpy as np
 
 from saccade.media.items import (
     DecodedImage,
-    DecodedMedium,
     DecodedVideo,
+    EngineMedium,
     PlannedImage,
     PlannedMedium,
 )
 from saccade.media.loader import MediaLoader
+from saccade.media.planning.plan import VideoPlan
 from saccade.media.types import CHANNELS
 from saccade.server.admission.controller import Admission, Ticket
 from saccade.server.core.metrics import (
     MEDIA_BYTES,
+    MEDIA_CACHED,
     MEDIA_FRAMES,
     MEDIA_LOADING,
     MEDIA_PIXELS,
     VISUAL_TOKENS,
 )
+from saccade.server.engine.media_cache import MediaCache
 from saccade.server.request.message_parts import ImagePart, MediaPart
 
 Result = TypeVar("Result")
@@ -62,35 +65,40 @@ async def plan_media(
 
 
 async def decode_media(
-    planned: Sequence[PlannedMedium], loader: MediaLoader
-) -> list[DecodedMedium]:
-    """Decodes all media at the same time; the first that fails cancels the others.
+    planned: Sequence[PlannedMedium], loader: MediaLoader, cache: MediaCache
+) -> list[EngineMedium]:
+    """Decodes all media at the same time, but for those that the engine has; the first that fails
+    cancels the others.
 
     Raises:
         MediaError: by path.
     """
 
-    async def decode(medium: PlannedMedium) -> DecodedMedium:
-        with MEDIA_LOADING.track_inprogress():
-            decoded: DecodedMedium = await loader.decode(medium)
-        if isinstance(decoded, DecodedImage):
-            kind, frames, values = "image", 1, decoded.pixels.size
+    async def decode(medium: PlannedMedium) -> EngineMedium:
+        kind = medium.modality
+        result: EngineMedium | None = cache.find(medium, loader)
+        if result is not None:
+            MEDIA_CACHED.labels(kind).inc()
         else:
-            kind, frames, values = "video", len(decoded.frames), decoded.frames.size
+            with MEDIA_LOADING.track_inprogress():
+                result = await loader.decode(medium)
+            cache.remember(result)
+        plan = result.plan
+        frames = len(plan.frame_indices) if isinstance(plan, VideoPlan) else 1
         MEDIA_FRAMES.labels(kind).inc(frames)
-        MEDIA_PIXELS.labels(kind).inc(values // CHANNELS)
-        VISUAL_TOKENS.labels(kind).inc(decoded.plan.tokens)
-        return decoded
+        MEDIA_PIXELS.labels(kind).inc(frames * plan.width * plan.height)
+        VISUAL_TOKENS.labels(kind).inc(plan.tokens)
+        return result
 
     return await _all([decode(medium) for medium in planned])
 
 
-def blank_media(planned: Sequence[PlannedMedium]) -> list[DecodedMedium]:
+def blank_media(planned: Sequence[PlannedMedium]) -> list[EngineMedium]:
     """Black in place of the pixels, which nobody looks at where a prompt is only counted.
 
     Memory that is never touched is never taken, so this costs nothing.
     """
-    media: list[DecodedMedium] = []
+    media: list[EngineMedium] = []
     for medium in planned:
         size = (medium.plan.height, medium.plan.width, CHANNELS)
         if isinstance(medium, PlannedImage):

@@ -11,12 +11,11 @@ from PIL import Image
 from vllm.config import ModelConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.multimodal import MULTIMODAL_REGISTRY
-from vllm.multimodal.cache import LruKeyReplicatedSenderCache
 from vllm.multimodal.processing import BaseMultiModalProcessor, ProcessorInputs, TimingContext
 
 from saccade.demo.checkpoints.checkpoint import CheckpointSpec, write_checkpoint
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.items import DecodedImage, DecodedVideo
+from saccade.media.items import CachedMedium, DecodedImage, DecodedVideo
 from saccade.media.planning.plan import (
     PixelLimits,
     VideoSource,
@@ -157,7 +156,7 @@ def contents(result: Any) -> Any:
     return result["prompt_token_ids"], sent, result["mm_placeholders"]
 
 
-def test_planned_media_are_taken_as_in_steps(processor: Any, checkpoint: Path) -> None:
+def test_planned_media_are_taken_as_in_steps(processor: Any) -> None:
     images = [planned_image(40, 60, "a"), planned_image(90, 60, "b"), planned_image(40, 60, "a")]
     videos = [planned_video("c"), planned_video("d")]
     prompt = f"{VIDEO}a{IMAGE}{IMAGE}b{VIDEO}{IMAGE}c"
@@ -167,16 +166,23 @@ def test_planned_media_are_taken_as_in_steps(processor: Any, checkpoint: Path) -
         ({"image": images[:1]}, IMAGE),
         ({"video": videos[:1]}, VIDEO),
     ):
-        # A cache each, of the kind that a server has: what it has seen is not sent again.
-        caches = [None, *(LruKeyReplicatedSenderCache(model_config(checkpoint)) for _ in range(2))]
-        inputs = [inputs_of(processor, spelled, some, cache) for cache in caches]
-        assert planned_input(inputs[0], processor._placeholders) is not None
-        in_one = processor.apply(inputs[0], TimingContext(enabled=False))
-        assert contents(in_one) == contents(in_steps(processor, inputs[0]))
-        for _ in range(2):
-            in_one = processor.apply(inputs[1], TimingContext(enabled=False))
-            assert contents(in_one) == contents(in_steps(processor, inputs[2]))
-        assert not any(item for items in in_one["mm_kwargs"].values() for item in items)
+        inputs = inputs_of(processor, spelled, some, None)
+        assert planned_input(inputs, processor._placeholders) is not None
+        in_one = processor.apply(inputs, TimingContext(enabled=False))
+        assert contents(in_one) == contents(in_steps(processor, inputs))
+
+
+def test_media_that_the_engine_has_take_the_same_place_in_a_prompt(processor: Any) -> None:
+    image = planned_image(280, 420)
+    cached = CachedMedium("image", image.plan, image.digest, False, decode=None)
+    with_pixels, without = (
+        run(processor, f"a{IMAGE}b", {"image": [medium]}) for medium in (image, cached)
+    )
+    for name in ("prompt_token_ids", "mm_hashes", "mm_placeholders"):
+        assert without[name] == with_pixels[name]
+    (item,) = without["mm_kwargs"]["image"]
+    assert item.medium is cached
+    assert not item
 
 
 @pytest.mark.parametrize("prompt", ["no image", IMAGE * 2, f"{IMAGE}{VIDEO}{IMAGE}"])

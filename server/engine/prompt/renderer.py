@@ -75,8 +75,7 @@ class PlainTextRenderer(HfRenderer):
     ) -> Any:
         """A short prompt is rendered inline: a turn of the event loop is one behind all answers.
 
-        Much text is worked on elsewhere. Its media follow at the end, in one go with the prompt's
-        way to the engine: the engine's cache of media has to see them in the order of ours.
+        Much text is worked on elsewhere. Its media follow at the end: they take less than a hop.
         """
         tok_params = tok_params or self.default_chat_tok_params
         # Other templates than the checkpoint's own may loop: they are never rendered inline.

@@ -1,4 +1,4 @@
-"""The decoded media of a request on their way through vLLM's serving classes to our renderer.
+"""The media of a request on their way through vLLM's serving classes to our renderer.
 
 vLLM's chat serving takes a medium as a URL, or by name alone. Ours go by name: their index among
 those of the request, whose media the context of its task holds. So a request can name no other's
@@ -14,15 +14,14 @@ from vllm import envs
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, MediaConnector
 
-from saccade.media.items import DecodedImage, DecodedMedium, DecodedVideo
+from saccade.media.items import EngineMedium
 from saccade.server.core.metrics import MEDIA_HANDLES
 
-_MODALITIES = {"image": DecodedImage, "video": DecodedVideo}
-_MEDIA: ContextVar[dict[str, DecodedMedium] | None] = ContextVar("media", default=None)
+_MEDIA: ContextVar[dict[str, EngineMedium] | None] = ContextVar("media", default=None)
 
 
 @contextmanager
-def request_media(media: list[DecodedMedium]) -> Iterator[None]:
+def request_media(media: list[EngineMedium]) -> Iterator[None]:
     """Within, `take_media` gives the request's media out; ``media`` is empty from then on.
 
     The pixels belong to whoever takes them: they are not kept while the answer is generated.
@@ -49,10 +48,9 @@ def take_media(names: Mapping[str, Sequence[str | None]]) -> dict[str, list[Any]
     held = _MEDIA.get() or {}
     taken: dict[str, list[Any]] = {}
     for modality, group in names.items():
-        media = [held.pop(name, None) for name in group if name is not None]
-        MEDIA_HANDLES.dec(len(media) - media.count(None))
-        kind = _MODALITIES.get(modality)
-        if kind is None or len(media) < len(group) or not all(isinstance(m, kind) for m in media):
+        media = [medium for name in group if name and (medium := held.pop(name, None))]
+        MEDIA_HANDLES.dec(len(media))
+        if len(media) < len(group) or any(medium.modality != modality for medium in media):
             _refuse()
         taken[modality] = media
     return taken

@@ -35,6 +35,7 @@ def test_tensor_parallel_with_the_cache_in_shared_memory(
     assert len(set(expected)) == 3, "the pictures make a difference"
     assert [said(parallel, body) for body in bodies] == expected
     assert parallel.metrics()["vllm:mm_cache_hits_total"] > 0
+    assert parallel.metrics()["saccade_media_cached_total"] == 3
     parallel.wait_until_idle()
 
     # One worker of two is killed: the other waits for it inside the model.
