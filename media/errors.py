@@ -47,3 +47,8 @@ class LimitError(MediaError):
     """Larger than a limit of this server."""
 
     status = 413
+
+
+def too_large(max_bytes: int) -> LimitError:
+    """What is raised for a medium of more bytes than that."""
+    return LimitError(f"the media is larger than the limit of {max_bytes} bytes")

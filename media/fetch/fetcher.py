@@ -9,24 +9,22 @@ thirtieth a second.
 """
 
 import asyncio
-import binascii
 import os
 import re
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote
 
 import aiohttp
 import httpx
-import pybase64
 import yarl
 
-from saccade.media.errors import FetchError, LimitError
+from saccade.media.errors import FetchError, too_large
 from saccade.media.fetch.addresses import CheckedResolver, checked_socket
+from saccade.media.fetch.data_urls import decode_data_url
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*(?=:)")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -38,8 +36,6 @@ _SPELLINGS = "https://..., http://... or data:image/jpeg;base64,..."
 # millisecond) than going to a thread and back does.
 _INLINE_CHARACTERS = 2**20
 _LONGEST_PATH = 4096
-_BLANKS = " \t\r\n"
-_WITHOUT_BLANKS = str.maketrans("", "", _BLANKS)
 _MAX_HEADER = 2**16  # bytes of one line
 _MAX_PORT = 2**16 - 1
 
@@ -219,12 +215,12 @@ class MediaFetcher:
                     told = "the media server compressed its answer, although asked not to"
                     raise FetchError(f"{told} ({coding.strip()[:32]})")
         if (response.content_length or 0) > self._policy.max_bytes:
-            raise _too_large(self._policy.max_bytes)
+            raise too_large(self._policy.max_bytes)
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > self._policy.max_bytes:
-                raise _too_large(self._policy.max_bytes)
+                raise too_large(self._policy.max_bytes)
             received(len(chunk))
         return bytes(body)
 
@@ -241,49 +237,6 @@ def _unparsed(url: httpx.URL) -> yarl.URL:
         query_string=query,
         encoded=True,
     )
-
-
-def decode_data_url(url: str, max_bytes: int) -> bytes:
-    """The payload of a ``data:`` URL (RFC 2397), base64 or percent-encoded.
-
-    Raises:
-        FetchError: malformed.
-        LimitError: larger than ``max_bytes``; told from its length before it is decoded.
-    """
-    header, comma, payload = url.partition(",")
-    if not comma:
-        raise FetchError("the data URL has no comma before its payload")
-    if ";" not in header or header.lower().rpartition(";")[2].strip() != "base64":
-        # Every byte takes one character, or three when escaped.
-        if len(payload) - 2 * payload.count("%") > max_bytes:
-            raise _too_large(max_bytes)
-        return unquote_to_bytes(payload)
-    if (len(payload) - payload.count("=", -2)) * 3 // 4 <= max_bytes:
-        # As most write it. Every look through megabytes for what others write would take time.
-        with suppress(binascii.Error, ValueError):
-            return pybase64.b64decode(payload, validate=True)
-    if "%" in payload:
-        if len(payload) > 4 * max_bytes + 1024:
-            raise _too_large(max_bytes)
-        payload = unquote(payload)
-    if any(letter in payload for letter in _BLANKS):
-        if len(payload) > 2 * max_bytes + 1024:
-            raise _too_large(max_bytes)
-        payload = payload.translate(_WITHOUT_BLANKS)
-    letters = payload.rstrip("=")
-    if len(letters) * 3 // 4 > max_bytes:
-        raise _too_large(max_bytes)
-    if len(payload) % 4:
-        payload = letters + "=" * (-len(letters) % 4)
-    try:
-        return pybase64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError):
-        if "," in payload and header.lower().startswith("data:video/jpeg"):
-            raise FetchError(
-                'a list of frames is {"type": "video", "video": ["data:image/jpeg;base64,...", '
-                "...]}, each frame a URL"
-            ) from None
-        raise FetchError("the data URL is not valid base64") from None
 
 
 def read_file(url: str, policy: FetchPolicy) -> bytes:
@@ -317,10 +270,10 @@ def read_file(url: str, policy: FetchPolicy) -> bytes:
         raise FetchError("not a regular file")
     with os.fdopen(handle, "rb") as file:
         if status.st_size > policy.max_bytes:
-            raise _too_large(policy.max_bytes)
+            raise too_large(policy.max_bytes)
         data = file.read(policy.max_bytes + 1)
     if len(data) > policy.max_bytes:
-        raise _too_large(policy.max_bytes)
+        raise too_large(policy.max_bytes)
     return data
 
 
@@ -334,7 +287,3 @@ def _file_path(url: str) -> str:
             raise FetchError("a file URL must not name a host")
         rest = slash + rest
     return unquote(rest)
-
-
-def _too_large(max_bytes: int) -> LimitError:
-    return LimitError(f"the media is larger than the limit of {max_bytes} bytes")

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.media.errors import LimitError
-from saccade.media.fetch import fetcher as fetcher_module
-from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, decode_data_url, read_file
+from saccade.media.fetch import data_urls
+from saccade.media.fetch.data_urls import decode_data_url
+from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, read_file
 
 
 async def test_data_urls(fetcher: MediaFetcher) -> None:
@@ -58,8 +59,8 @@ def test_a_long_payload_is_refused_before_it_is_decoded(monkeypatch: pytest.Monk
     long = {f"data:{kind},{'%41' * 2000}" for kind in ("", ";base64")}
     long.add("data:;base64," + "A" * 2000)
     for name in ("unquote", "unquote_to_bytes"):
-        monkeypatch.setattr(fetcher_module, name, None)
-    monkeypatch.setattr(fetcher_module.pybase64, "b64decode", None)
+        monkeypatch.setattr(data_urls, name, None)
+    monkeypatch.setattr(data_urls.pybase64, "b64decode", None)
     for url in long:
         with pytest.raises(LimitError):
             decode_data_url(url, 1000)
