@@ -91,6 +91,7 @@ class MediaLoader:
         controls: ImageControls,
         param: str | None = None,
         received: Received = anything,
+        owner: str = "",
     ) -> PlannedImage: ...
 
     @overload
@@ -100,6 +101,7 @@ class MediaLoader:
         controls: VideoControls,
         param: str | None = None,
         received: Received = anything,
+        owner: str = "",
     ) -> PlannedVideo: ...
 
     async def plan(
@@ -108,6 +110,7 @@ class MediaLoader:
         controls: ImageControls | VideoControls,
         param: str | None = None,
         received: Received = anything,
+        owner: str = "",
     ) -> PlannedMedium:
         """Fetches one image or video and plans it from its headers.
 
@@ -118,14 +121,15 @@ class MediaLoader:
             controls: their type says which of the two it is.
             param: its place in the request.
             received: see :data:`saccade.media.fetch.fetcher.Received`.
+            owner: whose downloads may be taken again.
         """
         with _located(param):
             if not isinstance(source, str):
                 assert isinstance(controls, VideoControls)
-                listed = await self._fetch_all(source, received)
+                listed = await self._fetch_all(source, received, owner)
                 return await self._run(self._worker.plan_frames, listed, controls, param)
             with timed(self._observe, "fetch"):
-                data = await self._fetcher.fetch(source, received)
+                data = await self._fetcher.fetch(source, received, owner)
             if isinstance(controls, ImageControls):
                 return await self._run(self._worker.plan_image, data, controls, param)
             return await self._run(self._worker.plan_video, data, controls, param)
@@ -154,7 +158,9 @@ class MediaLoader:
                 finally:
                     cancelled.set()
 
-    async def _fetch_all(self, urls: Sequence[str], received: Received) -> tuple[bytes, ...]:
+    async def _fetch_all(
+        self, urls: Sequence[str], received: Received, owner: str
+    ) -> tuple[bytes, ...]:
         """Fetches the frames of a list, a few at a time; together they obey the byte cap."""
         limit = self._media_limits.max_listed_frames
         if len(urls) > limit:
@@ -166,7 +172,7 @@ class MediaLoader:
             nonlocal total
             async with slots:
                 with timed(self._observe, "fetch"):
-                    data = await self._fetcher.fetch(url, received)
+                    data = await self._fetcher.fetch(url, received, owner)
             total += len(data)
             if total > self._max_bytes:
                 raise LimitError(f"the frames are larger than the limit of {self._max_bytes} bytes")

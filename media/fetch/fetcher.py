@@ -25,6 +25,7 @@ import yarl
 from saccade.media.errors import FetchError, too_large
 from saccade.media.fetch.addresses import CheckedResolver, checked_socket
 from saccade.media.fetch.data_urls import decode_data_url
+from saccade.media.fetch.downloads import Downloads
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*(?=:)")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -53,6 +54,7 @@ class FetchPolicy:
     total_timeout: float = 60.0  # seconds, all hops together
     max_redirects: int = 3
     max_connections: int = 64  # in use at a time, more wait; kept open beside them
+    max_kept_bytes: int = 128 * 2**20  # of downloads of the last minutes; 0: none
 
 
 Received = Callable[[int], None]
@@ -82,6 +84,7 @@ class MediaFetcher:
         self._policy = policy
         self._certificates = httpx.create_ssl_context(trust_env=False)
         self._session: aiohttp.ClientSession | None = None
+        self._downloads = Downloads(policy.max_kept_bytes)
 
     def _open(self) -> aiohttp.ClientSession:
         """The connections, made in the event loop that uses them."""
@@ -108,8 +111,11 @@ class MediaFetcher:
             )
         return self._session
 
-    async def fetch(self, url: str, received: Received = anything) -> bytes:
+    async def fetch(self, url: str, received: Received = anything, owner: str = "") -> bytes:
         """The bytes behind ``url``: data:, http:, https:, file:, or a path below media_root.
+
+        Args:
+            owner: who asks; what one has downloaded is not there for others.
 
         Raises:
             FetchError: refused, absent, or not delivered in time.
@@ -126,7 +132,7 @@ class MediaFetcher:
         if match is None and (self._policy.media_root is None or len(url) > _LONGEST_PATH):
             raise FetchError(f"this is no URL; a medium is sent as {_SPELLINGS}")
         if scheme in ("http", "https"):
-            return await self._download(url, received)
+            return await self._download(url, received, owner)
         if scheme == "data" and len(url) <= _INLINE_CHARACTERS:
             data = decode_data_url(url, self._policy.max_bytes)
         elif scheme == "data":
@@ -148,11 +154,11 @@ class MediaFetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def _download(self, url: str, received: Received) -> bytes:
+    async def _download(self, url: str, received: Received, owner: str) -> bytes:
         try:
             async with asyncio.timeout(self._policy.total_timeout):
                 for _ in range(self._policy.max_redirects + 1):
-                    answer = await self._request(self._checked_url(url), received)
+                    answer = await self._request(self._checked_url(url), received, owner)
                     if isinstance(answer, bytes):
                         return answer
                     url = answer
@@ -184,16 +190,29 @@ class MediaFetcher:
             raise FetchError("the host of the URL is not among the allowed domains")
         return parsed
 
-    async def _request(self, url: httpx.URL, received: Received) -> bytes | str:
+    async def _request(self, url: httpx.URL, received: Received, owner: str) -> bytes | str:
         """The body, or the URL that a redirect points to."""
-        policy = self._policy
+        policy, name = self._policy, str(url)
+        kept = self._downloads.find(owner, name)
+        if kept is not None and self._downloads.is_fresh(kept):
+            received(len(kept.data))
+            return kept.data
+        conditions = kept.conditions if kept is not None else None
         try:
-            async with self._open().get(_unparsed(url), allow_redirects=False) as response:
+            async with self._open().get(
+                _unparsed(url), headers=conditions, allow_redirects=False
+            ) as response:
                 if response.status in _REDIRECTS and "location" in response.headers:
                     return str(url.join(response.headers["location"]))
-                if response.status != 200:
+                if kept is not None and response.status == 304:
+                    data = kept.data
+                    received(len(data))
+                elif response.status != 200:
                     raise FetchError(f"the media server answered with status {response.status}")
-                return await self._read_body(response, received)
+                else:
+                    kept, data = None, await self._read_body(response, received)
+                self._downloads.keep(owner, name, response.headers, data, kept)
+                return data
         except aiohttp.SocketTimeoutError:
             raise FetchError(
                 f"the media server sent nothing for {policy.read_timeout:g} s"

@@ -13,6 +13,10 @@ class RequestRecord:
     numbers: dict[str, int] = field(default_factory=dict)  # image_tokens, prompt_tokens ...
 
 
+CALLER = "saccade.caller"
+"""Key of an ASGI scope: which of the API keys a request has, as a digest; absent where none is
+needed."""
+
 CURRENT_REQUEST: ContextVar[RequestRecord | None] = ContextVar("request", default=None)
 
 

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     media_total_timeout: _Seconds = Field(
         _FETCH.total_timeout, description="seconds for one medium, redirects included"
     )
+    max_kept_media_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
+        ByteSize(_FETCH.max_kept_bytes),
+        description="of downloads that are kept for ten minutes, each for its API key; 0: none",
+    )
     media_workers: _Count | None = Field(
         None, description="threads that decode and resize (default: one a core)"
     )
@@ -170,6 +174,7 @@ class Settings(BaseSettings):
             connect_timeout=self.media_connect_timeout,
             read_timeout=self.media_read_timeout,
             total_timeout=self.media_total_timeout,
+            max_kept_bytes=int(self.max_kept_media_bytes),
         )
 
     @property

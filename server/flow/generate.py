@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from saccade.server.admission.controller import TICKET, Ticket
 from saccade.server.admission.pricing import estimate_request, text_tokens
-from saccade.server.core.request_context import annotate_request
+from saccade.server.core.request_context import CALLER, annotate_request
 from saccade.server.engine.client import Engine
 from saccade.server.flow.media import blank_media, decode_media, plan_media
 from saccade.server.flow.services import Services
@@ -85,7 +85,8 @@ async def generate(
     request = parse_request(body, endpoint.form, limits, engine.options)
     for warning in request.warnings:
         log_warning(warning)
-    planned = await plan_media(request.media, loader, admission, ticket)
+    owner = raw.scope.get(CALLER, "")
+    planned = await plan_media(request.media, loader, admission, ticket, owner)
     priority = None
     if endpoint.runs_model:
         estimate = estimate_request(

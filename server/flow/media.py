@@ -35,9 +35,16 @@ _INLINE = "data:"
 
 
 async def plan_media(
-    parts: Sequence[MediaPart], loader: MediaLoader, admission: Admission, ticket: Ticket
+    parts: Sequence[MediaPart],
+    loader: MediaLoader,
+    admission: Admission,
+    ticket: Ticket,
+    owner: str = "",
 ) -> list[PlannedMedium]:
     """Fetches and plans all media at the same time; the first that fails cancels the others.
+
+    Args:
+        owner: whose downloads may be taken again.
 
     Raises:
         MediaError: by path.
@@ -55,9 +62,9 @@ async def plan_media(
         planned: PlannedMedium
         with MEDIA_LOADING.track_inprogress():
             if isinstance(part, ImagePart):
-                planned = await loader.plan(part.url, part.controls, part.path, received)
+                planned = await loader.plan(part.url, part.controls, part.path, received, owner)
             else:
-                planned = await loader.plan(part.source, part.controls, part.path, received)
+                planned = await loader.plan(part.source, part.controls, part.path, received, owner)
         MEDIA_BYTES.labels(part.modality).inc(planned.encoded_bytes)
         return planned
 

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from saccade.server.core.errors import Unauthenticated, error_response
+from saccade.server.core.request_context import CALLER
 from saccade.server.core.routes import API_PREFIXES, path_of
 
 
@@ -34,6 +35,7 @@ class ApiKeyMiddleware:
                 response = error_response(error, {"WWW-Authenticate": "Bearer"})
                 await response(scope, receive, send)
                 return
+            scope[CALLER] = _digest(key.strip()).hex()
         await self._app(scope, receive, send)
 
     def _knows(self, key: str) -> bool:

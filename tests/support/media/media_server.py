@@ -16,6 +16,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     ended = threading.Event()
     seen: ClassVar[list[str]] = []
+    statuses: ClassVar[list[int]] = []  # of what `answer` has sent
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -27,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.statuses.append(status)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -61,6 +63,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b".")
             except OSError:
                 return
+
+    def kept(self, query: dict[str, str]) -> None:
+        """The body named ``of``, with these headers; nothing of it where the client has it."""
+        name, headers = query.pop("of"), query
+        body = BODY + name.encode()
+        same = self.headers["If-None-Match"], self.headers["If-Modified-Since"]
+        if (headers.get("ETag"), headers.get("Last-Modified")) == same != (None, None):
+            self.answer(304, **{k: v for k, v in headers.items() if k != "Last-Modified"})
+        else:
+            self.answer(200, body, **headers)
 
     def chunked(self, _: dict[str, str]) -> None:
         """The body in four pieces, and its length not before."""
