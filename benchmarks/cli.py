@@ -6,11 +6,12 @@ from collections.abc import Callable
 from saccade.benchmarks import kernels
 from saccade.benchmarks.preprocessing import images as host_path
 from saccade.benchmarks.preprocessing import positions, videos
-from saccade.benchmarks.serving import overload, responsiveness, serve
+from saccade.benchmarks.serving import again, overload, responsiveness, serve
 from saccade.benchmarks.tower import command as tower
 
 _BENCHMARKS = (
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
+    ("again", again, "follow-ups of conversations about the same media, beside stock vLLM"),
     ("host-path", host_path, "CPU and memory of an image before the engine, beside stock vLLM"),
     ("clip-path", videos, "CPU and memory of a long video before the engine, beside stock vLLM"),
     ("tower", tower, "the vision tower alone, beside stock vLLM's, with equal weights"),
@@ -22,6 +23,7 @@ _BENCHMARKS = (
 _EPILOG = """examples:
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
+  saccade bench again
   saccade bench host-path
   saccade bench clip-path --rounds 1
   saccade bench tower --layers 4

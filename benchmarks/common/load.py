@@ -37,6 +37,7 @@ class Outcome:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt, where the server says
     visual_tokens: int | None = None  # image_tokens or video_tokens, where the server says
 
 
@@ -159,6 +160,7 @@ async def _stream(client: aiohttp.ClientSession, request: Request) -> Outcome:
         finish_reason=finish_reason,
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
+        cached_tokens=details.get("cached_tokens"),
         visual_tokens=details.get(f"{request.kind}_tokens"),
     )
 

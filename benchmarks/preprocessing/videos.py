@@ -43,7 +43,7 @@ _SEGMENT, _FPS = 6, 30  # seconds that are drawn and encoded, and then repeated;
 _SAMPLED = 2.0  # frames a second
 # What qwen-vl-utils caps frames at, and vLLM leaves whole.
 _SIZE = {"shortest_edge": 128 * 28**2, "longest_edge": 768 * 28**2}
-_STOCK = (
+STOCK_VIDEO_FLAGS = (
     f"--media-io-kwargs={json.dumps({'video': {'fps': _SAMPLED}})}",
     f"--mm-processor-kwargs={json.dumps({'size': _SIZE, 'cap_pixels_per_frame': True})}",
 )
@@ -102,7 +102,7 @@ def _measure(place: Path, rounds: int) -> tuple[Figures, list[str]]:
         (place / f"{name}.mp4").write_bytes(data)
         sizes[name] = len(data)
     say("starting both media paths")
-    stock_options = (*_STOCK, f"--allowed-local-media-path={place}")
+    stock_options = (*STOCK_VIDEO_FLAGS, f"--allowed-local-media-path={place}")
     with (
         PathProcess("ours", media_root=place) as ours,
         PathProcess("stock", options=stock_options) as stock,

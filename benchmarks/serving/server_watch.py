@@ -4,6 +4,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import psutil
@@ -17,6 +18,9 @@ _IDLE_GAUGES = (
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
 )
+
+
+_ENGINE = ("VLLM::Engine", "VLLM::Worker")  # names of its processes
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,26 @@ def held(pid: int) -> Held:
         sum(process.num_threads() for process in processes),
         sum(process.num_fds() for process in processes),
     )
+
+
+def api_seconds(pid: int) -> float:
+    """CPU seconds of a server's API processes so far: all but the engine's."""
+    root = psutil.Process(pid)
+    seconds = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            if not process.name().startswith(_ENGINE):
+                seconds += _thread_seconds(process.pid)
+    return seconds
+
+
+def _thread_seconds(pid: int) -> float:
+    """CPU seconds of the threads that a process has; a process's own are told in hundredths."""
+    total = 0
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int(file.read_text().split()[0])
+    return total / 1e9
 
 
 def listening_process(port: int) -> int | None:

@@ -79,6 +79,12 @@ class ServerProcess:
         """The root of the server, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the server's main process."""
+        assert self._process is not None, "enter the context first"
+        return self._process.pid
+
     def command(self, model: str) -> list[str]:
         """What starts the server, but for its address and the flags."""
         return [*saccade_command(), "serve", model]
