@@ -124,7 +124,7 @@ def test_metrics_of_both(server):
 
 def test_metrics_tell_what_was_shown_and_where_the_time_went(server, image_url):
     before = server.metrics()
-    part = {"type": "image_url", "image_url": {"url": image_url(112, 56)}}
+    part = {"type": "image_url", "image_url": {"url": image_url(112, 56, "thistle")}}
     message = {"role": "user", "content": [part, {"type": "text", "text": "What?"}]}
     body = {"model": "demo", "messages": [message], "max_tokens": 1}
     assert server.post(body).status_code == 200
