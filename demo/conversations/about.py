@@ -204,7 +204,9 @@ def about_screens(
             conversation.user(*arranged(rng, [screen], order_text, order))
         text = tools.written(call)
         conversation.call(call, Said(text, spots=((len(text), thing.box),), task="call"))
-    if conversation.said and rng.random() < 0.3 and screen.facts:  # a question about the last one
+    last = conversation.said[-1].task if conversation.said else ""
+    # A question about the last one; where others have talked before, there may be none.
+    if conversation.said and rng.random() < 0.3 and screen.facts and last == "call":
         name = conversation.messages[-1]["tool_calls"][0]["id"]
         conversation.user("Done.", role="tool", tool_call_id=name)
         question, said = asked(rng, screen.facts, "", "word")

@@ -195,6 +195,15 @@ def test_a_step_has_the_same_conversations_every_time(batcher):
     assert torch.equal(first.tower.patches, again.tower.patches)
 
 
+def test_a_screen_on_which_nothing_can_be_clicked_is_left_out():
+    """Also of a conversation that others have begun: the step has one."""
+    for one in talk_conversations(0, 1183):
+        messages = one.messages
+        for number, message in enumerate(messages[1:]):
+            if message["role"] == "tool":
+                assert messages[number]["tool_calls"]
+
+
 @pytest.mark.parametrize("figure", TALK_FIGURES)
 def test_every_figure_has_cases_that_the_right_answer_wins(figure):
     cases = talk_cases(figure, 3, 4)
