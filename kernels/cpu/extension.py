@@ -56,7 +56,7 @@ def _load() -> Extension:
         missing = "JPEGs are not: that takes AVX2 and the headers of libjpeg-turbo"
         return Extension(torch.ops.saccade_cpu, f"{reason}; {missing}")
     size = ctypes.c_int64
-    decode.argtypes = [ctypes.c_char_p, size, size, size, ctypes.c_void_p, size, size]
+    decode.argtypes = [ctypes.c_char_p, *4 * (size,), ctypes.c_void_p, size, size]
     decode.restype = ctypes.c_bool
     return Extension(torch.ops.saccade_cpu, reason, decode)
 

@@ -232,12 +232,19 @@ def _decode_resized_jpeg(run: Run, _dtype: torch.dtype, device: torch.device, _:
         image = _noise((height, width, 3), device)
         for subsampling in ("420", "444"):
             data = simplejpeg.encode_jpeg(image.numpy(), quality=80, colorsubsampling=subsampling)
-            out = torch.empty((*new, 3), dtype=torch.uint8, device=device)
-            if run(data, len(data), height, width, out.data_ptr(), *new):
-                decoded = torch.from_numpy(simplejpeg.decode_jpeg(data))
-                truth = reference.resize(decoded[None], *new)[0]
-                _expect(out, truth, torch.uint8, 0.0, f"{height}x{width} in {subsampling}")
-            if run(data, len(data) // 2, height, width, out.data_ptr(), *new):
+            decoded = torch.from_numpy(simplejpeg.decode_jpeg(data))
+            for orientation, upright in (
+                (1, decoded),
+                (3, decoded.flip(0, 1)),
+                (6, decoded.transpose(0, 1).flip(1)),
+                (8, decoded.transpose(0, 1).flip(0)),
+            ):
+                out = torch.empty((*new, 3), dtype=torch.uint8, device=device)
+                if run(data, len(data), height, width, orientation, out.data_ptr(), *new):
+                    truth = reference.resize(upright[None].contiguous(), *new)[0]
+                    told = f"{height}x{width} in {subsampling}, orientation {orientation}"
+                    _expect(out, truth, torch.uint8, 0.0, told)
+            if run(data, len(data) // 2, height, width, 1, out.data_ptr(), *new):
                 raise Wrong("half a JPEG was taken for a whole one")
 
 

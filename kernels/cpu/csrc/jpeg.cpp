@@ -16,6 +16,7 @@
 #include <jpeglib.h>
 
 #include "resize_rows.h"
+#include "turned.h"
 
 namespace {
 
@@ -95,24 +96,45 @@ class JpegRows {
   std::vector<uint8_t> memory_;
 };
 
-bool decode_resized(const uint8_t* data, int64_t size, int64_t height, int64_t width, uint8_t* out,
-                    int64_t new_height, int64_t new_width) {
+// [new_height, new_width] upright; [height, width] as stored.
+bool decode_resized(const uint8_t* data, int64_t size, int64_t height, int64_t width, Turn turn,
+                    uint8_t* out, int64_t new_height, int64_t new_width) {
   JpegRows jpeg;
   const auto source = [&](int64_t, const uint8_t* (&rows)[kRows]) { return jpeg.read(rows); };
-  return jpeg.start(data, size, height, width) &&
-         resize_image(source, height, width, out, new_height, new_width) && jpeg.finish();
+  if (!jpeg.start(data, size, height, width)) return false;
+  const int64_t rows = turn.sideways ? new_width : new_height;
+  const int64_t columns = turn.sideways ? new_height : new_width;
+  const Row& row = row_table(width, columns, turn.mirrored_rows);
+  const Side& column = column_table(height, rows, turn.mirrored_columns);
+  bool whole;
+  if (turn.is_none()) {
+    const int64_t line = columns * kChannels;
+    const auto place = [&](int64_t y) { return out + y * line; };
+    whole = resize_image(source, row, column, place, [](int64_t) {}, rows * line >= kStreamed);
+  } else {
+    Turned turned(out, rows, columns, turn);
+    if (turn.sideways) {
+      whole = resize_sideways(source, row, column, [&](const uint8_t* one) { turned.add(one); });
+    } else {
+      std::vector<uint8_t> one((columns + 1) * kChannels + kBlock);
+      const auto place = [&](int64_t) { return one.data(); };
+      whole = resize_image(source, row, column, place, [&](int64_t) { turned.add(one.data()); });
+    }
+  }
+  return whole && jpeg.finish();
 }
 
 }  // namespace
 
-// JPEG, `size` bytes, of [height, width] pixels to `out`, [new_height, new_width, 3]; false, with
-// anything in `out`, where it is not a flawless one of that size or the table of the resize does not
-// fit. Called through ctypes, as PyTorch has no tensors of memory that must not be written to.
+// JPEG, `size` bytes, of [height, width] pixels as stored, which EXIF's `orientation` turns, to `out`,
+// [new_height, new_width, 3]; false, with anything in `out`, where it is not a flawless one of that
+// size or the table of the resize does not fit. Called through ctypes, as PyTorch has no tensors of memory that must not be written to.
 extern "C" bool saccade_decode_resized_jpeg(const uint8_t* data, int64_t size, int64_t height,
-                                            int64_t width, uint8_t* out, int64_t new_height,
-                                            int64_t new_width) {
+                                            int64_t width, int64_t orientation, uint8_t* out,
+                                            int64_t new_height, int64_t new_width) {
   try {
-    return decode_resized(data, size, height, width, out, new_height, new_width);
+    const Turn turn(orientation);
+    return decode_resized(data, size, height, width, turn, out, new_height, new_width);
   } catch (const std::exception&) {  // no memory
     return false;
   }

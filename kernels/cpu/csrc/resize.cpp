@@ -20,7 +20,11 @@ bool resize_one(const uint8_t* from, int64_t height, int64_t width, uint8_t* to,
     }
     return true;
   };
-  return resize_image(source, height, width, to, new_height, new_width);
+  const int64_t size = new_width * kChannels;
+  const auto place = [&](int64_t y) { return to + y * size; };
+  return resize_image(source, row_table(width, new_width, false),
+                      column_table(height, new_height, false), place, [](int64_t) {},
+                      new_height * size >= kStreamed);
 }
 
 }  // namespace

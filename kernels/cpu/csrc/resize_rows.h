@@ -1,7 +1,7 @@
 // Antialiased bicubic resize of RGB bytes on the calling thread, equal to PyTorch's to the bit.
 //
 // The same arithmetic in the same places: weights of 16 bits as PyTorch scales and rounds them,
-// rows first, rounded to bytes, then columns. What differs is the order of the work. A resized row
+// rows first, rounded to bytes, then columns (columns first in an image that is stored sideways). What differs is the order of the work. A resized row
 // stays in the nearest cache until the columns are done with it, and along a row a vector of bytes of
 // the result is made at a time, whichever pixels and channels they belong to: a table says which
 // bytes of the source meet which weights.
@@ -105,59 +105,123 @@ void resize_columns(const Side& side, int64_t y, const uint8_t* const* rows,
   if (x < size) part(x, size - x);
 }
 
-// The last table of this thread: the next frame of a video has the same size.
-template <typename Table, typename Make>
-const Table& kept(Table& table, const Side& side, int64_t in, int64_t out, Make make) {
-  if (side.in != in || side.out != out) table = make(Side(in, out));
-  return table;
+// The last tables of this thread: the next frame of a video has the same size.
+inline const Side& column_table(int64_t in, int64_t out, bool mirrored) {
+  thread_local Side side;
+  if (side.in != in || side.out != out || side.mirrored != mirrored) {
+    side = mirrored ? Side(in, out).mirror() : Side(in, out);
+  }
+  return side;
 }
 
-// [height, width, 3] bytes to [new_height, new_width, 3]. `source(y, rows)` tells where the kRows rows
-// from y on are; behind the last one follows itself. It is asked once for each y, from the top down.
-// False where it says so, or where a row does not fit the table.
-template <typename Source>
-bool resize_image(Source&& source, int64_t height, int64_t width, uint8_t* to, int64_t new_height,
-                  int64_t new_width) {
-  thread_local Row last_row;
-  thread_local Side last_column;
-  const Row& row = kept(last_row, last_row.side, width, new_width, [](Side s) { return Row(s); });
-  const Side& column = kept(last_column, last_column, height, new_height, [](Side s) { return s; });
-  if (!row.fits) return false;
+inline const Row& row_table(int64_t in, int64_t out, bool mirrored) {
+  thread_local Row row;
+  if (row.side.in != in || row.side.out != out || row.side.mirrored != mirrored) {
+    row = Row(mirrored ? Side(in, out).mirror() : Side(in, out));
+  }
+  return row;
+}
 
-  // Resized rows, in a ring that holds those of one row of the result and those made at once.
-  const int64_t room = (row.blocks + 1) * kBlock, size = new_width * kChannels;
-  const int64_t places = (column.taps + kRows - 1) / kRows * kRows + kRows;
-  std::vector<uint8_t> ring(places * room);
-  std::vector<const uint8_t*> rows(column.taps);
-  const auto across = !row.shared                       ? resize_rows<false, 0>
-                      : row.side.taps == 2 * kEnlarging ? resize_rows<true, kEnlarging>
-                                                        : resize_rows<true, 0>;
-  const auto down = column.taps == 2 * kEnlarging ? resize_columns<kEnlarging> : resize_columns<0>;
-  const bool stream = new_height * size >= kStreamed;
-  int64_t made = 0;
-  for (int64_t y = 0; y < new_height; ++y) {
-    const int64_t first = column.first[y], end = first + column.counts[y];
-    for (; made < end; made += kRows) {
+inline auto along(const Row& row) {
+  if (!row.shared) return resize_rows<false, 0>;
+  return row.side.taps == 2 * kEnlarging ? resize_rows<true, kEnlarging> : resize_rows<true, 0>;
+}
+
+inline auto down(const Side& side) {
+  return side.taps == 2 * kEnlarging ? resize_columns<kEnlarging> : resize_columns<0>;
+}
+
+// Rows, in a ring that holds those which one row of the result is made of and those made at once.
+class Ring {
+ public:
+  Ring(const Side& column, int64_t room)
+      : room_(room),
+        places_((column.taps + kRows - 1) / kRows * kRows + kRows),
+        memory_(places_ * room),
+        rows_(column.taps) {}
+
+  // Where row y is, until there are too many behind it.
+  uint8_t* operator[](int64_t y) { return &memory_[y % places_ * room_]; }
+
+  // The rows that row y of the result is made of.
+  const uint8_t* const* of(const Side& column, int64_t y) {
+    const int64_t first = column.first[y], last = first + column.counts[y] - 1;
+    for (int64_t t = 0; t < column.taps; ++t) {
+      rows_[t] = (*this)[std::min(first + t, last)];  // weights behind are zero
+    }
+    return rows_.data();
+  }
+
+ private:
+  int64_t room_, places_;
+  std::vector<uint8_t> memory_;
+  std::vector<const uint8_t*> rows_;
+};
+
+// [height, width, 3] bytes to [new_height, new_width, 3], whose row y goes to `place(y)` and is then
+// told to `made(y)`. `source(y, rows)` tells where the kRows rows from y on are; behind the last one
+// follows itself. It is asked once for each y, from the top down. False where it says so, or where a
+// row does not fit the table. The tables are of the sides of the image as it is stored.
+template <typename Source, typename Place, typename Made>
+bool resize_image(Source&& source, const Row& row, const Side& column, Place&& place, Made&& made,
+                  bool stream = false) {
+  if (!row.fits) return false;
+  const int64_t width = row.side.in, new_width = row.side.out, size = new_width * kChannels;
+  Ring ring(column, (row.blocks + 1) * kBlock);
+  int64_t have = 0;
+  for (int64_t y = 0; y < column.out; ++y) {
+    for (; have < column.first[y] + column.counts[y]; have += kRows) {
       const uint8_t* sources[kRows];
       uint8_t* results[kRows];
-      if (!source(made, sources)) return false;
-      for (int64_t r = 0; r < kRows; ++r) results[r] = &ring[(made + r) % places * room];
+      if (!source(have, sources)) return false;
+      for (int64_t r = 0; r < kRows; ++r) results[r] = ring[have + r];
       if (width == new_width) {
         for (int64_t r = 0; r < kRows; ++r) std::memcpy(results[r], sources[r], size);
       } else {
-        across(row, sources, results);
+        along(row)(row, sources, results);
       }
     }
-    for (int64_t t = 0; t < column.taps; ++t) {
-      rows[t] = &ring[std::min(first + t, end - 1) % places * room];  // weights behind are zero
-    }
-    if (height == new_height) {
-      std::memcpy(to + y * size, &ring[y % places * room], size);
+    if (column.in == column.out) {
+      std::memcpy(place(y), ring[y], size);
     } else {
-      down(column, y, rows.data(), to + y * size, size, stream);
+      down(column)(column, y, ring.of(column, y), place(y), size, stream);
     }
+    made(y);
   }
   _mm_sfence();  // other threads see what was streamed
+  return true;
+}
+
+// As resize_image, of an image that is stored sideways: what are its columns here are resized first.
+template <typename Source, typename Made>
+bool resize_sideways(Source&& source, const Row& row, const Side& column, Made&& made) {
+  const int64_t width = row.side.in, size = width * kChannels;
+  if (width != row.side.out && !row.fits) return false;
+  const int64_t room = (size + kBlock - 1) / kBlock * kBlock + kBlock;
+  const int64_t new_room = (row.blocks + 1) * kBlock;
+  Ring ring(column, room);
+  std::vector<uint8_t> between(kRows * room), results(kRows * new_room);
+  const uint8_t* from[kRows];
+  uint8_t* to[kRows];
+  for (int64_t r = 0; r < kRows; ++r) from[r] = &between[r * room], to[r] = &results[r * new_room];
+  int64_t have = 0;
+  for (int64_t y = 0; y < column.out; y += kRows) {
+    const int64_t count = std::min(kRows, column.out - y);
+    for (int64_t r = 0; r < count; ++r) {
+      for (; have < column.first[y + r] + column.counts[y + r]; have += kRows) {
+        const uint8_t* sources[kRows];
+        if (!source(have, sources)) return false;
+        for (int64_t s = 0; s < kRows; ++s) std::memcpy(ring[have + s], sources[s], size);
+      }
+      if (column.in == column.out) {
+        std::memcpy(&between[r * room], ring[y + r], size);
+      } else {
+        down(column)(column, y + r, ring.of(column, y + r), &between[r * room], size, false);
+      }
+    }
+    if (width != row.side.out) along(row)(row, from, to);
+    for (int64_t r = 0; r < count; ++r) made(width != row.side.out ? to[r] : from[r]);
+  }
   return true;
 }
 

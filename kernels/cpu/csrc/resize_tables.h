@@ -28,6 +28,7 @@ inline double cubic(double x) {
 // in units of 2^-precision.
 struct Side {
   int64_t in = 0, out = 0, taps = 0;  // taps: an even number, of weights that may be zero
+  bool mirrored = false;              // in and out count from the other end
   int precision = 0;
   std::vector<int64_t> first, counts;
   std::vector<int16_t> weights;
@@ -62,6 +63,21 @@ struct Side {
     });
     const int64_t used = *std::max_element(counts.begin(), counts.end());
     narrow((used + 1) / 2 * 2);
+  }
+
+  // Of a source that is stored the other way round: the same sums, which rounding would make others.
+  Side mirror() const {
+    Side side = *this;
+    side.mirrored = !mirrored;
+    std::fill(side.weights.begin(), side.weights.end(), 0);
+    for (int64_t i = 0; i < out; ++i) {
+      const int64_t from = out - 1 - i;
+      side.first[i] = in - first[from] - counts[from];
+      side.counts[i] = counts[from];
+      std::reverse_copy(&weights[from * taps], &weights[from * taps + counts[from]],
+                        &side.weights[i * taps]);
+    }
+    return side;
   }
 
  private:
