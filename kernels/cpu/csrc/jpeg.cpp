@@ -113,7 +113,14 @@ bool decode_resized(const uint8_t* data, int64_t size, int64_t height, int64_t w
     whole = resize_image(source, row, column, place, [](int64_t) {}, rows * line >= kStreamed);
   } else {
     Turned turned(out, rows, columns, turn);
-    if (turn.sideways) {
+    if (rows == height && columns == width) {
+      whole = true;
+      for (int64_t y = 0; whole && y < height; y += kRows) {
+        const uint8_t* sources[kRows];
+        whole = jpeg.read(sources);
+        for (int64_t r = 0; whole && r < std::min(kRows, height - y); ++r) turned.add(sources[r]);
+      }
+    } else if (turn.sideways) {
       whole = resize_sideways(source, row, column, [&](const uint8_t* one) { turned.add(one); });
     } else {
       std::vector<uint8_t> one((columns + 1) * kChannels + kBlock);
