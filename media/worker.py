@@ -3,9 +3,9 @@
 `loader` decides when, and on which thread.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -16,7 +16,7 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.decode.container import DecodeDeadline
 from saccade.media.decode.image import decode_image, read_header
 from saccade.media.decode.probe import probe_video
-from saccade.media.decode.resize import decode_resized_jpeg, resize
+from saccade.media.decode.resize import decode_resized_jpeg, decode_resized_png, resize
 from saccade.media.decode.video import decode_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
@@ -86,15 +86,14 @@ class MediaWorker:
     def decode_image(self, planned: PlannedImage) -> DecodedImage:
         """Decodes and resizes a planned image.
 
-        Most JPEGs are resized while they are decoded, and all of it is that stage's.
+        Most JPEGs and PNGs are resized while they are decoded, and all of it is that stage's.
         """
         plan, draft = planned.plan, planned.draft
         size = plan.height, plan.width
         raster = self._rasters.take(*size)
         with timed(self._observe, "decode"):
-            if not draft and decode_resized_jpeg(planned.data, planned.header, raster):
-                pixels = raster
-            else:
+            pixels = None if draft else self._decode_resized(planned, raster)
+            if pixels is None:
                 pixels = decode_image(
                     planned.data,
                     self._media_limits.image,
@@ -106,6 +105,15 @@ class MediaWorker:
             pixels = resize(pixels, *size, out=raster)
         return DecodedImage(pixels, plan, planned.digest, planned.sideways)
 
+    def _decode_resized(self, planned: PlannedImage, raster: Pixels) -> Pixels | None:
+        """What may be resized while it is decoded."""
+        data, header = planned.data, planned.header
+        if decode_resized_jpeg(data, header, raster):
+            return raster
+        limits = self._media_limits.image
+        buffer = partial(self._full_size, planned)
+        return decode_resized_png(data, header, raster, limits, buffer)
+
     def _buffer(self, planned: PlannedImage, raster: Pixels) -> Pixels | None:
         """Where an image may be decoded to: memory that a resize is done with, or the result's."""
         plan = planned.plan
@@ -114,7 +122,10 @@ class MediaWorker:
             return None
         if source_size == (plan.height, plan.width):
             return raster.reshape(-1)
-        return self._buffers.get(CHANNELS * math.prod(source_size))
+        return self._full_size(planned)
+
+    def _full_size(self, planned: PlannedImage) -> Pixels | None:
+        return self._buffers.get(CHANNELS * planned.plan.source_height * planned.plan.source_width)
 
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
         """Plans a video: frames are counted, only the first is decoded. Once for the same file."""

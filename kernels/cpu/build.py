@@ -19,7 +19,7 @@ from .processor import flags, processor
 
 _FOLDER = Path(__file__).parent
 _CSRC = _FOLDER / "csrc"
-_SOURCES = ("attention.cpp", "layers.cpp", "resize.cpp", "colours.cpp", "jpeg.cpp")
+_SOURCES = ("attention.cpp", "layers.cpp", "resize.cpp", "colours.cpp", "jpeg.cpp", "png.cpp")
 _HEADERS = ("vectors.h", "bytes.h", "resize_tables.h", "resize_rows.h", "turned.h")
 _FILES = (*_SOURCES, *_HEADERS)
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")

@@ -28,6 +28,7 @@ OPERATIONS: dict[str, tuple[torch.dtype, ...]] = {
     "resize": _PIXELS,
     "map_colours": _PIXELS,
     "decode_resized_jpeg": _PIXELS,
+    "resize_png": _PIXELS,
 }
 
 
@@ -39,8 +40,8 @@ def operation(name: str, dtype: torch.dtype) -> Callable[..., Any] | None:
         dtype: Of the numbers that it will be given; uint8 for pixels.
     """
     extension = cpu_extension.load()
-    if name == "decode_resized_jpeg":
-        found = extension.decode_resized_jpeg
+    if name in ("decode_resized_jpeg", "resize_png"):
+        found = getattr(extension, name)
     else:
         found = None if extension.operations is None else getattr(extension.operations, name)
     if found is None or dtype not in OPERATIONS[name]:

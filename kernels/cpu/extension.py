@@ -26,11 +26,13 @@ class Extension(NamedTuple):
         reason: Why it is, or is not, there.
         decode_resized_jpeg: ``saccade_decode_resized_jpeg`` of ``jpeg.cpp``; None if that is
             not there.
+        resize_png: ``saccade_resize_png`` of ``png.cpp``; None if that is not there.
     """
 
     operations: Any
     reason: str
     decode_resized_jpeg: Any = None
+    resize_png: Any = None
 
 
 @functools.cache
@@ -52,13 +54,15 @@ def _load() -> Extension:
     _register_fakes()
     reason = "compiled for this processor"
     decode = getattr(loaded, "saccade_decode_resized_jpeg", None)
-    if decode is None:
-        missing = "JPEGs are not: that takes AVX2 and the headers of libjpeg-turbo"
-        return Extension(torch.ops.saccade_cpu, f"{reason}; {missing}")
+    resize_png = getattr(loaded, "saccade_resize_png", None)
     size = ctypes.c_int64
-    decode.argtypes = [ctypes.c_char_p, *4 * (size,), ctypes.c_void_p, size, size]
-    decode.restype = ctypes.c_bool
-    return Extension(torch.ops.saccade_cpu, reason, decode)
+    for function in (decode, resize_png):
+        if function is not None:
+            function.argtypes = [ctypes.c_char_p, *4 * (size,), ctypes.c_void_p, size, size]
+            function.restype = ctypes.c_bool
+    if decode is None:
+        reason += "; JPEGs are not: that takes AVX2 and the headers of libjpeg-turbo"
+    return Extension(torch.ops.saccade_cpu, reason, decode, resize_png)
 
 
 def _register_fakes() -> None:

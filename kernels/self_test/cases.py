@@ -248,6 +248,22 @@ def _decode_resized_jpeg(run: Run, _dtype: torch.dtype, device: torch.device, _:
                 raise Wrong("half a JPEG was taken for a whole one")
 
 
+def _resize_png(run: Run, _dtype: torch.dtype, device: torch.device, _: Shapes) -> None:
+    for channels in (1, 3, 4):
+        image = _noise((67, 90, channels), device)
+        if channels == 4:
+            image[..., 3] = 255
+        upright = image[..., :3].expand(-1, -1, 3).contiguous()
+        above = torch.cat((torch.zeros_like(image[:1]), image[:-1]))
+        filtered = (image - above).view(67, -1)  # "up", one of the filters that rows may have
+        rows = torch.nn.functional.pad(filtered, (1, 0), value=2)
+        out = torch.empty((56, 84, 3), dtype=torch.uint8, device=device)
+        data = rows.numpy().tobytes()
+        if run(data, 67, 90, channels, 1, out.data_ptr(), 56, 84):
+            truth = reference.resize(upright[None], 56, 84)[0]
+            _expect(out, truth, torch.uint8, 0.0, f"{channels} channels")
+
+
 def _noise(shape: Sequence[int], device: torch.device) -> torch.Tensor:
     generator = torch.Generator("cpu").manual_seed(sum(shape))
     drawn = torch.randint(256, shape, generator=generator, dtype=torch.uint8, device="cpu")
@@ -266,4 +282,5 @@ _CHECKS: dict[str, Callable[[Run, torch.dtype, torch.device, Shapes], None]] = {
     "resize": _resize,
     "map_colours": _map_colours,
     "decode_resized_jpeg": _decode_resized_jpeg,
+    "resize_png": _resize_png,
 }

@@ -25,6 +25,7 @@ OPERATIONS = (
     "resize",
     "map_colours",
     "decode_resized_jpeg",
+    "resize_png",
     "window_attention",  # Triton's, as those that follow
     "full_attention",
     "patch_input",
@@ -66,7 +67,7 @@ def _raise(_operation: str, _run: Callable[..., Any], *_arguments: Any) -> Any:
 
 def _err(operation: str, run: Callable[..., Any], *arguments: Any) -> Any:
     result = run(*arguments)
-    if operation == "decode_resized_jpeg":
+    if operation in ("decode_resized_jpeg", "resize_png"):
         *_, out, _height, width = arguments
         if result:
             ctypes.memset(out, 0, 3 * width)  # the first row is black

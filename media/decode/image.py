@@ -22,6 +22,7 @@ from PIL import (
 
 from saccade.media.decode.formats import name_format
 from saccade.media.decode.image_limits import CountedReader, has_many_scans, png_chunks
+from saccade.media.decode.png import SIGNATURE
 from saccade.media.errors import DecodeError, LimitError, MediaError
 from saccade.media.limits import MAX_IMAGE_PIXELS, ImageLimits
 from saccade.media.types import SIDEWAYS, ImageHeader, Pixels
@@ -40,7 +41,6 @@ _DEFAULT_LIMITS = ImageLimits()
 _JPEGS = ("JPEG", "MPO")
 # PIL's raw mode of a PNG -> bits of a channel, and what it multiplies them with.
 _PNG_DEPTHS = {"1": (1, 1), "L;2": (2, 85), "L;4": (4, 17), "I;16B": (16, 1), "RGB;16B": (16, 1)}
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageHeader:
@@ -209,7 +209,7 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     if not data:
         raise DecodeError("the image is empty")
     # PIL would go through all of them first.
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(SIGNATURE):
         for _ in png_chunks(data, limits.max_png_chunks):
             pass
     try:

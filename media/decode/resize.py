@@ -2,15 +2,19 @@
 
 On the calling thread alone, without the GIL. Compiled (`kernels/cpu/csrc/resize.cpp`) where that
 has been built, is right and the sizes allow it, else PyTorch's: the bytes are the same. Most JPEGs
-are resized in the pass that decodes them, row by row.
+and PNGs are resized in the pass that decodes them, row by row.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from saccade.kernels import reference
 from saccade.kernels.cpu import compiled
-from saccade.media.types import ImageHeader, Pixels
+from saccade.media.decode.png import SIGNATURE, inflate_png
+from saccade.media.limits import ImageLimits
+from saccade.media.types import CHANNELS, ImageHeader, Pixels
 
 
 def resize(pixels: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
@@ -59,6 +63,37 @@ def decode_resized_jpeg(data: bytes, header: ImageHeader, out: Pixels) -> bool:
     return bool(
         decode(data, len(data), *stored, header.orientation, out.ctypes.data, height, width)
     )
+
+
+def decode_resized_png(
+    data: bytes,
+    header: ImageHeader,
+    out: Pixels,
+    limits: ImageLimits,
+    buffer: Callable[[], Pixels | None],
+) -> Pixels | None:
+    """The upright image in ``out`` if it could be resized as it was decoded, else as it is.
+
+    Without the GIL. None, with anything in ``out``, where Pillow has to decode it: the file is no
+    plain PNG (`png`), or the compiled form (`kernels/cpu/csrc/png.cpp`) is not there or out of use.
+
+    Args:
+        out: as of `decode_resized_jpeg`.
+        buffer: gives three bytes a pixel, for an image that has to be resized afterwards, or None.
+    """
+    if not data.startswith(SIGNATURE):
+        return None
+    run = compiled.operation("resize_png", torch.uint8)
+    png = inflate_png(data, limits) if run is not None else None
+    if run is None or png is None:
+        return None
+    stored = png.rows, png.height, png.width, png.channels, header.orientation
+    assert out.flags.c_contiguous
+    if run(*stored, out.ctypes.data, *out.shape[:2]):
+        return out
+    size = header.height, header.width, CHANNELS
+    whole = np.empty(size, np.uint8) if (memory := buffer()) is None else memory.reshape(size)
+    return whole if run(*stored, whole.ctypes.data, *size[:2]) else None
 
 
 def _resize_in_torch(batch: torch.Tensor, height: int, width: int) -> Pixels:

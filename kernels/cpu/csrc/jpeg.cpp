@@ -15,7 +15,6 @@
 
 #include <jpeglib.h>
 
-#include "resize_rows.h"
 #include "turned.h"
 
 namespace {
@@ -96,39 +95,12 @@ class JpegRows {
   std::vector<uint8_t> memory_;
 };
 
-// [new_height, new_width] upright; [height, width] as stored.
 bool decode_resized(const uint8_t* data, int64_t size, int64_t height, int64_t width, Turn turn,
                     uint8_t* out, int64_t new_height, int64_t new_width) {
   JpegRows jpeg;
   const auto source = [&](int64_t, const uint8_t* (&rows)[kRows]) { return jpeg.read(rows); };
-  if (!jpeg.start(data, size, height, width)) return false;
-  const int64_t rows = turn.sideways ? new_width : new_height;
-  const int64_t columns = turn.sideways ? new_height : new_width;
-  const Row& row = row_table(width, columns, turn.mirrored_rows);
-  const Side& column = column_table(height, rows, turn.mirrored_columns);
-  bool whole;
-  if (turn.is_none()) {
-    const int64_t line = columns * kChannels;
-    const auto place = [&](int64_t y) { return out + y * line; };
-    whole = resize_image(source, row, column, place, [](int64_t) {}, rows * line >= kStreamed);
-  } else {
-    Turned turned(out, rows, columns, turn);
-    if (rows == height && columns == width) {
-      whole = true;
-      for (int64_t y = 0; whole && y < height; y += kRows) {
-        const uint8_t* sources[kRows];
-        whole = jpeg.read(sources);
-        for (int64_t r = 0; whole && r < std::min(kRows, height - y); ++r) turned.add(sources[r]);
-      }
-    } else if (turn.sideways) {
-      whole = resize_sideways(source, row, column, [&](const uint8_t* one) { turned.add(one); });
-    } else {
-      std::vector<uint8_t> one((columns + 1) * kChannels + kBlock);
-      const auto place = [&](int64_t) { return one.data(); };
-      whole = resize_image(source, row, column, place, [&](int64_t) { turned.add(one.data()); });
-    }
-  }
-  return whole && jpeg.finish();
+  return jpeg.start(data, size, height, width) &&
+         resize_turned(source, height, width, turn, out, new_height, new_width) && jpeg.finish();
 }
 
 }  // namespace

@@ -147,4 +147,33 @@ class Turned {
   std::vector<uint8_t> waiting_;
 };
 
+// As resize_image, of [height, width, 3] bytes as stored to [new_height, new_width, 3] upright.
+template <typename Source>
+bool resize_turned(Source&& source, int64_t height, int64_t width, Turn turn, uint8_t* out,
+                   int64_t new_height, int64_t new_width) {
+  const int64_t rows = turn.sideways ? new_width : new_height;
+  const int64_t columns = turn.sideways ? new_height : new_width, line = columns * kChannels;
+  Turned turned(out, rows, columns, turn);
+  if (rows == height && columns == width) {
+    for (int64_t y = 0; y < height; y += kRows) {
+      const uint8_t* sources[kRows];
+      if (!source(y, sources)) return false;
+      for (int64_t r = 0; r < std::min(kRows, height - y); ++r) turned.add(sources[r]);
+    }
+    return true;
+  }
+  const Row& row = row_table(width, columns, turn.mirrored_rows);
+  const Side& column = column_table(height, rows, turn.mirrored_columns);
+  if (turn.sideways) {
+    return resize_sideways(source, row, column, [&](const uint8_t* one) { turned.add(one); });
+  }
+  if (turn.is_none()) {
+    const auto place = [&](int64_t y) { return out + y * line; };
+    return resize_image(source, row, column, place, [](int64_t) {}, rows * line >= kStreamed);
+  }
+  std::vector<uint8_t> one(line + kBlock);
+  const auto place = [&](int64_t) { return one.data(); };
+  return resize_image(source, row, column, place, [&](int64_t) { turned.add(one.data()); });
+}
+
 }  // namespace saccade::bytes
