@@ -83,6 +83,7 @@ class Conversation:
             "model": model,
             "messages": messages[:-1],
             "max_tokens": max_tokens,
+            "min_tokens": max_tokens,  # the bundled model has nothing to say about most of it
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
