@@ -1,9 +1,10 @@
 """PNGs in one pass: inflated by ISA-L, then unfiltered and resized row by row.
 
-ISA-L inflates two to six times as fast as zlib-ng, which Pillow has (1.9.1 beside 2.3.3, on an AMD
-Zen 2: 12 ms beside 27 for 4 MB of a photograph, 2 beside 13 for a page of text). Libdeflate is as
-fast; spng, libpng in OpenCV and Pillow are held up by their zlib. What is not plain (palettes, 16
-bits, interlaced, transparent colours, animations), and whatever looks damaged, is left to Pillow.
+ISA-L (isal 1.9.1) inflates faster than Python's zlib: on an AMD Zen 2, training beside it, 12 ms
+beside 27 for 4 MB of a photograph, 2 beside 13 for a page of text; libdeflate 15 and 1. Decoded
+whole, the same two took Pillow 13.0 39 and 24 ms, OpenCV 5.0 34 and 18, spng 27 and 14. What is not
+plain (palettes, 16 bits, interlaced, transparent colours, animations), and whatever looks damaged,
+is left to Pillow.
 """
 
 import struct

@@ -72,11 +72,15 @@ class Downloads:
         if rules.keys() & {"no-store", "private"} or headers.get("vary", "").strip() == "*":
             return
         conditions = dict(former.conditions) if former is not None else {}
-        conditions |= {asks: headers[name] for name, asks in _VALIDATORS.items() if name in headers}
+        conditions |= {
+            asks: headers[name]
+            for name, asks in _VALIDATORS.items()
+            if name in headers and headers[name].isascii()
+        }
         seconds = 0.0 if "no-cache" in rules else _lifetime(headers, rules)
         fits = len(data) + _BESIDE_BODY <= self._kept.maxsize
         if fits and (conditions or seconds > 0):
-            self._kept[owner, url] = Download(data, conditions, self._clock() + seconds)
+            self._kept[owner, url] = Download(data, conditions, self._clock() + max(seconds, 0))
 
 
 def _cache_control(header: str) -> dict[str, str]:
@@ -85,11 +89,12 @@ def _cache_control(header: str) -> dict[str, str]:
 
 
 def _lifetime(headers: Mapping[str, str], rules: Mapping[str, str]) -> float:
-    """Seconds that an answer says it is fresh for; 0 where it says nothing that is valid."""
+    """Seconds that an answer says it is fresh for, as long as any is kept at most; 0 where it says
+    nothing that is valid."""
     try:
         if (told := rules.get("s-maxage", rules.get("max-age"))) is not None:
-            return int(told) - int(headers.get("age", 0))
+            return min(int(told) - int(headers.get("age", 0)), _SECONDS)
         expires, sent = (parsedate_to_datetime(headers[name]) for name in ("expires", "date"))
-        return (expires - sent).total_seconds()
-    except (KeyError, ValueError, TypeError):
+        return min((expires - sent).total_seconds(), _SECONDS)
+    except (KeyError, ValueError, TypeError, OverflowError):
         return 0.0

@@ -106,6 +106,25 @@ def test_the_last_ones_are_kept_for_some_minutes() -> None:
     assert downloads.find("", "a") is None
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"cache-control": f"max-age={10**400}"},
+        {"cache-control": "max-age=1", "age": str(10**400)},
+        {"cache-control": "max-age=-5"},
+        {"date": DATE, "expires": f"Mon, 30 Nov {10**30} 10:00:00 GMT"},
+        {"last-modified": "\udcff"},
+    ],
+)
+def test_whatever_numbers_and_letters_a_server_sends(headers: dict[str, str]) -> None:
+    downloads = Downloads(10_000, lambda: 5.0)
+    downloads.keep("", "a", {"etag": "1", **headers}, b"")
+    kept = downloads.find("", "a")
+    assert kept is not None
+    assert kept.conditions == {"If-None-Match": "1"}
+    assert 5 <= kept.fresh_until <= 605
+
+
 def test_dates_tell_how_long_an_answer_is_fresh() -> None:
     downloads = Downloads(10_000, lambda: 0.0)
     for name, headers, seconds in (
