@@ -3,7 +3,7 @@ MODEL ?= demo
 ARGS ?=
 VENV := .venv/bin
 
-.PHONY: setup demo serve check test lint format bench train evaluate
+.PHONY: setup demo serve check test test-extended lint format bench train evaluate
 
 setup:
 	@deploy/setup.sh
@@ -19,8 +19,12 @@ check: lint
 	@OMP_NUM_THREADS=1 $(VENV)/pytest -m "not engine and not slow" -n 2 --dist=loadfile $(ARGS)
 
 test: setup
-	@$(VENV)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder)
-	@test -n "$(ARGS)" || OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(VENV)/pytest -n 2 tests/interpreted
+	@$(VENV)/pytest $(or $(ARGS),-m "not extended" -n 2 --no-loadscope-reorder)
+
+# Other processors, dtypes, Triton releases and checkpoints; kernels interpreted; the benchmarks.
+test-extended: setup
+	@$(VENV)/pytest -m extended -n 2 --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(VENV)/pytest -n 2 tests/interpreted
 
 lint: setup
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy

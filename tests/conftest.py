@@ -1,4 +1,4 @@
-"""Which tests may run beside each other, and where; which start engines, and which are slow."""
+"""Which tests may run beside each other, and where; which start engines, are slow, or extended."""
 
 import os
 from pathlib import Path
@@ -44,6 +44,33 @@ SLOW = (
     "server/engine/test_api_processes.py::test_sigterm_while_a_process_starts",
 )
 
+# Folders and files that `make test` leaves to `make test-extended`.
+EXTENDED = (
+    "benchmarks",
+    "demo/test_conversations.py",
+    "demo/test_evaluation.py",
+    "demo/test_training.py",
+    "deploy/test_resolution.py",
+    "kernels/check",
+    "kernels/cpu/test_processors.py",
+    "kernels/ops/test_whole_model.py",
+    "kernels/ptx",
+    "model/cpu/test_processors.py",
+    "model/cpu/test_tuning.py",
+    "model/cpu/test_worker.py",
+    "model/engine/test_lora.py",
+    "model/engine/test_parity.py",
+    "model/engine/test_quantised.py",
+    "model/test_loading.py",
+    "model/test_names.py",
+    "model/test_vllm_versions.py",
+    "model/tower/test_encoder_graph.py",
+    "server/checkpoint/test_lookup.py",
+    "server/commands/test_doctor.py",
+    "server/engine/test_kernel_faults.py",
+    "server/engine/test_parallel.py",
+)
+
 
 # Whose folders share nothing that takes long to start: each may go to the process that is free.
 _APART = ("interpreted", "kernels", "media", "model")
@@ -70,7 +97,7 @@ def pytest_configure() -> None:
         core = cores[int(worker.removeprefix("gw")) % len(cores)]
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(core))
     else:
-        _check_slow()
+        _check_lists()
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +120,16 @@ def _is_slow(item: pytest.Item) -> bool:
     )
 
 
-def _check_slow() -> None:
-    """An entry that nothing is called by any more would let a slow test into `make check`."""
+def _is_extended(item: pytest.Item) -> bool:
+    return any(item.path.is_relative_to(ROOT / entry) for entry in EXTENDED)
+
+
+def _check_lists() -> None:
+    """An entry that nothing is called by any more would let a long test into `make check` or
+    `make test`."""
+    for entry in EXTENDED:
+        if not (ROOT / entry).exists():
+            raise pytest.UsageError(f"{__file__}: EXTENDED names {entry}, which does not exist")
     for entry in SLOW:
         file, _, name = entry.partition("::")
         path = ROOT / file
@@ -103,12 +138,14 @@ def _check_slow() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests ``engine`` by the fixtures they use, and ``slow`` by the list above."""
+    """Marks tests ``engine`` by the fixtures they use, ``slow`` and ``extended`` by the lists."""
     for item in items:
         if _uses_engine(item):
             item.add_marker("engine")
         if _is_slow(item):
             item.add_marker("slow")
+        if _is_extended(item):
+            item.add_marker("extended")
 
 
 _PORT = "VLLM_PORT"  # whatever starts an engine reads it, and nothing else does
