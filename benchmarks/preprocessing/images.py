@@ -18,13 +18,16 @@ from PIL import Image
 
 from saccade.benchmarks.common.arguments import positive
 from saccade.benchmarks.common.report import conclude, say
+from saccade.benchmarks.common.rust import NoRust
 from saccade.benchmarks.common.stock import NoStock
 from saccade.benchmarks.common.workloads import draw_image, encode_jpeg
 from saccade.benchmarks.preprocessing.path_client import WAYS, PathError, PathProcess, Way
+from saccade.server.commands.child import ServerError
 
 _EPILOG = """examples:
   saccade bench host-path
   saccade bench host-path --requests 8 --rounds 1 --json host-path.json
+  saccade bench host-path --versus rust
 
 From the bytes of a chat request with a picture in a data URL to the message that would go to the
 engine; no engine runs. Saccade and stock vLLM with its defaults, each in a process of its own, get
@@ -35,6 +38,14 @@ both ways, no figures are printed.
 The last line is RESULT cpu_ratio_1080p= (stock's CPU seconds over ours) cpu_ratio_12mp=
 floor_ratio_1080p= (ours over the floor) rate_ratio_1080p= (our pictures per second over stock's)
 scaling_all_cores= (our pictures per second on all cores over one) bytes_ratio= (ours over stock's).
+
+With --versus rust, servers are asked over HTTP instead: ours, stock vLLM with one API process and
+with two, and vLLM's Rust front end (its wheel for GPUs is downloaded once, 330 MB), all before an
+engine that computes nothing, by 1 and by 16 clients, on all cores and on one. Saccade's pixels and
+stock's have to be equal, Rust's within a level on average. The last line is RESULT, for 1080p and
+12 megapixels: rate_rust_ (our pictures per second over Rust's, 16 clients, all cores) cpu_rust_
+(our CPU seconds over Rust's) latency_rust_ (our time over Rust's, one client) rate_python_ (our
+pictures per second over the better stock's).
 """
 
 
@@ -42,7 +53,7 @@ scaling_all_cores= (our pictures per second on all cores over one) bytes_ratio= 
 class Case:
     """Images of one format and size."""
 
-    format: str  # JPEG or PNG
+    format: str  # JPEG, PNG or WEBP
     width: int
     height: int
 
@@ -58,7 +69,7 @@ class Case:
             data = encode_jpeg(pixels)
         else:
             file = BytesIO()
-            Image.fromarray(pixels).save(file, self.format, compress_level=3)
+            Image.fromarray(pixels).save(file, self.format, **_SAVED[self.format])
             data = file.getvalue()
         encoded = base64.b64encode(data).decode("ascii")
         url = f"data:image/{self.format.lower()};base64,{encoded}"
@@ -67,9 +78,11 @@ class Case:
         return json.dumps({"model": "demo", "messages": [message]}).encode()
 
 
-_SMALL, _MIDDLE = Case("JPEG", 1024, 768), Case("JPEG", 1920, 1080)
-_LARGE, _PAGE = Case("JPEG", 4032, 3024), Case("PNG", 1275, 1650)
-CASES = (_SMALL, _MIDDLE, _LARGE, _PAGE)
+SMALL, MIDDLE = Case("JPEG", 1024, 768), Case("JPEG", 1920, 1080)
+LARGE, _PAGE = Case("JPEG", 4032, 3024), Case("PNG", 1275, 1650)
+_WEB = Case("WEBP", 1275, 1650)
+CASES = (SMALL, MIDDLE, LARGE, _PAGE, _WEB)
+_SAVED: dict[str, dict[str, int]] = {"PNG": {"compress_level": 3}, "WEBP": {"quality": 80}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +94,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=positive(int), default=9, help="of each (default: 9)")
     parser.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
+    parser.add_argument(
+        "--versus", choices=("rust",), help="serve, beside vLLM's Rust front end as well"
+    )
+    parser.add_argument(
+        "--rust", type=Path, metavar="FILE", help="vllm-rs, instead of downloading it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; returns the exit code."""
     try:
+        if args.versus:
+            from saccade.benchmarks.preprocessing.served import run_served
+
+            return run_served(args)
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             files = _write_bodies(Path(folder), args.requests, args.seed)
             say("starting the four media paths")
@@ -100,10 +123,10 @@ def run(args: argparse.Namespace) -> int:
                 say(case.name)
                 seen = {way: children[way, None].ask("check", files[case]) for way in WAYS}
                 problems += _differences(case, seen)
-                if case is _MIDDLE:
+                if case is MIDDLE:
                     sent = {way: sum(one["sent"] for one in seen[way]) for way in WAYS}
                 measured[case] = _measure(case, children, files[case], args.rounds)
-    except (NoStock, PathError) as error:
+    except (NoStock, NoRust, PathError, ServerError) as error:
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
     result = None if problems else _result(measured, sent)
@@ -171,11 +194,11 @@ def _result(measured: Mapping[Case, Figures], sent: Mapping[Way, int]) -> dict[s
 
     ours, stock = "ours, all", "stock, all"
     return {
-        "cpu_ratio_1080p": ratio(_MIDDLE, "cpu", stock, ours),
-        "cpu_ratio_12mp": ratio(_LARGE, "cpu", stock, ours),
-        "floor_ratio_1080p": ratio(_MIDDLE, "cpu", ours, "floor, all"),
-        "rate_ratio_1080p": ratio(_MIDDLE, "wall", stock, ours),
-        "scaling_all_cores": ratio(_MIDDLE, "wall", "ours, 1", ours),
+        "cpu_ratio_1080p": ratio(MIDDLE, "cpu", stock, ours),
+        "cpu_ratio_12mp": ratio(LARGE, "cpu", stock, ours),
+        "floor_ratio_1080p": ratio(MIDDLE, "cpu", ours, "floor, all"),
+        "rate_ratio_1080p": ratio(MIDDLE, "wall", stock, ours),
+        "scaling_all_cores": ratio(MIDDLE, "wall", "ours, 1", ours),
         "bytes_ratio": sent["ours"] / sent["stock"],
     }
 

@@ -5,7 +5,7 @@ import asyncio
 import secrets
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,35 +96,61 @@ def run(args: argparse.Namespace) -> int:
     if args.seed is None:
         args.seed = secrets.randbelow(2**31)
     flags = (*_FLAGS, f"--dtype={args.dtype or default_dtype()}")
-    servers: dict[str, ServerProcess] = {
-        _OURS: ServerProcess(_MODEL, (*flags, "--allow-private-media"))
+    names = args.only or NAMES
+    # Stock vLLM has one size for all media: told that of videos, it would shrink photographs.
+    sittings = {
+        STOCK_VIDEO_FLAGS: [name for name in names if name == "video"],
+        (): [name for name in names if name != "video"],
     }
-    for name, more in _STOCK.items():
-        servers[name] = StockServer(str(bundled_checkpoint()), (*flags, *STOCK_VIDEO_FLAGS, *more))
+    rounds: Rounds = {}
+    problems: list[str] = []
+    near_ties: list[str] = []
     try:
-        with ExitStack() as stack:
-            for name, server in servers.items():
-                say(f"starting: {name}")
-                stack.enter_context(server)
-                server.wait_ready(args.timeout)
-            return compare(args, servers)
+        for stock_flags, of_sitting in sittings.items():
+            if not of_sitting:
+                continue
+            servers: dict[str, ServerProcess] = {
+                _OURS: ServerProcess(_MODEL, (*flags, "--allow-private-media"))
+            }
+            for name, more in _STOCK.items():
+                stock = (*flags, *stock_flags, *more)
+                servers[name] = StockServer(str(bundled_checkpoint()), stock)
+            with ExitStack() as stack:
+                for name, server in servers.items():
+                    say(f"starting: {name}")
+                    stack.enter_context(server)
+                    server.wait_ready(args.timeout)
+                had = compare(args, servers, of_sitting)
+            rounds |= had.rounds
+            problems += had.problems
+            near_ties += had.near_ties
     except (ServerError, NoStock) as error:
         if tail := getattr(error, "log_tail", ""):
             print(f"the server's last lines:\n{tail}", file=sys.stderr)
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
+    return report(args, Had(rounds, problems, near_ties))
 
 
 Rounds = dict[str, list[dict[str, list[Turn]]]]  # by conversation, round, server: its turns
 
 
-def compare(args: argparse.Namespace, servers: Mapping[str, ServerProcess]) -> int:
-    """Have the conversations with all servers; returns the exit code."""
-    rounds: Rounds = {}
-    problems: list[str] = []
-    near_ties: list[str] = []
-    for name in args.only or NAMES:
-        rounds[name] = []
+@dataclass(frozen=True)
+class Had:
+    """What conversations came to."""
+
+    rounds: Rounds
+    problems: list[str]
+    near_ties: list[str]  # answers that differ where two tokens are as likely
+
+
+def compare(
+    args: argparse.Namespace, servers: Mapping[str, ServerProcess], names: Sequence[str]
+) -> Had:
+    """Have these conversations with all servers."""
+    had = Had({}, [], [])
+    for name in names:
+        had.rounds[name] = []
         for number in range(args.rounds + 1):
             say(f"{name}, round {number}")
             talk = make_conversation(name, args.seed + number)
@@ -133,28 +159,32 @@ def compare(args: argparse.Namespace, servers: Mapping[str, ServerProcess]) -> i
             outcomes: dict[str, list[Outcome]] = {}
             bodies: list[bytes] = []
             for which in order:
-                asked = _converse(args, talk, servers[which])
-                bodies, turns[which], outcomes[which] = asked
+                bodies, turns[which], outcomes[which] = _converse(args, talk, servers[which])
             found = _errors(outcomes)
             if not found:
                 tied, found = _differences(args, servers, name, bodies, outcomes)
-                near_ties += tied
-            problems += found
+                had.near_ties.extend(tied)
+            had.problems.extend(found)
             if number > 0 and not found:  # the first one warms up
-                rounds[name].append(turns)
-    result = None if problems else _result(rounds)
-    table = "" if result is None else _table(rounds)
+                had.rounds[name].append(turns)
+    return had
+
+
+def report(args: argparse.Namespace, had: Had) -> int:
+    """Tell what they came to; returns the exit code."""
+    result = None if had.problems else _result(had.rounds)
+    table = "" if result is None else _table(had.rounds)
     more = {
         "rounds": {
             name: [
                 {which: [asdict(turn) for turn in one] for which, one in of.items()} for of in all_
             ]
-            for name, all_ in rounds.items()
+            for name, all_ in had.rounds.items()
         },
-        "near_ties": near_ties,
+        "near_ties": had.near_ties,
     }
-    shown = "\n".join((*near_ties, table))
-    return conclude("again", result, problems, shown, args.json, more)
+    shown = "\n".join((*had.near_ties, table))
+    return conclude("again", result, had.problems, shown, args.json, more)
 
 
 def _converse(

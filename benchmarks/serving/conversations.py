@@ -24,7 +24,7 @@ _SAID = "I see."
 _QUESTIONS = ("What is this?", "And what else?", "Which colours are there?", "Is there any text?")
 _PHOTOS, _PHOTO = 8, (1024, 768)
 _CLIP, _CLIP_SECONDS, _SEGMENT, _RATE = (1920, 1080), 60, 6, 30
-_SCREENS, _SCREEN = 12, (1280, 800)
+_SCREENS, _SCREEN = 12, (640, 400)
 _TURNS = {"video": 10, "chat": 8, "agent": 8}
 NAMES = tuple(_TURNS)
 """Ten questions about a video; eight about eight photographs; an agent, each turn of which sees one

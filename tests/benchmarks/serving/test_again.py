@@ -34,8 +34,12 @@ def servers(ours, stock) -> dict:
     return {name: SimpleNamespace(url=url, pid=os.getpid()) for name, url in urls.items()}
 
 
+def have(args, ours, stock) -> int:
+    return again.report(args, again.compare(args, servers(ours, stock), args.only))
+
+
 def test_equal_servers_get_ratios(fake_server, other_server, small, capsys):
-    assert again.compare(small, servers(fake_server, other_server)) == 0
+    assert have(small, fake_server, other_server) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("RESULT chat_cpu_again=")
     report = json.loads(small.json.read_text())
@@ -53,7 +57,7 @@ def test_no_ratios_while_answers_are_wrong_or_differ(
     fake_server, other_server, small, behaviour, capsys
 ):
     fake_server.behaviours = ["", "", behaviour]
-    assert again.compare(small, servers(fake_server, other_server)) == 1
+    assert have(small, fake_server, other_server) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "RESULT correct=0"
     assert json.loads(small.json.read_text())["result"] is None
 
