@@ -13,6 +13,10 @@ from saccade.server.core.command_line import OneLineErrors
 COMMANDS = {
     "serve": ("saccade.server.commands.serve", "serve a Qwen2.5-VL model over HTTP"),
     "demo": ("saccade.demo.run", "see the server answer about an image and a video, no download"),
+    "batch": (
+        "saccade.server.commands.batch.command",
+        "send a file of requests, or a question about each image of a folder",
+    ),
     "plan": ("saccade.server.commands.plan", "tell what images and videos will cost"),
     "doctor": (
         "saccade.server.commands.doctor",
