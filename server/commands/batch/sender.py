@@ -76,7 +76,7 @@ class Sender:
         finally:
             for task in (tick, *workers):
                 task.cancel()
-            await asyncio.gather(tick, *workers, return_exceptions=True)
+            await asyncio.gather(tick, everything, *workers, return_exceptions=True)
 
     async def _tick(self) -> None:
         while True:

@@ -1,5 +1,6 @@
 """An OpenAI-compatible server that answers as a test wants, and what sends it batches."""
 
+import asyncio
 import json
 import subprocess
 import threading
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -75,14 +75,17 @@ def application(server: BatchServer) -> Starlette:
                 # Fewer bytes than it says: uvicorn ends the connection.
                 return Response(b"", headers={"Content-Length": "9"})
             return JSONResponse({"error": {"message": f"no: {text}"}}, status, headers)
-        await anyio.sleep(server.delay)
-        while server.answered >= server.answers_before_it_holds:
-            await anyio.sleep(0.005)
+        await asyncio.sleep(server.delay)
+        # The test changes it from another thread.
+        while server.answered >= server.answers_before_it_holds:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         server.answered += 1
         said = server.answers.get(text, f"answer to {text}")
         usage = {"prompt_tokens": 3, "completion_tokens": len(text)}
         answered = {"choices": [{"message": {"content": said}}], "usage": usage}
-        return JSONResponse(answered, headers={"X-Request-Id": f"id of {text}"})
+        headers = {"X-Request-Id": f"id of {text}"}
+        # JSONResponse cannot encode lone surrogates.
+        return Response(json.dumps(answered), headers=headers, media_type="application/json")
 
     async def responses(request: Request) -> Response:
         part = {"type": "output_text", "text": f"answer to {text_of(await request.json())}"}
