@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,7 @@ class ImageFolder:
                 raise BatchUsageError(f"{path}: {error.strerror}") from None
             # Its bytes are not read before it is sent.
             key = hash_texts(custom_id, common, str(size))
-            yield BatchRequest(
-                custom_id, _URL, key, str(path), lambda path=path: self._read_body(path)
-            )
+            yield BatchRequest(custom_id, _URL, key, str(path), partial(self._read_body, path))
 
     def _images(self, folder: Path) -> Iterator[Path]:
         try:

@@ -69,7 +69,8 @@ class Sender:
         workers = [asyncio.create_task(self._work(requests)) for _ in range(self._pace.most)]
         everything = asyncio.gather(*workers)
         try:
-            await asyncio.wait({tick, everything}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {tick, everything}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if tick.done():
                 await tick
             await everything

@@ -1,6 +1,9 @@
 """`saccade batch`: requests, answers, failures and wrong use, against a real HTTP batch_server."""
 
 import json
+import os
+import re
+import subprocess
 from email.utils import formatdate
 from time import time
 
@@ -9,7 +12,7 @@ from batch_server import batch, line, read_lines, write_lines
 
 from saccade.server.commands.batch.client import read_retry_after
 from saccade.server.commands.batch.pace import Pace
-from saccade.server.commands.child import free_port
+from saccade.server.commands.child import free_port, saccade_command
 
 
 def content(record):
@@ -32,6 +35,29 @@ def test_every_request_is_answered_as_in_openais_files(batch_server, tmp_path, e
         assert record["response"]["request_id"] == f"id of {name}"
         assert content(record) == f"answer to {name}"
     assert "authorization" not in batch_server.headers[0]
+
+
+def test_a_terminal_has_a_bar(batch_server, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [line(str(number)) for number in range(9)])
+    reader, terminal = os.openpty()
+    given = ("batch", source, "--output", tmp_path / "out", "--url", batch_server.url)
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    ended = subprocess.run([*saccade_command(), *given], stderr=terminal, env=environment)
+    os.close(terminal)
+    said = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    assert ended.returncode == 0
+    assert "9/9" in said
+    assert "at a time" in said
+    assert "━" in said
+
+
+def test_lines_elsewhere(batch_server, tmp_path, capsys):
+    source = write_lines(tmp_path / "in.jsonl", [line(str(number)) for number in range(9)])
+    assert batch(source, "--output", tmp_path / "out", url=batch_server.url) == 0
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"9 of 9, \S+/s, \d at a time\n9 requests are finished: .*\n", error)
 
 
 def test_answers_belong_to_their_requests_in_whatever_order_they_come(batch_server, tmp_path):

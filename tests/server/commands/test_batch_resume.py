@@ -43,8 +43,10 @@ def by_id(records):
     return sorted(records, key=lambda record: record["custom_id"])
 
 
-@pytest.mark.parametrize("answers", [1, 9, 31, 39])
-@pytest.mark.parametrize("torn", [b"", b'{"id": "batch_req_0000', b'{"id": "b\0\0\0'])
+@pytest.mark.parametrize(
+    ("answers", "torn"),
+    [(1, b""), (9, b'{"id": "batch_req_0000'), (31, b'{"id": "b\0\0\0'), (39, b"")],
+)
 def test_kill_9_loses_and_repeats_nothing(batch_server, tmp_path, answers, torn):
     source = write_lines(tmp_path / "in.jsonl", [line(name) for name in NAMES])
     output = tmp_path / "out.jsonl"
