@@ -86,17 +86,19 @@ def test_the_key_is_sent(batch_server, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("dated", [False, True])
 def test_nothing_is_sent_before_the_server_wants_it(batch_server, tmp_path, status, dated):
-    date = int(time()) + 2
+    date = int(time()) + 3
     wait = formatdate(date, usegmt=True) if dated else "1"
     batch_server.troubles["a"] = [(status, {"Retry-After": wait})]
-    source = write_lines(tmp_path / "in.jsonl", [line("a"), line("b")])
+    batch_server.delay = 0.3  # of b, sent beside a: when it is answered, there is a slot for c
+    source = write_lines(tmp_path / "in.jsonl", [line(name) for name in "abc"])
     output = tmp_path / "out.jsonl"
-    assert batch(source, "--output", output, "--max-concurrency=1", url=batch_server.url) == 0
+    assert batch(source, "--output", output, "--max-concurrency=2", url=batch_server.url) == 0
     first, second = batch_server.arrivals["a"]
     earliest = date if dated else first + 1
     assert second >= earliest
-    assert batch_server.arrivals["b"][0] >= earliest
-    assert len(read_lines(output)) == 2
+    assert batch_server.arrivals["b"][0] < earliest
+    assert batch_server.arrivals["c"][0] >= earliest
+    assert len(read_lines(output)) == 3
 
 
 def test_a_wait_is_read_as_seconds_or_a_date():
@@ -122,7 +124,9 @@ def test_a_full_server_is_not_pressed(batch_server, tmp_path):
     output = tmp_path / "out.jsonl"
     assert batch(source, "--output", output, "--retries=2", url=batch_server.url) == 0
     assert batch_server.answered == len(read_lines(output)) == 150
-    assert 6 < batch_server.most_active < 12  # it tried more, and never twice as many
+    # It tries more now and then: from half the slots to all takes some 20 answers.
+    assert batch_server.most_active > 6
+    assert len(batch_server.texts) - 150 < 30
 
 
 async def test_pace_grows_by_one_a_round_and_halves_once_for_what_was_sent_together():
