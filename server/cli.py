@@ -12,6 +12,10 @@ from saccade.server.core.command_line import OneLineErrors
 # code, and, if it needs a parser of its own kind, make_parser().
 COMMANDS = {
     "serve": ("saccade.server.commands.serve", "serve a Qwen2.5-VL model over HTTP"),
+    "chat": (
+        "saccade.server.commands.chat.command",
+        "ask a server about images and videos from the terminal",
+    ),
     "demo": ("saccade.demo.run", "see the server answer about an image and a video, no download"),
     "batch": (
         "saccade.server.commands.batch.command",
@@ -28,6 +32,7 @@ COMMANDS = {
 _EPILOG = """examples:
   saccade demo
   saccade serve Qwen/Qwen2.5-VL-7B-Instruct --port 8000
+  saccade chat --image photo.jpg "What is this?"
   saccade COMMAND --help
 
 exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted

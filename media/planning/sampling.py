@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import torch
 
 from saccade.media.controls import VideoControls
 from saccade.media.errors import ControlError, DecodeError
@@ -68,6 +67,8 @@ def sampled_frames(
     if total < multiple:
         raise DecodeError(f"the video has {total} frame(s), at least {multiple} are needed")
     count = frame_count(controls, total, total / fps, multiple)
+    import torch  # takes a second, and plans and grounding are read without it, too
+
     # The reference spaces them in float32 and rounds halves to even. Torch's own linspace is used
     # so that long videos fall on the same frames: its float32 steps differ from float64 ones.
     return tuple(torch.linspace(first, last, count).round().long().tolist())

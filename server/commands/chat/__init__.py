@@ -1,0 +1,1 @@
+"""`saccade chat`: a terminal client for servers that speak OpenAI's API."""
