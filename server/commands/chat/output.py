@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
@@ -110,15 +110,19 @@ class Silent:
 
 
 class _Harmless:
-    """Markdown, cleaned after it has been laid out: `&#27;` is a control character by then."""
+    """Markdown, cleaned after it has been laid out: `&#x202e;` turns the line by then."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
         # Links show where they lead.
-        laid_out: RenderableType = Markdown(printable(self._text), hyperlinks=False)
-        for segment in console.render(laid_out, options):
+        markdown = Markdown(printable(self._text), hyperlinks=False)
+        for token in markdown.parsed:
+            for child in token.children or ():
+                if child.type == "softbreak":  # lines that were read in an image stay lines
+                    child.type = "hardbreak"
+        for segment in console.render(markdown, options):
             if segment.control is None:
                 yield Segment(printable(segment.text), segment.style)
 
