@@ -43,7 +43,6 @@ class Attachment:
     Attributes:
         name: one line for the person.
         part: the content part, OpenAI's ``image_url`` or ``video_url``.
-        picture: the image, upright and RGB; None of a video, and of what only the server has.
     """
 
     def __init__(self, kind: str, name: str, url: str, controls: Mapping[str, float]) -> None:
@@ -55,7 +54,11 @@ class Attachment:
         }
         field = f"{kind}_url"
         self.part: dict[str, Any] = {"type": field, field: {"url": url}, **own}
-        self.picture = picture_of(self.part)
+
+    @property
+    def picture(self) -> Image.Image | None:
+        """The image, as `picture_of` has it."""
+        return picture_of(self.part)
 
 
 def attach(kind: str, source: str, controls: Mapping[str, float]) -> Attachment:
@@ -137,7 +140,10 @@ def picture_of(part: Mapping[str, Any]) -> Image.Image | None:
     if not isinstance(url, str) or not url.startswith("data:"):
         return None
     try:
-        with Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))) as image,
+        ):
             upright = ImageOps.exif_transpose(image)
             if not upright.has_transparency_data:
                 return upright.convert("RGB")
@@ -178,11 +184,12 @@ def _read(path: Path) -> bytes:
 def _image_type(data: bytes, path: Path) -> tuple[str, str]:
     """(media type, what to tell) of an image, by its content."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data)) as image:
-                media_type = Image.MIME.get(image.format or "")
-                described = f"{image.width} x {image.height}, {image.format}"
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(BytesIO(data)) as image,
+        ):
+            media_type = Image.MIME.get(image.format or "")
+            described = f"{image.width} x {image.height}, {image.format}"
     except Image.DecompressionBombError as error:
         raise AttachmentError(f"{path}: too many pixels for an image") from error
     except (OSError, ValueError, SyntaxError) as error:

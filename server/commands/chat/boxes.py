@@ -28,6 +28,8 @@ def marks_told(vision: Mapping[str, object], place: int) -> list[Mark]:
     detections = vision.get("detections")
     marks = []
     for one in detections if isinstance(detections, list) else ():
+        if not isinstance(one, dict):
+            continue
         numbers = one.get("bbox_2d") or one.get("point_2d")
         if one.get("image") in (None, place) and _are_numbers(numbers):
             marks.append(Mark(tuple(numbers), str(one.get("label") or "")))

@@ -144,7 +144,7 @@ class Client:
     def _take(self, answer: Answer, chunk: Any, began: float, show: Callable[[str], None]) -> None:
         answer.model = chunk.model or answer.model
         if chunk.usage:
-            answer.usage = chunk.usage.model_dump(mode="json", exclude_none=True)
+            answer.usage = chunk.usage.model_dump(mode="json", exclude_none=True, warnings=False)
         told = (chunk.model_extra or {}).get("vision")
         if isinstance(told, dict):
             answer.vision.update(told)
@@ -167,8 +167,10 @@ class Client:
             message, param = error.message, error.param
             if isinstance(error.body, dict) and isinstance(error.body.get("message"), str):
                 message = error.body["message"]
+            elif isinstance(error.body, str) and error.body:
+                message = error.body
         line = one_line(message)
-        if isinstance(error, openai.APIStatusError):
+        if isinstance(error, openai.APIStatusError) and str(error.status_code) not in line:
             line = f"{error.status_code}: {line}"
         return RequestFailed(f"{line} (param: {one_line(str(param))})" if param else line)
 

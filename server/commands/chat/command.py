@@ -134,9 +134,11 @@ def _question(given: str | None) -> str | None:
     """The question of the command line or of stdin; None for a session."""
     if given is not None and given != "-":
         text = given
-    elif given is None and sys.stdin.isatty():
+    elif given is None and sys.stdin is not None and sys.stdin.isatty():
         return None
     else:
+        if sys.stdin is None:
+            raise Misuse("there is no question, and stdin is closed")
         try:
             text = sys.stdin.buffer.read().decode("utf-8")
         except UnicodeDecodeError as error:

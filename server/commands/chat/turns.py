@@ -62,8 +62,9 @@ class Turns:
     def attach(self, attachment: Attachment) -> None:
         """Attaches it to the next question, and shows it."""
         self.conversation.attached.append(attachment)
-        if attachment.picture is not None:
-            print(pictures.draw(attachment.picture, self._picture), end="", file=sys.stderr)
+        picture = None if self._picture == "none" else attachment.picture
+        if picture is not None:
+            print(pictures.draw(picture, self._picture), end="", file=sys.stderr)
         tell(f"[{attachment.name}]")
 
     def ask(self, question: str) -> Answer:

@@ -99,6 +99,9 @@ def application(server: ChatServer) -> fastapi.FastAPI:
         if server.behaviour == "refuse":
             error = {"message": "must be\nbelow \x1b[31m9", "param": "messages[0].fps", "code": 400}
             return JSONResponse({"error": error}, 400)
+        if server.behaviour == "wait":
+            assert (await request.receive())["type"] == "http.disconnect"
+            server.closed.set()
         return StreamingResponse(answer(server), media_type="text/event-stream")
 
     return app
@@ -136,13 +139,19 @@ def chat_environment(tmp_path: Path) -> dict[str, str]:
 class Terminal:
     """`saccade chat` in a pseudo-terminal of 30 rows and 100 columns."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        stdout: int | None = None,
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "saccade.server.cli", "chat", *arguments],
             stdin=theirs,
-            stdout=theirs,
+            stdout=theirs if stdout is None else stdout,
             stderr=theirs,
             env=dict(environment),
             cwd=cwd,
@@ -192,9 +201,9 @@ def terminal(chat_server: ChatServer, chat_environment: dict[str, str], tmp_path
     """Starts a session."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, **environment: str) -> Terminal:
+    def start(*arguments: str, stdout: int | None = None, **environment: str) -> Terminal:
         one = Terminal(
-            ["--url", chat_server.url, *arguments], chat_environment | environment, tmp_path
+            ["--url", chat_server.url, *arguments], chat_environment | environment, tmp_path, stdout
         )
         started.append(one)
         one.expect("> ")

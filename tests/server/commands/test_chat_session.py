@@ -3,6 +3,8 @@
 import json
 import re
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 from PIL import Image
@@ -145,6 +147,35 @@ def test_an_interrupt_stops_the_answer_and_not_the_session(terminal, chat_server
     assert session.end() == 0
     turns = chat_server.questions()[1]
     assert turns == [("user", "What?"), ("assistant", "A red car."), ("user", "Go on.")]
+
+
+def test_an_interrupt_before_the_answer_begins_drops_the_question(terminal, chat_server):
+    chat_server.behaviour = "wait"
+    session = terminal("--picture", "none")
+    session.say(f"/image {PHOTO}", "[image: temple.jpg")
+    session.type("What?\r")
+    while not chat_server.bodies:
+        time.sleep(0.01)
+    session.type("\x03")
+    session.expect("[stopped]")
+    session.expect("> ")
+    assert chat_server.closed.wait(30)
+    chat_server.behaviour = ""
+    session.say("And that?", "A red car.")
+    assert session.end() == 0
+    ((_, stopped),), ((_, answered),) = chat_server.questions()
+    assert stopped[0] == answered[0]  # the image
+    assert answered[1]["text"] == "And that?"
+
+
+def test_stdout_of_a_session_may_be_a_pipe(terminal, chat_server):
+    session = terminal(stdout=subprocess.PIPE)
+    session.type("What?\r")
+    session.expect("> ")
+    session.type("/stats\r")
+    session.expect("1 answers")
+    assert session.end() == 0
+    assert session.process.stdout.read() == b"A red car.\n"
 
 
 def test_what_was_refused_may_be_asked_again(terminal, chat_server):
