@@ -1,6 +1,6 @@
 """Boxes and points of an answer, drawn on the image that they are about."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def marks_told(vision: Mapping[str, object], place: int) -> list[Mark]:
     for one in detections if isinstance(detections, list) else ():
         if not isinstance(one, dict):
             continue
-        numbers = one.get("bbox_2d") or one.get("point_2d")
-        if one.get("image") in (None, place) and _are_numbers(numbers):
-            marks.append(Mark(tuple(numbers), str(one.get("label") or "")))
+        numbers = _numbers(one.get("bbox_2d") or one.get("point_2d"))
+        if numbers and one.get("image") in (None, place):
+            marks.append(Mark(numbers, str(one.get("label") or "")))
     return marks
 
 
@@ -73,9 +73,8 @@ def _within(value: float, end: int) -> float:
     return min(max(0.0, value), float(end - 1))
 
 
-def _are_numbers(value: object) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and len(value) in (2, 4)
-        and all(isinstance(number, int | float) for number in value)
-    )
+def _numbers(value: object) -> tuple[float, ...]:
+    """The numbers of a box or a point; empty for anything else."""
+    if not isinstance(value, list) or len(value) not in (2, 4):
+        return ()
+    return tuple(value) if all(isinstance(number, int | float) for number in value) else ()

@@ -1,5 +1,6 @@
 """Questions to a server that speaks OpenAI's API, and its answers as they stream in."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -164,13 +165,13 @@ class Client:
             return RequestFailed(f"no connection to {self.url}: {one_line(str(cause))}")
         message, param = str(error), None
         if isinstance(error, openai.APIError):
-            message, param = error.message, error.param
-            if isinstance(error.body, dict) and isinstance(error.body.get("message"), str):
-                message = error.body["message"]
-            elif isinstance(error.body, str) and error.body:
-                message = error.body
+            message, param, body = error.message, error.param, error.body
+            if isinstance(body, dict) and isinstance(body.get("message"), str):
+                message = body["message"]
+            elif body:  # not OpenAI's shape
+                message = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         line = one_line(message)
-        if isinstance(error, openai.APIStatusError) and str(error.status_code) not in line:
+        if isinstance(error, openai.APIStatusError) and "Error code:" not in line:
             line = f"{error.status_code}: {line}"
         return RequestFailed(f"{line} (param: {one_line(str(param))})" if param else line)
 

@@ -72,6 +72,9 @@ async def answer(server: ChatServer) -> AsyncIterator[str]:
     if server.behaviour == "stream_error":
         yield event({"error": {"message": "the engine died", "param": None, "code": 500}})
         return
+    if server.behaviour == "stream_text":
+        yield event({"error": "overloaded"})
+        return
     if server.behaviour == "malformed":
         yield "data: {not json\n\n"
         return
@@ -99,6 +102,8 @@ def application(server: ChatServer) -> fastapi.FastAPI:
         if server.behaviour == "refuse":
             error = {"message": "must be\nbelow \x1b[31m9", "param": "messages[0].fps", "code": 400}
             return JSONResponse({"error": error}, 400)
+        if server.behaviour == "detail":
+            return JSONResponse({"detail": "Not Found"}, 404)
         if server.behaviour == "wait":
             assert (await request.receive())["type"] == "http.disconnect"
             server.closed.set()

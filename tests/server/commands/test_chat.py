@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -129,7 +130,9 @@ def test_other_servers_are_not_asked_for_what_they_do_not_know(chat, chat_server
     ("behaviour", "said"),
     [
         ("refuse", "400: must be below ·[31m9 (param: messages[0].fps)"),
+        ("detail", 'error: 404: {"detail": "Not Found"}'),
         ("stream_error", "the engine died"),
+        ("stream_text", "error: overloaded"),
         ("cut", "ended the answer before it was whole"),
         ("drop", "no connection to"),
         ("malformed", "does not stream as OpenAI's API"),
@@ -139,7 +142,7 @@ def test_failures_are_one_line(chat, chat_server, behaviour, said):
     chat_server.behaviour = behaviour
     code, printed, told = chat("What?")
     assert code == 1
-    assert printed == ("" if behaviour == "refuse" else "A red car.\n")
+    assert printed == ("" if behaviour in ("refuse", "detail") else "A red car.\n")
     assert told.startswith("saccade chat: error: ")
     assert said in told
     assert told.count("\n") == 1
@@ -230,6 +233,25 @@ def test_a_pipe_gets_exactly_what_the_model_said(chat_process, chat_server):
     chat_server.pieces = ("\x1b[31m**red**", "\ud83d", " \u202e&#27;\n")
     ended = chat_process("What?")
     assert ended.stdout.decode() == "\x1b[31m**red**? \u202e&#27;\n\n"
+
+
+def test_without_a_reader_and_without_stdin(chat_server, chat_environment, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = f'exec "{sys.executable}" -m saccade.server.cli chat --url {chat_server.url}'
+    for ending, code, said in (("What?", 1, b""), ("<&-", 2, b"no question, and stdin is closed")):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f"{command} {ending}"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env=chat_environment,
+            cwd=tmp_path,
+        )
+        assert ended.returncode == code
+        assert said in ended.stderr
+        assert b"Traceback" not in ended.stderr
+        assert b"Exception" not in ended.stderr
+    os.close(writer)
 
 
 def test_interrupted(chat_server, chat_environment, tmp_path):

@@ -185,6 +185,8 @@ def test_boxes_of_a_saccade_are_in_pixels_of_the_image_as_sent(locate, chat_serv
         "detections": [
             {"choice": 0, "label": None, "bbox_2d": [20.0, 10.0, 80.0, 60.0], "image": 1},
             {"choice": 0, "label": None, "bbox_2d": [90.0, 0.0, 199.0, 99.0], "image": 0},
+            {"choice": 0, "label": None, "bbox_2d": ["90", 0, 199, 99], "image": 1},
+            "no detection",
         ]
     }
     told, drawing = locate(images=2)
