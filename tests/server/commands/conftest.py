@@ -38,6 +38,7 @@ class ChatServer:
     models: tuple[str, ...] = ("first", "second")
     bodies: list[dict] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)  # a stream, by the client
 
     def questions(self) -> list[list[tuple[str, object]]]:
@@ -98,6 +99,7 @@ def application(server: ChatServer) -> fastapi.FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: fastapi.Request):
         server.bodies.append(await request.json())
+        server.asked.set()
         server.keys.append(request.headers.get("authorization", ""))
         if server.behaviour == "refuse":
             error = {"message": "must be\nbelow \x1b[31m9", "param": "messages[0].fps", "code": 400}

@@ -4,7 +4,6 @@ import json
 import re
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -154,8 +153,7 @@ def test_an_interrupt_before_the_answer_begins_drops_the_question(terminal, chat
     session = terminal("--picture", "none")
     session.say(f"/image {PHOTO}", "[image: temple.jpg")
     session.type("What?\r")
-    while not chat_server.bodies:
-        time.sleep(0.01)
+    assert chat_server.asked.wait(30)
     session.type("\x03")
     session.expect("[stopped]")
     session.expect("> ")
