@@ -1,4 +1,4 @@
-"""What `saccade batch` and `saccade chat` are tested against: real HTTP servers, a real terminal."""
+"""What `saccade batch` and `saccade chat` are tested with: HTTP servers, a terminal."""
 
 import asyncio
 import fcntl
