@@ -1,6 +1,7 @@
 """What `saccade batch` and `saccade chat` are tested with: HTTP servers, a terminal."""
 
 import asyncio
+import codecs
 import fcntl
 import json
 import os
@@ -167,6 +168,7 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.seen = ""  # since the last `expect`
         self.all = ""
 
@@ -185,8 +187,9 @@ class Terminal:
             except OSError:  # the process has ended
                 read = b""
             assert read, (text, self.seen)
-            self.seen += read.decode(errors="replace")
-            self.all += read.decode(errors="replace")
+            text_read = self._decoder.decode(read)
+            self.seen += text_read
+            self.all += text_read
         before, found, self.seen = self.seen.partition(text)
         return before + found
 
