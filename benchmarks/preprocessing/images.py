@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
                     sent = {way: sum(one["sent"] for one in seen[way]) for way in WAYS}
                 measured[case] = _measure(case, children, files[case], args.rounds)
     except (NoStock, NoRust, PathError, ServerError) as error:
+        if tail := getattr(error, "log_tail", ""):
+            print(f"the server's last lines:\n{tail}", file=sys.stderr)
         print(f"saccade bench: error: {error}", file=sys.stderr)
         return 1
     result = None if problems else _result(measured, sent)

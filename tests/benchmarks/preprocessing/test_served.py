@@ -81,9 +81,12 @@ def test_pixels_of_stock_have_to_be_equal(fake_server, other_server, args, tmp_p
 
 
 def test_every_server_gets_the_same_and_is_measured(fake_server, other_server, args):
-    bodies = [served._body(SMALL, 0, index, 1) for index in range(args.requests)]
+    rounds = [
+        [served._body(SMALL, 0, index, 1) for index in range(number, number + args.requests)]
+        for number in range(args.rounds + 1)
+    ]
     four = servers(fake_server, other_server, other_server)
-    figures, problems = served._measure(four, bodies, 2, args.rounds)
+    figures, problems = served._measure(four, rounds, 2)
     assert not problems
     assert figures.keys() == set(NAMES)
     assert len(fake_server.bodies) == args.requests * (args.rounds + 1)
@@ -100,7 +103,9 @@ def test_every_server_gets_the_same_and_is_measured(fake_server, other_server, a
 def test_a_failed_request_is_a_problem(fake_server, other_server, args):
     fake_server.behaviours = ["http_429"]
     bodies = [served._body(SMALL, 0, 0, 1)]
-    _, problems = served._measure(servers(fake_server, other_server, other_server), bodies, 1, 1)
+    _, problems = served._measure(
+        servers(fake_server, other_server, other_server), [bodies, bodies], 1
+    )
     (problem,) = problems
     assert problem.startswith("ours: request 0: http_429 ")
 
