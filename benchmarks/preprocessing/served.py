@@ -179,7 +179,12 @@ def _check(
 def _video(server: ServerProcess) -> str:
     """What the server says to a video."""
     body = Workload("video", ((224, 168),), max_tokens=1).request(0, "demo").body
-    answer = httpx.post(f"{server.url}/v1/chat/completions", content=body, timeout=_TIMEOUT)
+    answer = httpx.post(
+        f"{server.url}/v1/chat/completions",
+        content=body,
+        headers={"Content-Type": "application/json"},
+        timeout=_TIMEOUT,
+    )
     if answer.status_code == 200:
         return "answered"
     return f"{answer.status_code}: {answer.json()['error']['message']}"
