@@ -21,7 +21,10 @@ from saccade.benchmarks.serving.conversations import Conversation, make_conversa
 from saccade.benchmarks.serving.server_watch import held, unfinished
 from saccade.server.commands.child import ServerProcess
 
-_FLAGS = ("--enforce-eager", "--max-model-len=32768", "--max-num-seqs=16", f"--worker-cls={WORKER}")
+_FLAGS = (
+    *("--enforce-eager", "--max-model-len=32768", "--max-num-seqs=16", f"--worker-cls={WORKER}"),
+    "--mm-processor-cache-gb=0.25",  # full before the first tenth is over
+)
 _FILES, _CLIENTS, _PARTS = 4, 4, 10
 
 
