@@ -207,7 +207,7 @@ def read_flags() -> set[str]:
     from saccade.server.engine import flags
 
     found = {*flags._REFUSED, *flags._DEFAULTS}
-    for file in set((ROOT / "server").rglob("*.py")) - {ROOT / "server/commands/plan.py"}:
+    for file in set((ROOT / "server").rglob("*.py")) - _own_flags():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Attribute)
@@ -218,6 +218,12 @@ def read_flags() -> set[str]:
     parser = argparse.ArgumentParser()
     settings.add_settings_arguments(parser)
     return found - {action.dest for action in parser._actions} - _NO_FLAGS
+
+
+def _own_flags() -> set[Path]:
+    """Commands whose flags are all ours."""
+    commands = ROOT / "server/commands"
+    return {commands / "plan.py", *commands.glob("chat/*.py"), *commands.glob("batch/*.py")}
 
 
 def touched() -> Names:
