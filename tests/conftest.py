@@ -74,6 +74,8 @@ EXTENDED = (
 
 # Whose folders share nothing that takes long to start: each may go to the process that is free.
 _APART = ("interpreted", "kernels", "media", "model")
+# Shares a server with the folders beside it, and takes as long as all of them.
+_ALONE = "server/engine"
 
 
 class _ByFolder(LoadScopeScheduling):
@@ -81,7 +83,8 @@ class _ByFolder(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         _, *folders = nodeid.partition("::")[0].split("/")
-        return "/".join(folders[:2]) if folders[0] in _APART else folders[0]
+        two = "/".join(folders[:2])
+        return two if folders[0] in _APART or two == _ALONE else folders[0]
 
 
 @pytest.hookimpl(optionalhook=True)
