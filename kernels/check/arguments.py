@@ -8,6 +8,7 @@ _EPILOG = """examples:
   python -m saccade.kernels.check --json kernels.json
   python -m saccade.kernels.check --graph --bandwidth 2039 --tflops 312
   TRITON_INTERPRET=1 SACCADE_KERNELS=triton python -m saccade.kernels.check --dry-run
+  saccade bench kernels --json kernels.json
 
 First every kernel is held against float64, on shapes of published models and on edges, in every
 format: attention may err 1.25 times as much as PyTorch code in that format; mrope and patch_input

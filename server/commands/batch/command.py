@@ -45,13 +45,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = _EPILOG
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="batch file, JSONL")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="where the answers go"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("jsonl", "csv", "parquet"),
+        default="jsonl",
+        help="of the answers; parquet needs the extra batch (default: jsonl)",
+    )
     parser.add_argument("--url", default="http://localhost:8000", help="with or without /v1")
     parser.add_argument(
         "--api-key-env", metavar="NAME", help=f"variable that holds the key (default: {_KEY})"
     )
-    parser.add_argument("--max-concurrency", type=_at_least(1), default=256, metavar="N")
+    parser.add_argument(
+        "--max-concurrency",
+        type=_at_least(1),
+        default=256,
+        metavar="N",
+        help="requests under way at once, at most (default: 256)",
+    )
     parser.add_argument(
         "--retries",
         type=_at_least(0),

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     asked.add_argument("--system", default="", metavar="TEXT", help="the system text")
     asked.add_argument("--max-tokens", type=int, metavar="N", help="of the answer, at most")
-    asked.add_argument("--temperature", type=float, metavar="T")
+    asked.add_argument("--temperature", type=float, metavar="T", help="default: the server's")
     for name in _PIXELS:
         asked.add_argument(_flag(name), type=int, metavar="N", help="pixels, of images and videos")
     for name, unit in _SECONDS.items():
