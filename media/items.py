@@ -6,12 +6,7 @@ from typing import ClassVar
 
 from saccade.media.controls import VideoControls
 from saccade.media.planning.plan import ImagePlan, VideoPlan, VideoSource
-from saccade.media.types import CHANNELS, ImageHeader, Pixels
-
-
-def _decoded_bytes(plan: ImagePlan | VideoPlan) -> int:
-    frames = len(plan.frame_indices) if isinstance(plan, VideoPlan) else 1
-    return CHANNELS * plan.width * plan.height * frames
+from saccade.media.types import ImageHeader, Pixels
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,6 @@ class PlannedImage:
         return self.header.decoding_bytes
 
     @property
-    def decoded_bytes(self) -> int:
-        """Of the decoded pixels."""
-        return _decoded_bytes(self.plan)
-
-    @property
     def encoded_bytes(self) -> int:
         """Of the file."""
         return len(self.data)
@@ -44,7 +34,7 @@ class PlannedImage:
     @property
     def held_bytes(self) -> int:
         """From now until the engine has it: the file and the decoded pixels."""
-        return self.encoded_bytes + self.decoded_bytes
+        return self.encoded_bytes + self.plan.decoded_bytes
 
     @property
     def sideways(self) -> bool:
@@ -68,11 +58,6 @@ class PlannedVideo:
     headers: tuple[ImageHeader, ...] = ()  # of the frames of a list
 
     @property
-    def decoded_bytes(self) -> int:
-        """Of the decoded frames."""
-        return _decoded_bytes(self.plan)
-
-    @property
     def encoded_bytes(self) -> int:
         """Of the file, or of all files of a list."""
         return sum(map(len, self.data))
@@ -80,9 +65,8 @@ class PlannedVideo:
     @property
     def held_bytes(self) -> int:
         """From now until the engine has it: files, what planning found, decoded frames."""
-        packets = self.source.packets if self.source is not None else None
-        found = packets.nbytes if packets is not None else 0
-        return self.encoded_bytes + found + self.decoded_bytes
+        found = self.source.packet_bytes if self.source is not None else 0
+        return self.encoded_bytes + found + self.plan.decoded_bytes
 
 
 PlannedMedium = PlannedImage | PlannedVideo
@@ -128,11 +112,6 @@ class CachedMedium:
     digest: str
     sideways: bool
     decode: Callable[[], Awaitable[DecodedMedium]]
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Of the pixels that the engine has."""
-        return _decoded_bytes(self.plan)
 
 
 EngineMedium = DecodedImage | DecodedVideo | CachedMedium

@@ -142,7 +142,7 @@ class MediaLoader:
 
     async def decode(self, planned: PlannedMedium) -> DecodedMedium:
         """Decodes and resizes a planned image or video, once there is memory for it."""
-        cost, queued = planned.decoding_bytes + planned.decoded_bytes, time.perf_counter()
+        cost, queued = planned.decoding_bytes + planned.plan.decoded_bytes, time.perf_counter()
         with _located(planned.param):
             async with self._budget.hold(cost):
                 self._observe("queue", time.perf_counter() - queued)

@@ -20,7 +20,7 @@ from saccade.media.planning.resize_rules import (
     resized_size,
 )
 from saccade.media.planning.sampling import frame_range, sampled_frames, sampled_instants
-from saccade.media.types import Packets
+from saccade.media.types import CHANNELS, Packets
 
 # Defaults of qwen-vl-utils, in merged tokens: one token is factor x factor pixels.
 FRAME_MIN_TOKENS = 128
@@ -62,6 +62,11 @@ class ImagePlan:
     grid: tuple[int, int, int]  # t, h, w in patches
     tokens: int
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the decoded pixels."""
+        return CHANNELS * self.width * self.height
+
 
 @dataclass(frozen=True)
 class VideoSource:
@@ -77,6 +82,11 @@ class VideoSource:
     damaged_frames: int = 0  # before the first that can be decoded; they are not counted
     # All that carry data; None: which packet carries which frame is not known.
     packets: Packets | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def packet_bytes(self) -> int:
+        """Of the list of packets."""
+        return 0 if self.packets is None else self.packets.nbytes
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,11 @@ class VideoPlan:
     pixel_aspect_ratio: float = 1.0  # of the source: width to height of a pixel
     sampling: Literal["frames", "time"] = "frames"
     damaged_frames: int = 0  # of the source, as far as it was decoded
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the decoded frames."""
+        return CHANNELS * self.width * self.height * len(self.frame_indices)
 
     @property
     def uneven(self) -> bool:

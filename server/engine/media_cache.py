@@ -146,5 +146,5 @@ def _size(feature: MultiModalFeatureSpec) -> int:
     """In bytes, as the cache counts them, or a little more."""
     item = feature.data
     if isinstance(item, CachedItem):
-        return _BESIDE_PIXELS + item.medium.decoded_bytes
+        return _BESIDE_PIXELS + item.medium.plan.decoded_bytes
     return MultiModalCache.get_item_size(item) if item else 0

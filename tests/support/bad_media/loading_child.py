@@ -66,12 +66,12 @@ async def load(loader: MediaLoader, kind: str, data: bytes, record: dict[str, ob
     url = "data:;base64," + base64.b64encode(data).decode()
     if kind == "image":
         image = await loader.plan(url, ImageControls(), "here")
-        record["room"] = image.decoding_bytes + image.decoded_bytes
+        record["room"] = image.decoding_bytes + image.plan.decoded_bytes
         pixels = (await loader.decode(image)).pixels
         assert pixels.shape == (image.plan.height, image.plan.width, 3)
     else:
         video = await loader.plan(url, FRAMES, "here")
-        record["room"] = video.decoding_bytes + video.decoded_bytes
+        record["room"] = video.decoding_bytes + video.plan.decoded_bytes
         decoded = await loader.decode(video)
         assert len(decoded.frames) == len(decoded.plan.frame_indices)
 
