@@ -36,7 +36,9 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
     if url.isascii() and (len(url) - start - url.count("=", -2)) * 3 // 4 <= max_bytes:
         # As most write it. Every look through megabytes for what others write would take time.
         with suppress(binascii.Error, ValueError):
-            return pybase64.b64decode(_view(url)[start:], validate=True)
+            # The characters where they are: no copy is made of them.
+            view = memoryview((ctypes.c_char * len(url)).from_address(_utf8_of(url, None)))
+            return pybase64.b64decode(view.cast("B")[start:], validate=True)
     payload = url[start:]
     if "%" in payload:
         if len(payload) > 4 * max_bytes + 1024:
@@ -60,8 +62,3 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
                 "...]}, each frame a URL"
             ) from None
         raise FetchError("the data URL is not valid base64") from None
-
-
-def _view(text: str) -> memoryview:
-    """The characters of an ASCII string, which has to outlive this, where they are."""
-    return memoryview((ctypes.c_char * len(text)).from_address(_utf8_of(text, None))).cast("B")
