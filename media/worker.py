@@ -3,13 +3,16 @@
 `loader` decides when, and on which thread.
 """
 
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 
 import numpy as np
 from blake3 import blake3
+from cachetools import LRUCache
 from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls
@@ -21,12 +24,12 @@ from saccade.media.decode.video import decode_video
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.raster_pool import RasterPool
-from saccade.media.memory.source_cache import SourceCache
 from saccade.media.memory.thread_buffer import ThreadBuffer
 from saccade.media.planning.plan import (
     ImagePlan,
     PixelLimits,
     VideoPlan,
+    VideoSource,
     VisionGeometry,
     listed_frame_size,
     plan_frame_list,
@@ -40,6 +43,7 @@ MAX_DECODER_THREADS = 4  # of one video: each of them holds a frame
 _REFERENCE_FRAMES = 4  # that a video decoder holds, about, beside one for each of its threads
 _CONVERSION_BYTES = 24  # a pixel of the frame that is made upright RGB; so much where it has alpha
 _LISTED_RESIZE_BYTES = 11  # a pixel of a listed frame between its two resizes: PIL takes 4, twice
+_SOURCES_BYTES = 64 << 20  # of what videos turned out to be, for when they are asked about again
 
 
 class MediaWorker:
@@ -72,7 +76,9 @@ class MediaWorker:
         self._observe = observe
         self._buffers = ThreadBuffer()
         self._rasters = RasterPool()
-        self._sources = SourceCache()
+        # By the digest of their file; the ones that were used last.
+        self._sources: LRUCache[bytes, VideoSource] = LRUCache(_SOURCES_BYTES, _source_bytes)
+        self._sources_lock = Lock()
 
     def plan_image(self, data: bytes, controls: ImageControls, param: str | None) -> PlannedImage:
         """Plans an image from its header."""
@@ -80,7 +86,7 @@ class MediaWorker:
             header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check(plan, self._limits)
-            digest = self._digest((_digest_of(data),), controls, plan)
+            digest = self._digest((blake3(data).digest(),), controls, plan)
         return PlannedImage(data, header, plan, controls.draft, digest, param)
 
     def decode_image(self, planned: PlannedImage) -> DecodedImage:
@@ -88,53 +94,36 @@ class MediaWorker:
 
         Most JPEGs and PNGs are resized while they are decoded, and all of it is that stage's.
         """
-        plan, draft = planned.plan, planned.draft
-        size = plan.height, plan.width
+        data, header, plan = planned.data, planned.header, planned.plan
+        limits, size = self._media_limits.image, (plan.height, plan.width)
         raster = self._rasters.take(*size)
+        source_size = plan.source_height, plan.source_width
+        # The thread's own memory, for an image that has to be resized once it is decoded.
+        buffer = partial(self._buffers.get, CHANNELS * math.prod(source_size))
         with timed(self._observe, "decode"):
-            pixels = None if draft else self._decode_resized(planned, raster)
+            if planned.draft:
+                pixels: Pixels | None = decode_image(data, limits, size, None, header)
+            elif decode_resized_jpeg(data, header, raster):
+                pixels = raster
+            else:
+                pixels = decode_resized_png(data, header, raster, limits, buffer)
             if pixels is None:
-                pixels = decode_image(
-                    planned.data,
-                    self._media_limits.image,
-                    size if draft else None,
-                    self._buffer(planned, raster),
-                    planned.header,
-                )
+                memory = raster.reshape(-1) if source_size == size else buffer()
+                pixels = decode_image(data, limits, None, memory, header)
         with timed(self._observe, "resize"):
             pixels = resize(pixels, *size, out=raster)
         return DecodedImage(pixels, plan, planned.digest, planned.sideways)
 
-    def _decode_resized(self, planned: PlannedImage, raster: Pixels) -> Pixels | None:
-        """What may be resized while it is decoded."""
-        data, header = planned.data, planned.header
-        if decode_resized_jpeg(data, header, raster):
-            return raster
-        limits = self._media_limits.image
-        buffer = partial(self._full_size, planned)
-        return decode_resized_png(data, header, raster, limits, buffer)
-
-    def _buffer(self, planned: PlannedImage, raster: Pixels) -> Pixels | None:
-        """Where an image may be decoded to: memory that a resize is done with, or the result's."""
-        plan = planned.plan
-        source_size = plan.source_height, plan.source_width
-        if planned.draft:
-            return None
-        if source_size == (plan.height, plan.width):
-            return raster.reshape(-1)
-        return self._full_size(planned)
-
-    def _full_size(self, planned: PlannedImage) -> Pixels | None:
-        return self._buffers.get(CHANNELS * planned.plan.source_height * planned.plan.source_width)
-
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
         """Plans a video: frames are counted, only the first is decoded. Once for the same file."""
         with timed(self._observe, "plan"):
-            file = _digest_of(data)
-            source = self._sources.get(file)
+            file = blake3(data).digest()
+            with self._sources_lock:
+                source = self._sources.get(file)
             if source is None:
                 source = probe_video(data, self._media_limits)
-                self._sources.put(file, source)
+                with self._sources_lock, suppress(ValueError):  # larger than all
+                    self._sources[file] = source
             plan = plan_video(source, controls, self._geometry)
             self._media_limits.check(plan, self._limits)
             digest = self._digest((file,), controls, plan)
@@ -165,7 +154,7 @@ class MediaWorker:
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
             self._media_limits.check(plan, self._limits)
-            digest = self._digest(map(_digest_of, listed), controls, plan)
+            digest = self._digest((blake3(data).digest() for data in listed), controls, plan)
         # Frames of different sizes may share a plan; as many decode at once as there are threads.
         width, height = listed_frame_size(*sizes[0], controls, self._geometry)
         costs = sorted(
@@ -200,8 +189,8 @@ class MediaWorker:
     ) -> str:
         # Frozen dataclasses of numbers: their repr names the type, every field and every value.
         settings = repr((controls, self._geometry, self._limits, plan)).encode()
-        return blake3(b"".join((_digest_of(settings), *files))).hexdigest()
+        return blake3(b"".join((blake3(settings).digest(), *files))).hexdigest()
 
 
-def _digest_of(data: bytes) -> bytes:
-    return blake3(data).digest()
+def _source_bytes(source: VideoSource) -> int:
+    return 1024 + source.packet_bytes + 8 * source.frames  # its times: eight bytes a frame

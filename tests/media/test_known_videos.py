@@ -1,18 +1,16 @@
 """A video that is asked about again is not looked through again; and what that may take."""
 
-import numpy as np
 import pytest
 from clips import video
 
 from saccade.media import worker
 from saccade.media.controls import VideoControls
 from saccade.media.limits import MediaLimits
-from saccade.media.memory.source_cache import SourceCache
 from saccade.media.planning.plan import PixelLimits, VideoSource, VisionGeometry
 from saccade.media.types import PACKET
 
-PACKETS = np.zeros(1000, PACKET)
-SOURCE = VideoSource(28, 28, 1000, 25.0, packets=PACKETS)
+FRAMES = 75
+SOURCE_BYTES = 1024 + FRAMES * (PACKET.itemsize + 8)
 
 
 @pytest.fixture
@@ -29,17 +27,21 @@ def probed(monkeypatch) -> list[int]:
     return sizes
 
 
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return video("mp4", "libx264", FRAMES)
+
+
+def media_worker() -> worker.MediaWorker:
+    return worker.MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1, lambda *_: None)
+
+
 def planned(media: worker.MediaWorker, data: bytes, **controls):
     return media.plan_video(data, VideoControls(**controls), None)
 
 
-def test_a_file_is_probed_once_whatever_is_asked_of_it(probed):
-    clip = video("mp4", "libx264", 75)
-    limits = MediaLimits()
-    media, other = (
-        worker.MediaWorker(VisionGeometry(), PixelLimits(), limits, 1, 1, lambda *_: None)
-        for _ in range(2)
-    )
+def test_a_file_is_probed_once_whatever_is_asked_of_it(clip, probed):
+    media, other = media_worker(), media_worker()
     first, again, faster = (
         planned(media, clip),
         planned(media, bytes(bytearray(clip))),
@@ -53,21 +55,18 @@ def test_a_file_is_probed_once_whatever_is_asked_of_it(probed):
     assert probed == [len(clip), len(clip), len(clip) + 1]
 
 
-def test_the_ones_that_were_used_last_are_kept():
-    cache = SourceCache(3 * (PACKETS.nbytes + 8 * 1000 + 1024))
-    for name in (b"a", b"b", b"c"):
-        cache.put(name, SOURCE)
-    assert cache.get(b"a") is SOURCE
-    cache.put(b"d", SOURCE)
-    assert [cache.get(name) is SOURCE for name in (b"a", b"b", b"c", b"d")] == [
-        True,
-        False,
-        True,
-        True,
-    ]
+def test_the_ones_that_were_used_last_are_kept(clip, probed, monkeypatch):
+    monkeypatch.setattr(worker, "_SOURCES_BYTES", 3 * SOURCE_BYTES)
+    media = media_worker()
+    for more in (0, 1, 2, 0, 3):  # which takes the place of the second
+        planned(media, clip + bytes(more))
+    for more in (0, 2, 3, 1):
+        planned(media, clip + bytes(more))
+    assert [size - len(clip) for size in probed] == [0, 1, 2, 3, 1]
 
 
-def test_what_is_larger_than_all_is_not_kept():
-    cache = SourceCache(1024)
-    cache.put(b"a", SOURCE)
-    assert cache.get(b"a") is None
+def test_what_is_larger_than_all_is_not_kept(clip, probed, monkeypatch):
+    monkeypatch.setattr(worker, "_SOURCES_BYTES", SOURCE_BYTES - 1)
+    media = media_worker()
+    assert planned(media, clip) == planned(media, clip)
+    assert probed == [len(clip)] * 2
