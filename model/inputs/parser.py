@@ -53,18 +53,14 @@ class PlannedMediaParser(MultiModalDataParser):
         planned, others = {}, {}
         for modality, data in mm_data.items():
             items = data if isinstance(data, list) else [data]
-            holder = _PLANNED.get(modality)
-            if holder and items and all(_is_planned(item, modality) for item in items):
-                planned[modality] = holder(items)
+            kinds = {item.modality if isinstance(item, EngineMedium) else None for item in items}
+            if kinds == {modality}:
+                planned[modality] = _PLANNED[modality](items)
             else:
                 others[modality] = data
         parsed = super().parse_mm_data(others)
         parsed.update(planned)
         return parsed
-
-
-def _is_planned(item: object, modality: str) -> bool:
-    return isinstance(item, EngineMedium) and item.modality == modality
 
 
 def plan_still(item: Any, geometry: VisionGeometry, limits: PixelLimits) -> DecodedImage:
