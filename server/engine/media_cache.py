@@ -102,13 +102,12 @@ class MediaCache:
         """
         decoded = list(features)
         too_many = sum(map(_size, decoded)) > self._capacity
-
-        def is_dropped(feature: MultiModalFeatureSpec) -> bool:
-            if not isinstance(feature.data, CachedItem):
-                return False
-            return too_many or not cache.is_cached_item(_key(feature))
-
-        while dropped := [index for index, feature in enumerate(decoded) if is_dropped(feature)]:
+        while dropped := [
+            index
+            for index, feature in enumerate(decoded)
+            if isinstance(feature.data, CachedItem)
+            and (too_many or not cache.is_cached_item(_key(feature)))
+        ]:
             for index in dropped:  # meanwhile, others may be
                 item = decoded[index].data
                 assert isinstance(item, CachedItem)
