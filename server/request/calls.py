@@ -1,10 +1,10 @@
 """Calls of functions in a conversation, as vLLM's templates take them. Pure."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
+from saccade.server.request.spellings import given
 
 
 def read_calls(calls: object, path: str, left_out: list[str]) -> list[dict[str, Any]]:
@@ -53,8 +53,3 @@ def read_call(function: object, path: str, left_out: list[str]) -> dict[str, Any
     if not isinstance(value, dict):
         raise InvalidRequest("arguments must be a JSON object, as text", place)
     return function
-
-
-def given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Null is what is not there."""
-    return {name: value for name, value in fields.items() if value is not None}

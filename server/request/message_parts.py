@@ -21,8 +21,9 @@ from saccade.media.controls import (
 )
 from saccade.media.errors import ControlError
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.request.calls import given, read_call, read_calls
+from saccade.server.request.calls import read_call, read_calls
 from saccade.server.request.media_defaults import MediaDefaults
+from saccade.server.request.spellings import given
 
 # type of a part -> modality, and the key that holds the medium.
 _MEDIA_TYPES = {

@@ -12,7 +12,6 @@ from typing import Any
 from saccade.media.controls import validate_fields
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
-from saccade.server.request.calls import given
 from saccade.server.request.field_checks import (
     SHAPED,
     EngineOptions,
@@ -29,7 +28,7 @@ from saccade.server.request.media_defaults import DEFAULT_NAMES, take_media_defa
 from saccade.server.request.message_parts import MediaPart, MessageReader
 from saccade.server.request.response_items import read_input
 from saccade.server.request.schema_keywords import WITH_SCHEMAS, schema_warnings
-from saccade.server.request.spellings import original, respelt
+from saccade.server.request.spellings import given, original, respelt
 from saccade.server.request.vision_options import VisionOptions
 
 

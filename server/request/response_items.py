@@ -7,8 +7,9 @@ in messages and in outputs of functions, with the controls and spellings of chat
 from typing import Any
 
 from saccade.server.core.errors import InvalidRequest
-from saccade.server.request.calls import given, read_call
+from saccade.server.request.calls import read_call
 from saccade.server.request.message_parts import MessageReader
+from saccade.server.request.spellings import given
 
 # type of an item -> the key of what may hold parts.
 PART_KEYS = {

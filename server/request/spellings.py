@@ -24,6 +24,11 @@ _SPOKEN_OF = {
 }
 
 
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without what is null, which is not there."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A copy of ``body`` in this server's spelling; by each name that it has now, the one it had.
 
@@ -32,7 +37,7 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
     Raises:
         InvalidRequest: a field beside another spelling of it, or one of a wrong kind.
     """
-    fields = {name: value for name, value in body.items() if value is not None}
+    fields = given(body)
     sent_as: dict[str, str] = {}
 
     def rename(name: str, own: str, value: Any) -> None:
@@ -72,7 +77,8 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
                 raise InvalidRequest('format must be "json" or a JSON schema', name)
             else:
                 rename(name, _ANSWERED, {own: value})
-        _respell_format(fields)
+        if isinstance(form := fields.get("response_format"), dict):
+            fields["response_format"] = _respelt_format(form)
         if _ANSWERED in fields:
             _drop_no_format(fields)
             outputs = fields[_ANSWERED]
@@ -95,21 +101,19 @@ def respelt(body: Mapping[str, Any], route: str) -> tuple[dict[str, Any], dict[s
     return fields, sent_as
 
 
-def _respell_format(fields: dict[str, Any]) -> None:
+def _respelt_format(form: dict[str, Any]) -> dict[str, Any]:
     """A schema where other servers look for it goes to where OpenAI's does."""
-    form = fields.get("response_format")
-    if not isinstance(form, dict) or form.get("type") not in ("json_object", "json_schema"):
-        return
+    if form.get("type") not in ("json_object", "json_schema"):
+        return form
     held = form.get("json_schema")
     if form.get("schema") is not None:
         held = {"schema": form["schema"]}
     if not isinstance(held, dict):
-        return
+        return form
     if held.get("schema") is None:
         path = "response_format.json_schema.schema"
         raise InvalidRequest("a json_schema needs its schema", path)
-    held = {"name": "schema", **held}
-    fields["response_format"] = {"type": "json_schema", "json_schema": held}
+    return {"type": "json_schema", "json_schema": {"name": "schema", **held}}
 
 
 def _drop_no_format(fields: dict[str, Any]) -> None:
