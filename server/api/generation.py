@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Endpoint, respond, serve
+from saccade.server.flow.generate import Endpoint, generate, respond
 from saccade.server.request.parsed_request import CHAT, COMPLETION
 
 router = APIRouter()
@@ -16,10 +16,10 @@ _COMPLETIONS = Endpoint(COMPLETION, Engine.complete, respond)
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, with images, videos and Qwen's controls of them."""
-    return await serve(request, _CHAT)
+    return await generate(request, _CHAT)
 
 
 @router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """OpenAI's text completions. They take no media."""
-    return await serve(request, _COMPLETIONS)
+    return await generate(request, _COMPLETIONS)

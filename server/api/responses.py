@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Endpoint, respond, serve
+from saccade.server.flow.generate import Endpoint, generate, respond
 from saccade.server.request.parsed_request import RESPONSE
 from saccade.server.response.edits import response_failure
 
@@ -18,4 +18,4 @@ _RESPONSES = Endpoint(RESPONSE, Engine.respond, partial(respond, failure=respons
 @router.post("/v1/responses")
 async def responses(request: Request) -> Response:
     """OpenAI's responses, with images, videos and Qwen's controls of them. Nothing is stored."""
-    return await serve(request, _RESPONSES)
+    return await generate(request, _RESPONSES)

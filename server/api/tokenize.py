@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Answer, Endpoint, serve
+from saccade.server.flow.generate import Answer, Endpoint, generate
 from saccade.server.flow.services import Services
 from saccade.server.request.parsed_request import DETOKENIZATION, TOKENIZATION
 from saccade.server.response.edits import WarningsEdit
@@ -25,10 +25,10 @@ _DETOKENIZE = Endpoint(DETOKENIZATION, Engine.detokenize, _respond, runs_model=F
 @router.post("/tokenize")
 async def tokenize(request: Request) -> Response:
     """The tokens of a prompt or of chat messages; every token of their media is among them."""
-    return await serve(request, _TOKENIZE)
+    return await generate(request, _TOKENIZE)
 
 
 @router.post("/detokenize")
 async def detokenize(request: Request) -> Response:
     """The text of tokens."""
-    return await serve(request, _DETOKENIZE)
+    return await generate(request, _DETOKENIZE)

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from saccade.server.core.errors import CONTEXT_LENGTH_EXCEEDED
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Answer, Endpoint, serve
+from saccade.server.flow.generate import Answer, Endpoint, generate
 from saccade.server.flow.services import Services
 from saccade.server.request.parsed_request import COUNTED_CHAT
 from saccade.server.response.vision_report import MediumReport, report_media
@@ -36,7 +36,7 @@ class VisionPlan(BaseModel):
 @router.post("/v1/vision/plan")
 async def vision_plan(request: Request) -> Response:
     """What a chat request would cost: sizes, grids, frame times, tokens. Runs no model."""
-    return await serve(request, _PLAN)
+    return await generate(request, _PLAN)
 
 
 def _plan(services: Services, answer: Answer) -> Response:

@@ -61,63 +61,56 @@ class Endpoint:
     runs_model: bool = True
 
 
-async def serve(raw: Request, endpoint: Endpoint) -> Response:
-    """The response to a request, unless its client or the engine is gone before.
+async def generate(raw: Request, endpoint: Endpoint) -> Response:
+    """Reads a body and parses it, plans its media, waits for admission, decodes, runs the engine,
+    responds; unless the client or the engine is gone before.
 
     Raises:
         ApiError, MediaError: whatever is wrong with the request, its media or the engine.
         ClientDisconnect: the client has left.
     """
     services: Services = raw.app.state.services
-    body = await read_json(raw, int(services.settings.max_request_bytes))
-    work = generate(services, endpoint, body, raw)
-    return await while_connected(raw, work, services.lifecycle.engine_death)
-
-
-async def generate(
-    services: Services, endpoint: Endpoint, body: Mapping[str, Any], raw: Request
-) -> Response:
-    """Parses a body, plans its media, waits for admission, decodes, runs the engine, responds."""
     engine, loader, admission = services.engine, services.loader, services.admission
     ticket: Ticket = raw.scope[TICKET]
     limits = services.settings.request_limits
-
-    request = parse_request(body, endpoint.form, limits, engine.options)
-    for warning in request.warnings:
-        log_warning(warning)
-    owner = raw.scope.get(CALLER, "")
-    planned = await plan_media(request.media, loader, admission, ticket, owner)
-    priority = None
-    if endpoint.runs_model:
-        estimate = estimate_request(
-            text_tokens([request.prompt, request.body.get("tools")]),
-            request.answer_tokens,
-            request.completions,
-            [
-                (part.path, one.plan.tokens)
-                for part, one in zip(request.media, planned, strict=True)
-            ],
-            sum(engine.media.held_bytes(medium) for medium in planned),
-            request.prompt_field,
+    body = await read_json(raw, int(services.settings.max_request_bytes))
+    with while_connected(raw, services.lifecycle.engine_death):
+        request = parse_request(body, endpoint.form, limits, engine.options)
+        for warning in request.warnings:
+            log_warning(warning)
+        owner = raw.scope.get(CALLER, "")
+        planned = await plan_media(request.media, loader, admission, ticket, owner)
+        priority = None
+        if endpoint.runs_model:
+            estimate = estimate_request(
+                text_tokens([request.prompt, request.body.get("tools")]),
+                request.answer_tokens,
+                request.completions,
+                [
+                    (part.path, one.plan.tokens)
+                    for part, one in zip(request.media, planned, strict=True)
+                ],
+                sum(engine.media.held_bytes(medium) for medium in planned),
+                request.prompt_field,
+            )
+            await admission.admit(ticket, estimate)
+            priority = ticket.request_class
+            media = await decode_media(planned, loader, engine.media)
+        else:
+            media = blank_media(planned)
+        del planned  # files are not kept while the answer is generated, and nor are pixels
+        # Decoding may find fewer frames than planned for.
+        seen = tuple(
+            SeenMedium(part.path, medium.plan, medium.sideways)
+            for part, medium in zip(request.media, media, strict=True)
         )
-        await admission.admit(ticket, estimate)
-        priority = ticket.request_class
-        media = await decode_media(planned, loader, engine.media)
-    else:
-        media = blank_media(planned)
-    del planned  # files are not kept while the answer is generated, and nor are pixels
-    # Decoding may find fewer frames than planned for.
-    seen = tuple(
-        SeenMedium(part.path, medium.plan, medium.sideways)
-        for part, medium in zip(request.media, media, strict=True)
-    )
-    tokens = VisionTokens.of(seen)
-    if seen:
-        annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
-    if request.vision.history == "source":
-        request = history_for_model(request, seen)
-    content = await engine.run(endpoint.call, request, media, raw, priority)
-    return endpoint.respond(services, Answer(content, request, seen, tokens))
+        tokens = VisionTokens.of(seen)
+        if seen:
+            annotate_request(image_tokens=tokens.image, video_tokens=tokens.video)
+        if request.vision.history == "source":
+            request = history_for_model(request, seen)
+        content = await engine.run(endpoint.call, request, media, raw, priority)
+        return endpoint.respond(services, Answer(content, request, seen, tokens))
 
 
 def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Response:

@@ -2,9 +2,9 @@
 answers that are sent event by event."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pydantic_core
 from starlette.requests import ClientDisconnect, Request
@@ -22,8 +22,6 @@ from saccade.server.core.errors import (
 # Seconds: for a whole body, and without a byte of it.
 _BODY_SECONDS = 600.0
 _IDLE_SECONDS = 30.0
-
-Result = TypeVar("Result")
 
 
 async def read_json(
@@ -78,20 +76,18 @@ def _too_large(max_bytes: int) -> RequestTooLarge:
     return RequestTooLarge(f"the request is larger than the limit of {max_bytes} bytes")
 
 
-async def while_connected(
-    request: Request,
-    work: Coroutine[Any, Any, Result],
-    engine_death: asyncio.Future[None] | None = None,
-) -> Result:
-    """The result of ``work``, which is cancelled when the client leaves or the engine dies before.
+@contextmanager
+def while_connected(
+    request: Request, engine_death: asyncio.Future[None] | None = None
+) -> Iterator[None]:
+    """Cancels what is awaited within when the client leaves or the engine dies before.
 
     The body must have been read: whatever else the client sends is dropped.
 
     Raises:
-        ClientDisconnect: the client left; ``work`` has ended by then.
+        ClientDisconnect: the client left; the work has ended by then.
         EngineDied: likewise.
     """
-    # No new task: it would start one event-loop iteration later.
     task = asyncio.current_task()
     assert task is not None
     gone: list[type[Exception]] = []
@@ -113,7 +109,7 @@ async def while_connected(
     if engine_death is not None:
         engine_death.add_done_callback(died)
     try:
-        return await work
+        yield
     except (asyncio.CancelledError, Exception):
         if not gone or task.cancelling() > 1:  # by somebody else, too
             raise
@@ -144,5 +140,5 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer."""
-        with suppress(ClientDisconnect):
-            await while_connected(Request(scope, receive), self.stream_response(send))
+        with suppress(ClientDisconnect), while_connected(Request(scope, receive)):
+            await self.stream_response(send)

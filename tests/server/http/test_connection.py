@@ -58,8 +58,13 @@ async def wait_until(ended: asyncio.Event) -> None:
         ended.set()
 
 
+async def connected(client: Client, work, death):
+    with while_connected(client.request, death):
+        return await work
+
+
 async def work_ends(work, death, client, end) -> BaseException:
-    task = asyncio.create_task(while_connected(client.request, work, death))
+    task = asyncio.create_task(connected(client, work, death))
     await asyncio.sleep(0.01)
     assert not task.done()
     end()
@@ -84,7 +89,7 @@ async def test_work_that_waits_ends_with_its_client(death):
 
 async def test_who_is_cancelled_is_not_taken_for_one_whose_client_left(death):
     ended, client = asyncio.Event(), Client()
-    task = asyncio.create_task(while_connected(client.request, wait_until(ended), death))
+    task = asyncio.create_task(connected(client, wait_until(ended), death))
     await asyncio.sleep(0.01)
     client.left.set()
     task.cancel()
@@ -103,7 +108,7 @@ async def test_an_answer_counts_although_its_client_has_just_left(death):
             return "answer"
 
     async def ask():
-        answer = await while_connected(client.request, stubborn(), death)
+        answer = await connected(client, stubborn(), death)
         await asyncio.sleep(0)  # nothing of the leaving is left to come
         return answer
 
@@ -125,7 +130,7 @@ async def test_work_and_stream_begin_in_the_same_turn_of_the_event_loop(death):
         return EventStream(events())
 
     asyncio.get_running_loop().call_soon(turns.append, "next turn")
-    stream = await while_connected(client.request, answer(), death)
+    stream = await connected(client, answer(), death)
     await stream(SCOPE, client.receive, client.send)
     assert turns == ["work", "asked"]
     assert client.sent == [b"", b"data: 1\n\n", b""]
