@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from saccade.server.request.parsed_request import ParsedRequest
+
 DEFAULT_ANSWER_TOKENS = 512
 """Charged for an answer whose length the request does not bound; most answers are shorter."""
 
@@ -31,32 +33,26 @@ class RequestEstimate:
 
 
 def estimate_request(
-    text: int,
-    answer: int | None,
-    completions: int = 1,
-    media: Sequence[tuple[str, int]] = (),
-    media_bytes: int = 0,
-    param: str = "messages",
+    request: ParsedRequest, media_tokens: Sequence[int], media_bytes: int
 ) -> RequestEstimate:
     """The estimate of a request.
 
     Args:
-        text: tokens of the prompt, media aside; an estimate is enough.
-        answer: tokens that each completion may have; None: as many as it takes.
-        completions: how many are asked for, of all prompts together.
-        media: path and tokens of each medium.
+        media_tokens: of each of its media.
         media_bytes: of the media, encoded and decoded.
-        param: the field that holds the prompt.
     """
-    visual = sum(tokens for _, tokens in media)
-    path, most = max(media, key=lambda medium: medium[1], default=(param, 0))
+    visual, answer = sum(media_tokens), request.answer_tokens
+    most = max(media_tokens, default=0)
+    param = request.prompt_field
+    if 2 * most > visual:
+        param = request.media[media_tokens.index(most)].path
     return RequestEstimate(
-        prompt=visual + text,
+        prompt=visual + text_tokens([request.prompt, request.body.get("tools")]),
         answer=DEFAULT_ANSWER_TOKENS if answer is None else answer,
         visual=visual,
-        completions=completions,
+        completions=request.completions,
         media_bytes=media_bytes,
-        param=path if 2 * most > visual else param,
+        param=param,
     )
 
 

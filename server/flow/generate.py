@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from saccade.server.admission.controller import TICKET, Ticket
-from saccade.server.admission.pricing import estimate_request, text_tokens
+from saccade.server.admission.pricing import estimate_request
 from saccade.server.core.request_context import CALLER, annotate_request
 from saccade.server.engine.client import Engine
 from saccade.server.flow.media import blank_media, decode_media, plan_media
@@ -82,18 +82,9 @@ async def generate(raw: Request, endpoint: Endpoint) -> Response:
         planned = await plan_media(request.media, loader, admission, ticket, owner)
         priority = None
         if endpoint.runs_model:
-            estimate = estimate_request(
-                text_tokens([request.prompt, request.body.get("tools")]),
-                request.answer_tokens,
-                request.completions,
-                [
-                    (part.path, one.plan.tokens)
-                    for part, one in zip(request.media, planned, strict=True)
-                ],
-                sum(engine.media.held_bytes(medium) for medium in planned),
-                request.prompt_field,
-            )
-            await admission.admit(ticket, estimate)
+            media_tokens = [medium.plan.tokens for medium in planned]
+            media_bytes = sum(map(engine.media.held_bytes, planned))
+            await admission.admit(ticket, estimate_request(request, media_tokens, media_bytes))
             priority = ticket.request_class
             media = await decode_media(planned, loader, engine.media)
         else:

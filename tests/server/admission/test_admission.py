@@ -19,7 +19,10 @@ from saccade.server.admission.pricing import (
 )
 from saccade.server.core.errors import ApiError
 from saccade.server.core.lifecycle import Lifecycle
+from saccade.server.core.settings import RequestLimits
 from saccade.server.middleware.admission import AdmissionMiddleware
+from saccade.server.request.field_checks import EngineOptions
+from saccade.server.request.parsed_request import CHAT, COMPLETION, parse_request
 
 prices = st.builds(
     RequestEstimate,
@@ -178,11 +181,19 @@ def test_what_can_never_be_served_is_told_with_the_limit():
 
 
 def test_price():
-    media = [("messages[0].content[0]", 64), ("messages[0].content[1]", 900)]
-    price = estimate_request(36, 50, 3, media, 5)
-    assert price == RequestEstimate(1000, 50, 964, 3, 5, "messages[0].content[1]")
-    assert estimate_request(7, None, 4, param="prompt") == RequestEstimate(
-        7, DEFAULT_ANSWER_TOKENS, 0, 4, 0, "prompt"
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    messages = [{"role": "user", "content": [image, image, {"type": "text", "text": "x" * 100}]}]
+    body = {"messages": messages, "max_tokens": 50, "n": 3}
+    request = parse_request(body, CHAT, RequestLimits(), EngineOptions())
+    # The text, and a few for what else is written in its messages.
+    assert estimate_request(request, [64, 900], 5) == RequestEstimate(
+        964 + 25 + 13, 50, 964, 3, 5, "messages[0].content[1]"
+    )
+    assert estimate_request(request, [900, 900], 5).param == "messages"
+    body = {"prompt": ["x" * 8, "x" * 12], "n": 2}
+    request = parse_request(body, COMPLETION, RequestLimits(), EngineOptions())
+    assert estimate_request(request, [], 0) == RequestEstimate(
+        2 + 3 + 1, DEFAULT_ANSWER_TOKENS, 0, 4, 0, "prompt"
     )
     assert text_tokens([{"role": "user", "content": "x" * 9}]) == 1 + 3
     assert text_tokens([5, 6, 7]) == 3
