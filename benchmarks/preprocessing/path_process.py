@@ -88,8 +88,8 @@ def through_saccade(renderer: Renderer, media_root: Path | None) -> Render:
     # Imported here: the process of stock vLLM is to have nothing of it.
     from saccade.media.fetch.fetcher import FetchPolicy
     from saccade.media.loader import MediaLoader
-    from saccade.server.admission.capacity import AdmissionLimits, Resources
     from saccade.server.admission.controller import Admission
+    from saccade.server.admission.pricing import AdmissionLimits, Resources
     from saccade.server.core.settings import RequestLimits
     from saccade.server.engine.media_cache import MediaCache
     from saccade.server.engine.prompt.request_media import request_media

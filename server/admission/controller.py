@@ -22,8 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from saccade.server.admission.capacity import AdmissionLimits, Resources
-from saccade.server.admission.pricing import RequestClass, RequestEstimate
+from saccade.server.admission.pricing import (
+    AdmissionLimits,
+    RequestClass,
+    RequestEstimate,
+    Resources,
+)
 from saccade.server.core.errors import ApiError
 from saccade.server.core.metrics import (
     ADMISSION_WAIT,

@@ -41,7 +41,7 @@ from vllm.version import __version__ as VLLM_VERSION
 from saccade.media.items import EngineMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
-from saccade.server.admission.capacity import EngineLimits
+from saccade.server.admission.pricing import EngineLimits
 from saccade.server.engine.errors import BAD_TOOLS, api_error, checked_events, response_error
 from saccade.server.engine.media_cache import MediaCache
 from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from saccade.media.loader import MediaLoader
-from saccade.server.admission.capacity import capacity_per_process
 from saccade.server.admission.controller import Admission
+from saccade.server.admission.pricing import capacity_per_process
 from saccade.server.core.lifecycle import Lifecycle
 from saccade.server.core.metrics import observe_stage
 from saccade.server.core.settings import Settings

@@ -8,12 +8,12 @@ from admission_cases import LARGE, NOTHING, admitted, capacity, settle, waiting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saccade.server.admission.capacity import Resources
 from saccade.server.admission.controller import Admission, Overloaded
 from saccade.server.admission.pricing import (
     DEFAULT_ANSWER_TOKENS,
     RequestClass,
     RequestEstimate,
+    Resources,
     estimate_request,
     text_tokens,
 )

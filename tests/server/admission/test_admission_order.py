@@ -5,9 +5,8 @@ import asyncio
 import pytest
 from admission_cases import LARGE, NOTHING, SMALL, admitted, capacity, settle, waiting
 
-from saccade.server.admission.capacity import Resources
 from saccade.server.admission.controller import Admission
-from saccade.server.admission.pricing import RequestClass, RequestEstimate
+from saccade.server.admission.pricing import RequestClass, RequestEstimate, Resources
 
 PICTURE = RequestEstimate(prompt=60, answer=10, visual=40, media_bytes=100)
 CLIP = RequestEstimate(prompt=1500, answer=10, visual=1400, media_bytes=500)

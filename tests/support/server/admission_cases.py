@@ -2,9 +2,8 @@
 
 import asyncio
 
-from saccade.server.admission.capacity import AdmissionLimits, Resources
 from saccade.server.admission.controller import Admission
-from saccade.server.admission.pricing import RequestEstimate
+from saccade.server.admission.pricing import AdmissionLimits, RequestEstimate, Resources
 
 SMALL = RequestEstimate(prompt=20, answer=30)
 LARGE = RequestEstimate(prompt=3000, answer=100, visual=2900, media_bytes=1000)
