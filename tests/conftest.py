@@ -21,6 +21,7 @@ SLOW = (
     "demo/test_run.py::test_a_server_that_cannot_start_shows_its_last_lines",
     "demo/test_training.py",
     "deploy/test_resolution.py",
+    "deploy/test_wheel.py",
     "kernels/check/test_check.py::test_a_dry_run_checks_every_operation_and_prints_no_figures",
     "kernels/check/test_check_on_tritons.py",
     "kernels/cpu/test_operations.py::test_it_compiles_for_a_processor_that_may_not_be_this_one",
@@ -40,8 +41,8 @@ SLOW = (
     "model/tower/test_encoder_graph.py::test_kernels_on_a_padded_batch",
     "server/checkpoint/test_lookup.py::test_a_configuration_elsewhere_and_the_weights_are_both_looked_up",
     "server/checkpoint/test_lookup.py::test_commands_end_with_one_line_that_says_why",
+    "server/commands/doctor/test_doctor.py",
     "server/commands/help/test_completion.py",
-    "server/commands/test_doctor.py",
     "server/engine/test_api_processes.py::test_sigterm_while_a_process_starts",
 )
 
@@ -52,6 +53,7 @@ EXTENDED = (
     "demo/test_evaluation.py",
     "demo/test_training.py",
     "deploy/test_resolution.py",
+    "deploy/test_wheel.py",
     "kernels/check",
     "kernels/cpu/test_processors.py",
     "kernels/ops/test_whole_model.py",
@@ -67,7 +69,7 @@ EXTENDED = (
     "model/test_vllm_versions.py",
     "model/tower/test_encoder_graph.py",
     "server/checkpoint/test_lookup.py",
-    "server/commands/test_doctor.py",
+    "server/commands/doctor/test_doctor.py",
     "server/engine/test_kernel_faults.py",
     "server/engine/test_parallel.py",
 )

@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+KEPT_REPORT = "kernels.json"
+"""In the user's cache folder: the report of the last run that was no dry run."""
+
 _EPILOG = """examples:
   python -m saccade.kernels.check
   python -m saccade.kernels.check --json kernels.json
@@ -72,4 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="after which nothing new is begun (default: 7)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the report to this file (default: where `saccade doctor` reads it, but for a "
+        "dry run)",
+    )

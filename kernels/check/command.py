@@ -9,8 +9,9 @@ import time
 
 import torch
 
-from .. import dispatch, full_attention
+from .. import cache, dispatch, full_attention
 from . import report, suite
+from .arguments import KEPT_REPORT
 from .cases.case import Place
 from .contenders import vllm_baseline
 from .contenders.times import DATA_SHEETS, Roof, measure_roof
@@ -41,7 +42,13 @@ def run(args: argparse.Namespace) -> int:
         next((roof.flops for roof in roofs.values() if roof.flops), None),
     )
     result = _conclude(findings, roof, args)
-    if args.json is not None:
+    file = args.json
+    if file is None and not args.dry_run:
+        try:
+            file = cache.make_cache_folder() / KEPT_REPORT
+        except OSError as error:
+            print(f"the report is not kept: {error}", file=sys.stderr)
+    if file is not None:
         rows = [] if args.dry_run or findings.problems else findings.rows
         more = {
             "seconds": time.monotonic() - began,
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             "backends": backends,
             "cases": [report.flat(row, roof) for row in rows],
         }
-        report.write_json(args.json, findings, more)
+        report.write_json(file, findings, more)
     return 1 if findings.problems else 0
 
 

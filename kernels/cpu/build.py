@@ -3,6 +3,8 @@
 ``python -m saccade.kernels.cpu.build`` does so with the machine's C++ compiler. The file's name
 says what it was built from and for, so that a stale one, or one that came along from another
 machine, is never loaded: PyTorch's operations run instead.
+It lies beside its sources, where set-up puts it, or in the user's cache, where `saccade serve`
+does.
 """
 
 import hashlib
@@ -10,11 +12,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
+from ..cache import cache_folder, is_private, make_cache_folder
 from .processor import flags, processor
 
 _FOLDER = Path(__file__).parent
@@ -23,30 +27,40 @@ _SOURCES = ("attention.cpp", "layers.cpp", "resize.cpp", "colours.cpp", "jpeg.cp
 _HEADERS = ("vectors.h", "bytes.h", "resize_tables.h", "resize_rows.h", "turned.h")
 _FILES = (*_SOURCES, *_HEADERS)
 _FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-std=c++20", "-shared", "-fPIC")
+# About a minute is what it takes.
+_GIVEN_UP_SECONDS = 1800
 
 
 def build(
-    folder: Path | None = None, architecture: str = "native", capability: str | None = None
+    folder: Path | None = None,
+    architecture: str = "native",
+    capability: str | None = None,
+    *,
+    anew: bool = False,
 ) -> Path:
     """Compile it, unless it is there; returns the file.
 
     Args:
-        folder: Where; beside its sources, where `extension.load` looks for it, unless said
-            otherwise.
+        folder: Where; unless said otherwise beside its sources, or in the user's cache if that
+            cannot be written: `extension.load` looks into both.
         architecture, capability: As of `compile_command`; this processor's unless said otherwise.
+        anew: Compile it in any case; what is there stays until that has succeeded.
 
     Raises:
         RuntimeError: there is no compiler, or it fails; says what it said.
+        OSError: the folder cannot be written.
     """
-    folder = _FOLDER if folder is None else folder
-    file = folder / library(architecture).name
-    if file.exists():
+    file = library(architecture) if folder is None else folder / library(architecture).name
+    if file.exists() and not anew:
         return file
+    if folder is None and not os.access(_FOLDER, os.W_OK):
+        folder = cache_folder()
+        make_cache_folder()
+    folder = _FOLDER if folder is None else folder
+    file = folder / file.name
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise RuntimeError("there is no C++ compiler (c++, g++ or $CXX)")
-    for old in folder.glob("compiled-*.so"):
-        old.unlink()
     # Whoever finds the file finds all of it.
     unfinished = file.with_suffix(f".{os.getpid()}")
     command = [
@@ -55,11 +69,36 @@ def build(
         *("-ltorch_cpu", "-lc10", "-o", str(unfinished)),
         *(("-ljpeg",) if _has_jpeg(compiler) else ()),
     ]
-    finished = _run(command)
-    if finished.returncode != 0:
-        raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
-    unfinished.rename(file)
+    try:
+        finished = _run(command)
+        if finished.returncode != 0:
+            raise RuntimeError(f"{compiler} failed:\n{finished.stderr[-2000:]}")
+        unfinished.chmod(0o755)  # whatever the umask is: see `is_private`
+        unfinished.rename(file)
+        if folder == _FOLDER:  # several versions may share a cache
+            for old in {*folder.glob("compiled-*.so")} - {file}:
+                old.unlink(missing_ok=True)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return file
+
+
+def unfinished_files() -> list[Path]:
+    """What compilers that were killed have left: ``compiled-....PID``, untouched for long."""
+    return [
+        file
+        for folder in _folders()
+        for file in folder.glob("compiled-*")
+        if file.suffix[1:].isdecimal() and time.time() - file.stat().st_mtime > _GIVEN_UP_SECONDS
+    ]
+
+
+def _folders() -> list[Path]:
+    """Where it may be, the first that has it counts."""
+    try:
+        return [_FOLDER, cache_folder()]
+    except OSError:
+        return [_FOLDER]
 
 
 def _capability() -> str:
@@ -104,21 +143,19 @@ def compile_command(
     ]
 
 
-def pattern() -> str:
-    """Matches every compiled file that there may be."""
-    return str(_FOLDER / "compiled-*.so")
-
-
 def library(architecture: str = "native") -> Path:
-    """The file for this source, PyTorch and processor."""
+    """The file for this source, PyTorch and processor; beside its sources if there is none yet."""
     sources = [(_CSRC / name).read_text(encoding="utf-8") for name in _FILES]
     made_of = (*sources, torch.__version__, *_FLAGS, flags(), architecture)
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    return _FOLDER / f"compiled-{digest}.so"
+    beside, *others = [folder / f"compiled-{digest}.so" for folder in _folders()]
+    # The cache is wherever the environment says: nobody else may have put code there.
+    cached = (file for file in others if not beside.exists() and is_private(file))
+    return next(cached, beside)
 
 
 if __name__ == "__main__":
     try:
         print(build())
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         sys.exit(f"the compiled operations are not available: {error}")

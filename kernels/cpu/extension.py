@@ -46,7 +46,7 @@ def load() -> Extension:
 def _load() -> Extension:
     file = library()
     if not file.exists():
-        return Extension(None, "not compiled here: python -m saccade.kernels.cpu.build")
+        return Extension(None, "not compiled here: saccade doctor --fix")
     try:
         loaded = ctypes.CDLL(str(file))  # registers its operations with PyTorch
     except OSError as error:

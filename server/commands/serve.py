@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 import uvloop
 from pydantic import ValidationError
 
+from saccade.kernels.cache import make_cache_folder
+from saccade.kernels.cpu import build
 from saccade.server.api.app import build_app
 from saccade.server.checkpoint.bundled import DEMO, bundled_checkpoint
 from saccade.server.checkpoint.cpu_dtype import choose_dtype
@@ -29,6 +32,8 @@ from saccade.server.engine.api_processes import EngineFailed, serve_in_processes
 from saccade.server.engine.cpu_flags import check_cpu_engine
 from saccade.server.engine.warm_up import WarmUpFailed
 from saccade.server.flow.services import make_services
+
+_logger = logging.getLogger(__name__)
 
 # For gc.set_threshold: a request leaves reference cycles of vLLM's, which a scan of the youngest
 # generation finds in 2 ms. Older generations are scanned rarely: a scan takes up to 60 ms, in which
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         return _fail(str(error), 2)
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
     try:
+        _compile_operations()
         if (args.api_server_count or 1) > 1:
             serve_in_processes(args, partial(_work, settings), settings.drain_timeout)
             return 0
@@ -138,6 +144,20 @@ async def _serve(
         finally:
             await services.loader.close()
         return 1 if engine.dead else 0
+
+
+def _compile_operations() -> None:
+    """The first start on a processor compiles the operations on the CPU, as set-up would have."""
+    if build.library().exists():
+        return
+    _logger.info("compiling the operations on the CPU for this processor, once: about a minute")
+    try:
+        file = build.build(make_cache_folder())
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        _logger.warning("they are missing, and PyTorch's are slower: %s; saccade doctor", reason)
+    else:
+        _logger.info("compiled: %s", file)
 
 
 def _choose_model(args: argparse.Namespace) -> None:

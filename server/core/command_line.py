@@ -20,9 +20,10 @@ COMMANDS = {
     ),
     "plan": ("saccade.server.commands.plan", "tell what images and videos will cost"),
     "doctor": (
-        "saccade.server.commands.doctor",
+        "saccade.server.commands.doctor.command",
         "tell what this installation will do, and what is wrong",
     ),
+    "init": ("saccade.server.commands.init.command", "write a service file from three answers"),
     "bench": ("saccade.benchmarks.cli", "load one or two servers and measure them"),
     "completion": (
         "saccade.server.commands.completion",

@@ -91,7 +91,7 @@ def test_doctor_names_it_and_goes_on() -> None:
     assert code == 0, lines
     assert "all is well" in lines
     (line,) = [line for line in lines if NAMED in line]
-    assert line.startswith("  NOTE: ")
+    assert line.startswith("NOTE: versions: ")
 
 
 @pytest.mark.usefixtures("nothing_named")

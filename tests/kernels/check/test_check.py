@@ -11,6 +11,7 @@ import torch
 from saccade.benchmarks import cli
 from saccade.kernels import dispatch
 from saccade.kernels.check import command, report, suite, traffic
+from saccade.kernels.check.arguments import KEPT_REPORT
 from saccade.kernels.check.cases.attention import AttentionCase, Segments
 from saccade.kernels.check.cases.case import Contender, Place
 from saccade.kernels.check.cases.layouts import MERGE, PATCH, WINDOW, lay_out
@@ -38,8 +39,9 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All of the real run but its sizes and its clock; no checks but those of what is timed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(command, "_refuse_wrong_use", lambda *_: None)
     monkeypatch.setattr(suite, "TIMED", suite.TIMED_TINY)
     monkeypatch.setattr(suite, "checks", lambda *_: iter(()))
@@ -182,6 +184,11 @@ def test_a_registered_operation_that_fails_is_a_problem(
 def test_what_there_is_no_time_for_is_told(as_on_a_gpu, tmp_path: Path, capsys):
     file = tmp_path / "report.json"
     assert bench("--minutes", 1e-9, "--json", file) == 0
+    # Without --json the report is kept for `saccade doctor`.
+    kept = tmp_path / "cache" / "saccade" / KEPT_REPORT
+    assert not kept.exists()
+    assert bench("--minutes", 1e-9) == 0
+    assert json.loads(kept.read_text())["cut"] == json.loads(file.read_text())["cut"]
     output = capsys.readouterr().out
     written = json.loads(file.read_text())
     assert "cut after 1e-09 minutes:\n  window_attention, 16 patches" in output

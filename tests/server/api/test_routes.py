@@ -1,6 +1,7 @@
 """What is mounted, what is open, and what is not there."""
 
 import socket
+from importlib.metadata import version
 
 import httpx
 import pytest
@@ -113,7 +114,7 @@ def test_models(client):
 
 def test_version(server):
     assert httpx.get(server.url + "/version").json() == {
-        "version": "0.1.0",
+        "version": version("saccade"),
         "vllm": vllm.__version__,
     }
 

@@ -24,6 +24,6 @@ def test_the_server_answers_rightly_and_names_them(fault: str, dtype: str) -> No
     assert named == set(operations)
     code, said = doctor_with_faults(asked)
     assert code == 1
-    listed = re.search(r"WRONG: out of use: ([\w, ]+);", said)
+    listed = re.search(r"WRONG: kernels: out of use: ([\w, ]+);", said)
     assert listed
     assert set(listed[1].split(", ")) >= set(operations)  # of every dtype
