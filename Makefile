@@ -34,7 +34,7 @@ format: setup
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
 
 bench: setup
-	@$(VENV)/saccade bench serve $(ARGS)
+	@$(VENV)/saccade bench load $(or $(ARGS),--profile image-448)
 
 train: setup
 	@nice $(VENV)/python -m saccade.demo.train $(ARGS)

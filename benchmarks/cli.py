@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Callable
 
-from saccade.benchmarks import kernels
+from saccade.benchmarks import kernels, suite
+from saccade.benchmarks.load import command as load
 from saccade.benchmarks.preprocessing import images as host_path
 from saccade.benchmarks.preprocessing import positions, videos
 from saccade.benchmarks.serving import again, overload, responsiveness, serve
 from saccade.benchmarks.tower import command as tower
 
 _BENCHMARKS = (
+    ("load", load, "open-loop load by vLLM's generator: saturation, latency at rates, goodput"),
     ("serve", serve, "closed-loop load on a server: first token, between tokens, whole request"),
     ("again", again, "follow-ups of conversations about the same media, beside stock vLLM"),
     ("host-path", host_path, "CPU and memory of an image before the engine, beside stock vLLM"),
@@ -19,8 +21,11 @@ _BENCHMARKS = (
     ("kernels", kernels, "each kernel on a GPU, beside what vLLM does itself"),
     ("liveliness", responsiveness, "/health while 12-megapixel images decode"),
     ("overload", overload, "twice what a server can do: refusals, order, right answers, leaks"),
+    ("all", suite, "all of these: reports in a folder, tables in documents"),
 )
 _EPILOG = """examples:
+  saccade bench load --profile image-448 --svg load.svg
+  saccade bench load --versus stock --rates inf,50%,80% --json load.json
   saccade bench serve
   saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
   saccade bench again
@@ -31,6 +36,7 @@ _EPILOG = """examples:
   saccade bench kernels --dry-run
   saccade bench liveliness
   saccade bench overload
+  saccade bench all --quick
   saccade bench serve --help
 
 exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong use, 130 interrupted

@@ -12,8 +12,11 @@ ROOT = Path(__file__).parent
 # Files, or tests and fixtures of files, that take more than about 4 s of CPU time and no engine.
 # `make check` leaves them to `make test`.
 SLOW = (
+    "benchmarks/load/test_load_command.py",
+    "benchmarks/load/test_profiles.py",
     "benchmarks/preprocessing/test_paths.py",
     "benchmarks/serving/test_responsiveness.py",
+    "benchmarks/test_suite.py::test_benchmarks_run_and_leave_their_reports",
     "benchmarks/test_tower.py",
     "demo/test_conversations.py",
     "demo/test_evaluation.py::test_the_command_reports_and_fails_for_a_random_model",

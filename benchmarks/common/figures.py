@@ -1,6 +1,5 @@
 """From outcomes to figures: is every answer right, and how fast did they come."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -53,11 +52,6 @@ def percentiles(seconds: Sequence[float]) -> Percentiles:
     times = np.asarray(seconds, dtype=np.float64) * 1000
     p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
     return Percentiles(p50, p90, p99, float(times.mean()))
-
-
-def error_counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many requests failed, by kind of failure."""
-    return dict(sorted(Counter(o.error for o in outcomes if o.error is not None).items()))
 
 
 def find_problems(

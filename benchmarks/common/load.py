@@ -1,4 +1,8 @@
-"""A closed-loop load generator for any OpenAI-compatible server.
+"""A closed-loop load generator for any OpenAI-compatible server, that keeps every answer.
+
+Open-loop load, and figures that others can take, are those of vLLM's generator (`load/`). This one
+tells apart how a stream can fail, keeps the reason why an answer ended and what the server says of
+its media, and sends what is not a chat about media: that is what answers are checked by.
 
 `concurrency` callers each send a request, read its stream to the end, and send the next. What is
 measured is what a caller sees: nothing of the request's making, everything of the network.
@@ -8,7 +12,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -63,13 +67,11 @@ async def run_load(
     concurrency: int,
     timeout_seconds: float,
     api_key: str | None = None,
-    finished: Callable[[], None] = lambda: None,
 ) -> Load:
     """Send every request to `url` (the server's root), at most `concurrency` at a time.
 
     Args:
         timeout_seconds: without a byte after which a request counts as failed.
-        finished: called after each request.
     """
     waiting = list(reversed(list(requests)))
     outcomes: list[Outcome] = []
@@ -78,7 +80,6 @@ async def run_load(
         async def caller() -> None:
             while waiting:
                 outcomes.append(await send(client, waiting.pop()))
-                finished()
 
         start = time.perf_counter()
         async with asyncio.TaskGroup() as group:

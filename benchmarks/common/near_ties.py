@@ -7,6 +7,7 @@ follows differs. The server that gave one of the answers is asked how likely it 
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -17,17 +18,26 @@ _ALTERNATIVES = 5
 _SPECIAL = re.compile(rb"<\|\w+\|>")
 
 
-def is_near_tie(url: str, body: bytes, other: str, timeout_seconds: float) -> bool:
+def is_near_tie(
+    url: str,
+    body: bytes,
+    other: str,
+    timeout_seconds: float,
+    headers: Mapping[str, str] | None = None,
+) -> bool:
     """Whether the server at ``url`` finds the answer ``other`` nearly as likely as its own.
 
     Up to the first token at which they part; what follows hangs on that token.
 
     Args:
         body: of the chat completion request that both answered, streamed or not.
+        headers: with the key, where the server wants one.
     """
     asked = {**json.loads(body), "stream": False, "logprobs": True, "top_logprobs": _ALTERNATIVES}
     asked.pop("stream_options", None)
-    response = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=timeout_seconds)
+    response = httpx.post(
+        f"{url}/v1/chat/completions", json=asked, headers=headers, timeout=timeout_seconds
+    )
     response.raise_for_status()
     logprobs = response.json()["choices"][0].get("logprobs") or {}
     return parts_at_near_tie(logprobs.get("content") or [], other)

@@ -6,21 +6,16 @@ from contextlib import contextmanager
 from saccade.benchmarks.common.report import say
 from saccade.server.commands.child import LIGHT_FLAGS, ServerError, ServerProcess
 
+_START_SECONDS = 600
+
 
 @contextmanager
-def measured_server(
-    url: str | None,
-    model: str = "demo",
-    flags: Sequence[str] = LIGHT_FLAGS,
-    start_seconds: float = 600,
-) -> Iterator[str]:
+def measured_server(url: str | None, flags: Sequence[str] = LIGHT_FLAGS) -> Iterator[str]:
     """The server's address, without ``/v1``.
 
     Args:
         url: of one that runs, with or without ``/v1``; None to start one.
-        model: that the started one serves.
         flags: of ``saccade serve``.
-        start_seconds: until it must be ready.
 
     Raises:
         ServerError: it did not start, or died meanwhile.
@@ -28,9 +23,9 @@ def measured_server(
     if url is not None:
         yield url.rstrip("/").removesuffix("/v1")
         return
-    with ServerProcess(model, flags) as server:
-        say(f"starting: saccade serve {model}")
-        server.wait_ready(start_seconds)
+    with ServerProcess("demo", flags) as server:
+        say("starting: saccade serve demo")
+        server.wait_ready(_START_SECONDS)
         yield server.url
         if not server.alive():
             raise ServerError("the server died during the run", server.log_tail())

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from saccade.server.commands.child import ServerProcess
 
+SAMPLING_FLAG = '--media-io-kwargs={"video": {"fps": 2.0}}'
+"""Two frames a second, as Qwen2.5-VL's reference; unless it is told, stock vLLM takes 32 of any."""
+
 _ROOT = Path(__file__).resolve().parents[2]
 _BESIDE = (_ROOT / ".oracle", _ROOT / "tests" / "oracle")
 

@@ -61,14 +61,14 @@ class Workload:
         if self.kind == "image":
             data = encode_jpeg(draw_image(width, height, self.seed, index))
             media_type = "image/jpeg"
-            tokens = _image_tokens(width, height)
+            tokens = image_tokens(width, height)
         else:
             frames = max(2, round(self.seconds * self.frames_per_second))
             data = encode_mp4(
                 pan(width, height, frames, self.seed, index), width, height, self.frames_per_second
             )
             media_type = "video/mp4"
-            tokens = _video_tokens(width, height, frames, self.frames_per_second)
+            tokens = video_tokens(width, height, frames, self.frames_per_second)
         part = f"{self.kind}_url"
         url = f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
         medium: dict[str, object] = {"type": part, part: {"url": url}}
@@ -185,10 +185,12 @@ def repeated(clip: bytes, times: int) -> bytes:
     return file.getvalue()
 
 
-def _image_tokens(width: int, height: int) -> int:
+def image_tokens(width: int, height: int) -> int:
+    """Visual tokens of an image of so many pixels, as planned."""
     return plan_image(width, height, ImageControls(), VisionGeometry(), PixelLimits()).tokens
 
 
-def _video_tokens(width: int, height: int, frames: int, frames_per_second: int) -> int:
+def video_tokens(width: int, height: int, frames: int, frames_per_second: int) -> int:
+    """Visual tokens of a video of so many pixels and frames, as planned."""
     source = VideoSource(width, height, frames, float(frames_per_second))
     return plan_video(source, VideoControls(), VisionGeometry()).tokens

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from saccade.benchmarks.common.arguments import positive
 from saccade.benchmarks.common.report import conclude, say
-from saccade.benchmarks.common.stock import NoStock
+from saccade.benchmarks.common.stock import SAMPLING_FLAG, NoStock
 from saccade.benchmarks.common.workloads import encode_mp4, pan, repeated
 from saccade.benchmarks.preprocessing.path_client import WAYS, PathError, PathProcess, Way
 from saccade.demo.training.batch import patchify
@@ -44,7 +44,7 @@ _SAMPLED = 2.0  # frames a second
 # What qwen-vl-utils caps frames at, and vLLM leaves whole.
 _SIZE = {"shortest_edge": 128 * 28**2, "longest_edge": 768 * 28**2}
 STOCK_VIDEO_FLAGS = (
-    f"--media-io-kwargs={json.dumps({'video': {'fps': _SAMPLED}})}",
+    SAMPLING_FLAG,
     f"--mm-processor-kwargs={json.dumps({'size': _SIZE, 'cap_pixels_per_frame': True})}",
 )
 _FEW_FRAMES = 120

@@ -58,8 +58,8 @@ class Conversation:
     files: tuple[File, ...]
     turns: int
 
-    def body(self, turn: int, model: str, max_tokens: int, urls: Sequence[str]) -> bytes:
-        """The request of a turn, counted from zero.
+    def messages(self, turn: int, urls: Sequence[str]) -> list[dict[str, Any]]:
+        """Of the request of a turn, counted from zero.
 
         Args:
             urls: of the files.
@@ -79,9 +79,17 @@ class Conversation:
                 {"role": "user", "content": content},
                 {"role": "assistant", "content": _SAID},
             ]
+        return messages[:-1]
+
+    def body(self, turn: int, model: str, max_tokens: int, urls: Sequence[str]) -> bytes:
+        """The request of a turn, counted from zero.
+
+        Args:
+            urls: of the files.
+        """
         body = {
             "model": model,
-            "messages": messages[:-1],
+            "messages": self.messages(turn, urls),
             "max_tokens": max_tokens,
             "min_tokens": max_tokens,  # the bundled model has nothing to say about most of it
             "temperature": 0,

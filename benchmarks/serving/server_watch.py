@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,21 @@ def held(pid: int) -> Held:
 
 def api_seconds(pid: int) -> float:
     """CPU seconds of a server's API processes so far: all but the engine's."""
+    return sum(
+        seconds for name, seconds in _seconds_by_process(pid) if not name.startswith(_ENGINE)
+    )
+
+
+def all_seconds(pid: int) -> float:
+    """CPU seconds of all of a server's processes so far."""
+    return sum(seconds for _, seconds in _seconds_by_process(pid))
+
+
+def _seconds_by_process(pid: int) -> Iterator[tuple[str, float]]:
     root = psutil.Process(pid)
-    seconds = 0.0
     for process in (root, *root.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
-            if not process.name().startswith(_ENGINE):
-                seconds += _thread_seconds(process.pid)
-    return seconds
+            yield process.name(), _thread_seconds(process.pid)
 
 
 def _thread_seconds(pid: int) -> float:

@@ -12,7 +12,7 @@ from saccade.benchmarks.common.figures import Figures, find_problems, summarise
 from saccade.benchmarks.common.load import Load, run_load
 from saccade.benchmarks.common.near_ties import is_near_tie
 from saccade.benchmarks.common.report import conclude, say
-from saccade.benchmarks.common.stock import StockServer
+from saccade.benchmarks.common.stock import SAMPLING_FLAG, StockServer
 from saccade.benchmarks.common.workloads import Request, Workload
 from saccade.server.checkpoint.bundled import bundled_checkpoint
 from saccade.server.commands.child import LIGHT_FLAGS, ServerProcess
@@ -40,7 +40,10 @@ def run_versus(args: argparse.Namespace) -> int:
     checkpoint = str(bundled_checkpoint())
     args.dtype = args.dtype or default_dtype()
     flags = (*LIGHT_FLAGS, f"--dtype={args.dtype}")
-    servers = {"ours": ServerProcess(_MODEL, flags), "stock": StockServer(checkpoint, flags)}
+    servers = {
+        "ours": ServerProcess(_MODEL, flags),
+        "stock": StockServer(checkpoint, (*flags, SAMPLING_FLAG)),
+    }
     with ExitStack() as stack:
         for name, server in servers.items():
             say(f"starting: {name}")

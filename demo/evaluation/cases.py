@@ -1,6 +1,6 @@
 """Held-out questions for every figure that the evaluation reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +85,16 @@ def _equal(answer: str, expected: str) -> bool:
     return answer.strip() == expected
 
 
-def make_cases(seed: int, count: int) -> list[Case]:
-    """``count`` cases for each figure; a pure function of its arguments."""
+def make_cases(seed: int, count: int, only: Container[str] | None = None) -> list[Case]:
+    """``count`` cases for each figure; a pure function of its arguments.
+
+    Args:
+        only: these figures, whose cases are the same with the others and without; default: all.
+    """
     cases: list[Case] = []
     for number, figure in enumerate((*PICTURE_FIGURES, *CLIP_FIGURES)):
+        if only is not None and figure not in only:
+            continue
         rng = np.random.default_rng([_FIRST_SEED + seed, number])
         maker = _clip_cases if figure in CLIP_FIGURES else _picture_cases
         generator = maker(rng, figure)

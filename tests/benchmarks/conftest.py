@@ -109,7 +109,11 @@ def application(server: FakeServer) -> fastapi.FastAPI:
             return JSONResponse(error, int(behaviour.removeprefix("http_")))
 
         if not body.get("stream"):
-            return {"choices": [{"message": {"content": "".join(PIECES)}, "logprobs": None}]}
+            prompt = TEXT_TOKENS + visual_tokens(body) + (2 if pictured else 0)
+            return {
+                "choices": [{"message": {"content": "".join(PIECES)}, "logprobs": None}],
+                "usage": {"prompt_tokens": prompt},
+            }
 
         async def counted() -> AsyncIterator[str]:
             server.active += 1

@@ -56,19 +56,6 @@ def test_no_ratios_while_answers_are_wrong_or_differ(
     assert len(report["problems"]) == 1
 
 
-@pytest.mark.parametrize("other", ["--url=http://127.0.0.1:9", "--model=demo", "--warm-up=3"])
-def test_both_servers_are_started_here(other, capsys):
-    assert cli.run(arguments(other)) == 2
-    assert "--versus" in capsys.readouterr().err
-
-
-def test_only_a_comparison_starts_both_in_one_dtype(capsys):
-    parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
-    assert cli.run(parser.parse_args(["serve", "--dtype=float32"])) == 2
-    assert "--versus" in capsys.readouterr().err
-
-
 @pytest.mark.usefixtures("starts_engine")
 def test_vllm_without_us_serves_the_bundled_model_alike(capsys):
     given = arguments("--size=112x112", "--requests=8", "--concurrency=2", "--max-tokens=4")
