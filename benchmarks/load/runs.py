@@ -24,6 +24,8 @@ from saccade.benchmarks.load.witnesses import with_witnesses
 from saccade.benchmarks.serving.server_watch import all_seconds, api_seconds, held
 
 _WARM_UP_SHARE = 4  # one of so many requests of a run
+# Indices from the first of a run to that of the next: whole conversations, alone and in `mixed`.
+_STRIDE = 80 * 1024
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def measure(
     measured = Measured()
     reference = list(targets)[-1]
     saturation = math.nan
-    first = 0
+    first = 0  # index of the run's first request
     for number in range(plan.rounds + 1):
         warm_up = number == 0
         order = list(targets)[:: 1 if number % 2 else -1]
@@ -104,7 +106,8 @@ def measure(
             if plan.witnesses:
                 samples = with_witnesses(samples, plan.seed + first)
             offered = rate.resolve(saturation)
-            results, runs = {}, {}
+            results: dict[str, Result] = {}
+            runs: dict[str, Run] = {}
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / f"{name}.jsonl"
                 write_dataset(file, samples)
@@ -116,7 +119,7 @@ def measure(
             if problems:
                 measured.problems += [f"{name} at {offered:g} a second, {one}" for one in problems]
                 return measured
-            first += count
+            first += _STRIDE
             if warm_up:
                 continue
             if math.isinf(offered) and math.isnan(saturation):
