@@ -40,7 +40,8 @@ profiles:
 Requests come at random moments (a Poisson process), whether those before them are answered or not,
 from the load generator of `vllm bench serve`; docs/load-testing.md has the same by the tools
 themselves. Saturation is what comes of all requests at once (rate inf); a rate like 80% is of the
-saturation of the server that is compared with, or of the only one. "sweep" is {SWEEP}.
+saturation of the server that is compared with, or of the only one; sweep is
+{SWEEP}.
 Two servers get the same requests at the same moments, in alternating rounds; no request is sent to
 a server twice. Unless every answer is right, no figures are printed: prompt tokens as planned,
 output tokens as asked for, answers of two servers equal but for near ties, and, where the bundled

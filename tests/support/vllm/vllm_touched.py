@@ -223,7 +223,8 @@ def read_flags() -> set[str]:
 def _own_flags() -> set[Path]:
     """Commands whose flags are all ours."""
     commands = ROOT / "server/commands"
-    return {commands / "plan.py", *commands.glob("chat/*.py"), *commands.glob("batch/*.py")}
+    plain = (commands / "plan.py", commands / "completion.py")
+    return {*plain, *commands.glob("chat/*.py"), *commands.glob("batch/*.py")}
 
 
 def touched() -> Names:
