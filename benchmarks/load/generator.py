@@ -109,6 +109,7 @@ def _run(order: Order) -> Result:
                 lora_modules=None,
                 extra_headers=None,
                 extra_body={"temperature": 0, "min_tokens": order.max_tokens},
+                ready_check_timeout_sec=0,  # else it sends the first request twice
             )
         )
     return result
