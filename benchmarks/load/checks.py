@@ -1,9 +1,10 @@
 """Whether the answers of a run are right: unless all are, it has no figures.
 
-Every request must be answered, with as many prompt tokens as are planned for its media and counted
-for its text, and as many output tokens as were asked for. Witnesses must get the right answer, or
-the one that the same server gives when it has nothing else to do: that is the model's own mistake.
-Two servers must answer alike, but where the second finds another token nearly as likely.
+Every request must be answered, not empty, with as many prompt tokens as are planned for its media
+and counted for its text, and as many output tokens as were asked for. Witnesses must get the right
+answer, or the one that the same server gives when it has nothing else to do: that is the model's
+own mistake. Two servers must answer alike, but where the second finds another token nearly as
+likely.
 """
 
 import json
@@ -74,6 +75,8 @@ class Checker:
                 f"usage.prompt_tokens is {prompt}, but {expected - sample.media_tokens} for the "
                 f"text and {sample.media_tokens} for its media make {expected}"
             )
+        if not result["generated_texts"][index]:
+            return "the answer is empty"
         if output != self._max_tokens:
             return f"usage.completion_tokens is {output} instead of {self._max_tokens}"
         return None
