@@ -67,7 +67,7 @@ class Way:
 
     entries: tuple[Call, ...]  # the first call of each, in order
     calls: int
-    how: Counter[str]  # entries by how they are called
+    how: tuple[str, ...]  # of each entry: how it is called
     left_out: Counter[str]  # functions by kind
 
     @property
@@ -212,7 +212,7 @@ def count(calls: Sequence[Call], idle: Sequence[Call]) -> Way:
             lines.add((call.file, call.line, call.calling_file, call.calling_line))
             place = call.file, call.line
             how[place] = min(_how(call), how.get(place, _HOW[-1]), key=_HOW.index)
-    ways = Counter(how.values())
+    ways = tuple(how[place] for place in entries)
     return Way(tuple(entries.values()), len(lines), ways, Counter(left_out.values()))
 
 
@@ -274,7 +274,7 @@ def show(told: str, way: Way, listed: bool) -> None:
     """Prints figures, and the way if it is asked for."""
     print(f"\n{told}: {len(way.entries)} entries in {len(way.files)} files; {way.calls} calls")
     left_out = ", ".join(f"{number} {kind}" for kind, number in sorted(way.left_out.items()))
-    print("called " + ", ".join(f"{how}: {way.how[how]}" for how in _HOW))
+    print("called " + ", ".join(f"{how}: {way.how.count(how)}" for how in _HOW))
     print(f"(not counted: {left_out})")
     for title, key in (("process", _process), ("thread", _thread), ("folder", _folder)):
         entries = Counter(map(key, way.entries))
@@ -284,8 +284,8 @@ def show(told: str, way: Way, listed: bool) -> None:
             print(f"    {number:>4} in {files[name]:>2}  {name}")
     if listed:
         print("  in order")
-        for call in way.entries:
-            print(f"    {_thread(call):<28} {_path(call)}:{call.line} {call.name}")
+        for call, how in zip(way.entries, way.how, strict=True):
+            print(f"    {_thread(call):<28} {how:<12} {_path(call)}:{call.line} {call.name}")
 
 
 def main() -> None:
