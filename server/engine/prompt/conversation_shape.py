@@ -147,16 +147,6 @@ def _parts(features: set[str], words: Iterator[str]) -> Iterator[dict[str, str]]
             yield {"type": "text", "text": next(words)}
 
 
-def count_media(conversation: Sequence[Message], modality: str) -> int:
-    """How many media of a modality there are."""
-    return sum(
-        part.get("type") == modality
-        for message in conversation
-        if isinstance(content := message.get("content"), list)
-        for part in content
-    )
-
-
 def first_media(conversation: Sequence[Message], modality: str, limit: int) -> list[dict[str, Any]]:
     """A copy of ``conversation`` in which only the first media of a modality are left."""
     left = limit
@@ -183,7 +173,8 @@ def keep_media_of_developers(conversation: list[dict[str, Any]]) -> list[dict[st
     """
     roles = ("system", "developer")
     instructions = [message for message in conversation if message["role"] in roles]
-    if any(count_media(instructions, modality) for modality in MODALITIES):
+    contents = (content for one in instructions if isinstance(content := one.get("content"), list))
+    if any(part.get("type") in MODALITIES for content in contents for part in content):
         return [
             {**message, "role": "system"} if message["role"] == "developer" else message
             for message in conversation

@@ -29,7 +29,6 @@ from saccade.server.engine.prompt.checkpoint_templates import TemplateReader
 from saccade.server.engine.prompt.conversation_shape import (
     MODALITIES,
     Shape,
-    count_media,
     first_media,
     keep_media_of_developers,
 )
@@ -108,7 +107,7 @@ class PlainTextRenderer(HfRenderer):
     ) -> tuple[list[ConversationMessage], DictPrompt]:
         """One conversation, its text escaped, and the media in it."""
         model_config, tokenizer = self.model_config, self.get_tokenizer()
-        conversation, _, names = parse_chat_messages(
+        conversation, _, named = parse_chat_messages(
             messages,
             model_config,
             "openai",  # parts; a template that takes text gets text
@@ -119,9 +118,10 @@ class PlainTextRenderer(HfRenderer):
             conversation = keep_media_of_developers(conversation)
         options = params.get_apply_chat_template_kwargs()
         text = self._apply_chat_template(model_config, tokenizer, conversation, **options)
+        names = named or {}
         # The text of users is escaped: every placeholder is the template's.
         for modality, placeholder in self._spellings.items():
-            sent, placed = count_media(conversation, modality), text.count(placeholder)
+            sent, placed = len(names.get(modality, ())), text.count(placeholder)
             if placed > sent:
                 raise InvalidRequest(
                     f"the chat template puts {placed} {modality}s into a prompt of {sent}",
@@ -131,7 +131,7 @@ class PlainTextRenderer(HfRenderer):
                 lacks = partial(self._lacks_placeholder, conversation, options, modality)
                 raise MediaNotInPrompt(modality, bisect_left(range(1, sent + 1), True, key=lacks))
         prompt = parse_dec_only_prompt(text)
-        if names is not None:
+        if names:
             # Without the names: the engine's caches know media by their digests.
             prompt["multi_modal_data"] = take_media(names)
         return _echoed(conversation), prompt
