@@ -30,7 +30,7 @@ from saccade.media.limits import MediaLimits
 from saccade.media.memory.budget import Budget
 from saccade.media.memory.cpu import lower_thread_priority, usable_cores
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
-from saccade.media.timing import Observer, ignore, timed
+from saccade.media.timing import observe_stage, timed
 from saccade.media.types import CHANNELS
 from saccade.media.worker import MAX_DECODER_THREADS, MediaWorker
 
@@ -49,7 +49,6 @@ class MediaLoader:
         policy: where media may come from.
         workers: threads that decode; None for one a core.
         media_limits: how large media may be.
-        observe: told how long each stage of each medium took.
 
     Every method may raise any :class:`MediaError`; its ``param`` then starts with the method's
     ``param``, the place of the medium in the request. A cancelled call stops its fetch at once,
@@ -63,17 +62,13 @@ class MediaLoader:
         policy: FetchPolicy,
         workers: int | None = None,
         media_limits: MediaLimits | None = None,
-        observe: Observer = ignore,
     ) -> None:
         self._cores = usable_cores()
         workers = workers or self._cores
         self._media_limits = media_limits or MediaLimits()
-        self._worker = MediaWorker(
-            geometry, limits, self._media_limits, workers, self._cores, observe
-        )
+        self._worker = MediaWorker(geometry, limits, self._media_limits, workers, self._cores)
         self._fetcher = MediaFetcher(policy)
         self._max_bytes = policy.max_bytes
-        self._observe = observe
         self._budget = Budget(self._media_limits.max_decoding_bytes)
         self._executor = ThreadPoolExecutor(
             workers, thread_name_prefix="saccade-media", initializer=lower_thread_priority
@@ -128,7 +123,7 @@ class MediaLoader:
                 assert isinstance(controls, VideoControls)
                 listed = await self._fetch_all(source, received, owner)
                 return await self._run(self._worker.plan_frames, listed, controls, param)
-            with timed(self._observe, "fetch"):
+            with timed("fetch"):
                 data = await self._fetcher.fetch(source, received, owner)
             if isinstance(controls, ImageControls):
                 return await self._run(self._worker.plan_image, data, controls, param)
@@ -145,7 +140,7 @@ class MediaLoader:
         cost, queued = planned.decoding_bytes + planned.plan.decoded_bytes, time.perf_counter()
         with _located(planned.param):
             async with self._budget.hold(cost):
-                self._observe("queue", time.perf_counter() - queued)
+                observe_stage("queue", time.perf_counter() - queued)
                 if isinstance(planned, PlannedImage):
                     return await self._run(self._worker.decode_image, planned)
                 if planned.source is None:
@@ -171,7 +166,7 @@ class MediaLoader:
         async def fetch(url: str) -> bytes:
             nonlocal total
             async with slots:
-                with timed(self._observe, "fetch"):
+                with timed("fetch"):
                     data = await self._fetcher.fetch(url, received, owner)
             total += len(data)
             if total > self._max_bytes:
@@ -196,10 +191,10 @@ class MediaLoader:
         queued = time.perf_counter()
 
         def begin() -> Result:
-            self._observe("queue", time.perf_counter() - queued)
+            observe_stage("queue", time.perf_counter() - queued)
             return work(*arguments)
 
-        # The observer may want to know on whose behalf: threads do not inherit the context.
+        # A span belongs to its request: threads do not inherit the context.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, begin)
 

@@ -36,7 +36,7 @@ from saccade.media.planning.plan import (
     plan_image,
     plan_video,
 )
-from saccade.media.timing import Observer, timed
+from saccade.media.timing import timed
 from saccade.media.types import CHANNELS, Pixels
 
 MAX_DECODER_THREADS = 4  # of one video: each of them holds a frame
@@ -54,7 +54,6 @@ class MediaWorker:
         media_limits: how large media may be.
         workers: threads that decode.
         cores: that a video's decoder may use.
-        observe: told how long each stage of each medium took.
 
     Every method may raise any :class:`saccade.media.errors.MediaError`.
     """
@@ -66,14 +65,12 @@ class MediaWorker:
         media_limits: MediaLimits,
         workers: int,
         cores: int,
-        observe: Observer,
     ) -> None:
         self._geometry = geometry
         self._limits = limits
         self._media_limits = media_limits
         self._workers = workers
         self._cores = cores
-        self._observe = observe
         self._buffers = ThreadBuffer()
         self._rasters = RasterPool()
         # By the digest of their file; the ones that were used last.
@@ -82,7 +79,7 @@ class MediaWorker:
 
     def plan_image(self, data: bytes, controls: ImageControls, param: str | None) -> PlannedImage:
         """Plans an image from its header."""
-        with timed(self._observe, "plan"):
+        with timed("plan"):
             header = read_header(data, self._media_limits.image)
             plan = plan_image(header.width, header.height, controls, self._geometry, self._limits)
             self._media_limits.check(plan, self._limits)
@@ -100,7 +97,7 @@ class MediaWorker:
         source_size = plan.source_height, plan.source_width
         # The thread's own memory, for an image that has to be resized once it is decoded.
         buffer = partial(self._buffers.get, CHANNELS * math.prod(source_size))
-        with timed(self._observe, "decode"):
+        with timed("decode"):
             if planned.draft:
                 pixels: Pixels | None = decode_image(data, limits, size, None, header)
             elif decode_resized_jpeg(data, header, raster):
@@ -110,13 +107,13 @@ class MediaWorker:
             if pixels is None:
                 memory = raster.reshape(-1) if source_size == size else buffer()
                 pixels = decode_image(data, limits, None, memory, header)
-        with timed(self._observe, "resize"):
+        with timed("resize"):
             pixels = resize(pixels, *size, out=raster)
         return DecodedImage(pixels, plan, planned.digest, planned.sideways)
 
     def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
         """Plans a video: frames are counted, only the first is decoded. Once for the same file."""
-        with timed(self._observe, "plan"):
+        with timed("plan"):
             file = blake3(data).digest()
             with self._sources_lock:
                 source = self._sources.get(file)
@@ -138,7 +135,7 @@ class MediaWorker:
         assert planned.source is not None
         (data,), source, plan = planned.data, planned.source, planned.plan
         deadline = DecodeDeadline(self._media_limits, cancelled)
-        with timed(self._observe, "decode"):
+        with timed("decode"):
             frames, damaged = decode_video(
                 data, source, plan, self._media_limits, deadline, threads
             )
@@ -149,7 +146,7 @@ class MediaWorker:
         self, listed: tuple[bytes, ...], controls: VideoControls, param: str | None
     ) -> PlannedVideo:
         """Plans a video that is a list of images."""
-        with timed(self._observe, "plan"):
+        with timed("plan"):
             headers = tuple(read_header(data, self._media_limits.image) for data in listed)
             sizes = [(header.width, header.height) for header in headers]
             plan = plan_frame_list(sizes, controls, self._geometry)
@@ -166,7 +163,7 @@ class MediaWorker:
 
     def decode_frame(self, planned: PlannedVideo, frames: Pixels, index: int) -> None:
         """Decodes and resizes one image of such a list into ``frames``."""
-        with timed(self._observe, "decode"):
+        with timed("decode"):
             pixels = decode_image(
                 planned.data[index],
                 self._media_limits.image,
@@ -177,7 +174,7 @@ class MediaWorker:
         height, width = listed_frame_size(
             pixels.shape[1], pixels.shape[0], planned.controls, self._geometry
         )
-        with timed(self._observe, "resize"):
+        with timed("resize"):
             smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
             frames[index] = resize(np.array(smaller), planned.plan.height, planned.plan.width)
 

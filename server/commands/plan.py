@@ -18,7 +18,6 @@ from saccade.media.errors import MediaError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher
 from saccade.media.items import PlannedMedium
 from saccade.media.limits import MediaLimits
-from saccade.media.timing import ignore
 from saccade.media.worker import MediaWorker
 from saccade.server.checkpoint.pixels import read_checkpoint_pixels
 from saccade.server.response.vision_report import MediumReport, VideoReport, report_medium
@@ -85,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         video = parse_controls(VideoControls, given, "")
     except MediaError as error:
         return _fail(f"{_flag((error.param or '').lstrip('.'))}: {error.message}", 2)
-    worker = MediaWorker(geometry, limits, MediaLimits(), 1, 1, ignore)
+    worker = MediaWorker(geometry, limits, MediaLimits(), 1, 1)
     reports, failures = [], []
     for name, files in media:
         try:

@@ -1,11 +1,6 @@
 """Prometheus metrics of the front end, served at /metrics beside vLLM's own."""
 
-import time
-
-from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
-
-from saccade.media.timing import Stage
 
 REQUESTS_IN_FLIGHT = Gauge(
     "saccade_requests_in_flight",
@@ -51,12 +46,6 @@ ADMISSION_WAIT = Histogram(
 )
 for _reason in ("queue_full", "queue_timeout", "context_length_exceeded", "request_too_large"):
     REFUSED.labels(_reason)  # shows as 0 until it happens
-_STAGE_SECONDS = Histogram(
-    "saccade_media_stage_seconds",
-    "Stages of loading one image or video: fetch, queue, plan, decode, resize",
-    ["stage"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-)
 FIRST_TOKEN_SECONDS = Histogram(
     "saccade_first_token_seconds",
     "From a streaming request to its first event: media, waiting and prefill included",
@@ -73,15 +62,3 @@ MEDIA_FRAMES = Counter("saccade_media_frames", "Images and frames that were show
 VISUAL_TOKENS = Counter("saccade_visual_tokens", "Prompt tokens of media", ["kind"])
 for _kind in ("image", "video"):
     MEDIA_CACHED.labels(_kind)  # shows as 0 until it happens
-
-_TRACER = trace.get_tracer("saccade.media")
-_NANOSECONDS = 1e9
-
-
-def observe_stage(stage: Stage, seconds: float) -> None:
-    """Count one stage of one medium, just ended; traced, a span below its request."""
-    _STAGE_SECONDS.labels(stage).observe(seconds)
-    if trace.get_current_span().is_recording():
-        end = time.time_ns()
-        span = _TRACER.start_span(stage, start_time=end - int(seconds * _NANOSECONDS))
-        span.end(end)

@@ -6,7 +6,6 @@ from saccade.media.loader import MediaLoader
 from saccade.server.admission.controller import Admission
 from saccade.server.admission.pricing import capacity_per_process
 from saccade.server.core.lifecycle import Lifecycle
-from saccade.server.core.metrics import observe_stage
 from saccade.server.core.settings import Settings
 from saccade.server.engine.client import Engine
 
@@ -30,7 +29,6 @@ def make_services(engine: Engine, settings: Settings, processes: int) -> Service
         settings.fetch_policy,
         settings.media_workers,
         settings.media_limits,
-        observe_stage,
     )
     admission = Admission(capacity_per_process(engine.limits, processes, settings))
     return Services(engine, settings, loader, Lifecycle(settings.drain_timeout), admission)

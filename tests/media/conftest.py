@@ -18,6 +18,7 @@ from fetching import OPEN
 from media_server import serving
 from selection import nothing_selected as nothing_selected
 
+from saccade.media import timing
 from saccade.media.fetch.fetcher import MediaFetcher
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,20 @@ PACKAGES = ROOT / ".oracle"
 Ask = Callable[..., Any]
 
 WIDTH, HEIGHT, BITS = 192, 128, 8
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The stages that are counted, in order; and the niceness of the threads that they end in."""
+    counted: list[tuple[str, int]] = []
+    labels = timing._STAGE_SECONDS.labels
+
+    def labelled(stage: str) -> Any:
+        counted.append((stage, os.nice(0)))
+        return labels(stage)
+
+    monkeypatch.setattr(timing._STAGE_SECONDS, "labels", labelled)
+    return counted
 
 
 @pytest.fixture(scope="session")

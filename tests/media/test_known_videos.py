@@ -33,7 +33,7 @@ def clip() -> bytes:
 
 
 def media_worker() -> worker.MediaWorker:
-    return worker.MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1, lambda *_: None)
+    return worker.MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1)
 
 
 def planned(media: worker.MediaWorker, data: bytes, **controls):

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from loading import load
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from saccade.media import worker
 from saccade.media.controls import ImageControls, VideoControls
@@ -260,17 +261,11 @@ async def test_the_event_loop_stays_free(loader: MediaLoader, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's on Linux only")
-async def test_decoders_yield_the_processor(tmp_path: Path) -> None:
-    nice: set[int] = set()
-    loader = MediaLoader(
-        GEOMETRY,
-        PixelLimits(),
-        FetchPolicy(media_root=tmp_path),
-        observe=lambda stage, _: nice.add(os.nice(0)) if stage == "decode" else None,
-    )
+async def test_decoders_yield_the_processor(tmp_path: Path, stages: list[tuple[str, int]]) -> None:
+    loader = MediaLoader(GEOMETRY, PixelLimits(), FetchPolicy(media_root=tmp_path))
     await load(loader, data_url(encoded(picture(64, 64))), NONE)
     await loader.close()
-    assert nice == {min(19, os.nice(0) + 10)}
+    assert dict(stages)["decode"] == min(19, os.nice(0) + 10)
 
 
 async def test_fetches_end_when_enough_has_come_in(loader: MediaLoader, tmp_path: Path) -> None:
@@ -346,19 +341,23 @@ async def test_a_damaged_medium_is_freed_with_its_error(loader: MediaLoader) -> 
         gc.enable()
 
 
-async def test_every_stage_is_told_how_long_it_took(tmp_path: Path):
+def stage_seconds(stage: str) -> float:
+    """So long all stages of this kind have taken in this process."""
+    return REGISTRY.get_sample_value("saccade_media_stage_seconds_sum", {"stage": stage}) or 0.0
+
+
+async def test_every_stage_is_counted_with_its_time(tmp_path: Path, stages: list[tuple[str, int]]):
     (tmp_path / "a.png").write_bytes(encoded(picture(64, 48)))
-    stages: list[str] = []
-    loader = MediaLoader(
-        GEOMETRY,
-        PixelLimits(),
-        FetchPolicy(media_root=tmp_path),
-        observe=lambda stage, seconds: stages.append(stage) if seconds > 0 else None,
-    )
+    kinds = ("fetch", "queue", "plan", "decode", "resize")
+    before = [stage_seconds(stage) for stage in kinds]
+    loader = MediaLoader(GEOMETRY, PixelLimits(), FetchPolicy(media_root=tmp_path))
     await load(loader, "a.png", ImageControls())
     # A wait for a thread to plan, one for memory, one for a thread to decode.
-    assert stages == ["fetch", "queue", "plan", "queue", "queue", "decode", "resize"]
+    expected = ["fetch", "queue", "plan", "queue", "queue", "decode", "resize"]
+    assert [stage for stage, _ in stages] == expected
+    assert all(was < stage_seconds(stage) for was, stage in zip(before, kinds, strict=True))
     stages.clear()
     await load(loader, ["a.png", "a.png"], VideoControls())
-    assert [stages.count(stage) for stage in ("fetch", "plan", "decode", "resize")] == [2, 1, 2, 2]
+    names = [stage for stage, _ in stages]
+    assert [names.count(stage) for stage in ("fetch", "plan", "decode", "resize")] == [2, 1, 2, 2]
     await loader.close()

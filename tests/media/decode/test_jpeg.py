@@ -161,18 +161,17 @@ def test_damage_is_never_taken_for_a_picture() -> None:
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_the_work_gives_the_same_pixels(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    worker = MediaWorker(
-        VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1, lambda stage, _: seen.append(stage)
-    )
+def test_the_work_gives_the_same_pixels(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, stages: list[tuple[str, int]]
+) -> None:
+    worker = MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1)
     if not compiled:
         there = extension.load()._replace(decode_resized_jpeg=None)
         monkeypatch.setattr(extension, "load", lambda: there)
     for data in (encoded(picture(300, 410), "JPEG"), turned(6), encoded(picture(84, 84), "JPEG")):
         planned = worker.plan_image(data, ImageControls(), None)
-        seen.clear()
+        stages.clear()
         pixels = worker.decode_image(planned).pixels
         size = planned.plan.height, planned.plan.width
         np.testing.assert_array_equal(pixels, one_after_the_other(data, *size))
-        assert seen == ["decode", "resize"]
+        assert [stage for stage, _ in stages] == ["decode", "resize"]

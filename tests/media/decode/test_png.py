@@ -210,7 +210,7 @@ def test_damage_is_never_taken_for_a_picture() -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_work_gives_the_same_pixels(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1, lambda *_: None)
+    worker = MediaWorker(VisionGeometry(), PixelLimits(), MediaLimits(), 1, 1)
     if not compiled:
         there = extension.load()._replace(resize_png=None)
         monkeypatch.setattr(extension, "load", lambda: there)

@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.requests import Request
 
-from saccade.server.core import metrics
-from saccade.server.core.metrics import observe_stage
+from saccade.media import timing
+from saccade.media.timing import observe_stage
 from saccade.server.core.tracing import configure_tracing
 from saccade.server.middleware import outermost
 from saccade.server.middleware.outermost import OutermostMiddleware
@@ -49,7 +49,7 @@ def spans_of(monkeypatch, traced):
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(outermost, "_TRACER", provider.get_tracer("test"))
-    monkeypatch.setattr(metrics, "_TRACER", provider.get_tracer("test"))
+    monkeypatch.setattr(timing, "_TRACER", provider.get_tracer("test"))
     seen = {}
 
     async def route(scope, receive, send):

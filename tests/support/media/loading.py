@@ -8,7 +8,6 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.limits import MediaLimits
 from saccade.media.loader import MediaLoader
 from saccade.media.planning.plan import PixelLimits, VideoPlan, VisionGeometry
-from saccade.media.timing import ignore
 from saccade.media.types import Pixels
 from saccade.media.worker import MediaWorker
 
@@ -30,7 +29,7 @@ def load_video(
     cancelled: Event | None = None,
 ) -> tuple[Pixels, VideoPlan]:
     """The frames of a video file and the plan that they follow, as a worker thread makes them."""
-    worker = MediaWorker(VisionGeometry(), PixelLimits(), limits, 1, 1, ignore)
+    worker = MediaWorker(VisionGeometry(), PixelLimits(), limits, 1, 1)
     planned = worker.plan_video(data, controls, None)
     decoded = worker.decode_video(planned, 1, cancelled or Event())
     return decoded.frames, decoded.plan
