@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event
-from typing import TypeVar, TypeVarTuple, overload
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import LimitError, MediaError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, Received, anything
 from saccade.media.items import (
-    DecodedImage,
     DecodedMedium,
     DecodedVideo,
     PlannedImage,
@@ -79,26 +78,6 @@ class MediaLoader:
         await self._fetcher.close()
         await asyncio.to_thread(self._executor.shutdown)
 
-    @overload
-    async def plan(
-        self,
-        source: str,
-        controls: ImageControls,
-        param: str | None = None,
-        received: Received = anything,
-        owner: str = "",
-    ) -> PlannedImage: ...
-
-    @overload
-    async def plan(
-        self,
-        source: str | Sequence[str],
-        controls: VideoControls,
-        param: str | None = None,
-        received: Received = anything,
-        owner: str = "",
-    ) -> PlannedVideo: ...
-
     async def plan(
         self,
         source: str | Sequence[str],
@@ -128,12 +107,6 @@ class MediaLoader:
             if isinstance(controls, ImageControls):
                 return await self._run(self._worker.plan_image, data, controls, param)
             return await self._run(self._worker.plan_video, data, controls, param)
-
-    @overload
-    async def decode(self, planned: PlannedImage) -> DecodedImage: ...
-
-    @overload
-    async def decode(self, planned: PlannedVideo) -> DecodedVideo: ...
 
     async def decode(self, planned: PlannedMedium) -> DecodedMedium:
         """Decodes and resizes a planned image or video, once there is memory for it."""

@@ -27,7 +27,7 @@ from saccade.server.core.metrics import (
     VISUAL_TOKENS,
 )
 from saccade.server.engine.media_cache import MediaCache
-from saccade.server.request.message_parts import ImagePart, MediaPart
+from saccade.server.request.message_parts import MediaPart
 
 Result = TypeVar("Result")
 
@@ -53,18 +53,14 @@ async def plan_media(
     """
     if not parts:
         return []
-    sources = (part.url if isinstance(part, ImagePart) else part.source for part in parts)
-    urls = (url for source in sources for url in ([source] if isinstance(source, str) else source))
+    sources = ([part.source] if isinstance(part.source, str) else part.source for part in parts)
+    urls = (url for source in sources for url in source)
     admission.fetch(ticket, remote=not all(url.startswith(_INLINE) for url in urls))
     received = partial(admission.receive, ticket)
 
     async def plan(part: MediaPart) -> PlannedMedium:
-        planned: PlannedMedium
         with MEDIA_LOADING.track_inprogress():
-            if isinstance(part, ImagePart):
-                planned = await loader.plan(part.url, part.controls, part.path, received, owner)
-            else:
-                planned = await loader.plan(part.source, part.controls, part.path, received, owner)
+            planned = await loader.plan(part.source, part.controls, part.path, received, owner)
         MEDIA_BYTES.labels(part.modality).inc(planned.encoded_bytes)
         return planned
 

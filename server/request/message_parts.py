@@ -9,7 +9,7 @@ import mimetypes
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from saccade.media.controls import (
     RATES,
@@ -77,26 +77,18 @@ _SPEAK = ("system", "developer", "user", "tool", "function")  # whose messages h
 
 
 @dataclass(frozen=True)
-class ImagePart:
-    """An image to be loaded. ``path`` is its part's place in the request."""
+class MediaPart:
+    """An image or a video to be loaded.
 
-    modality: ClassVar = "image"
-    path: str
-    url: str
-    controls: ImageControls
+    Attributes:
+        path: its part's place in the request.
+        source: its URL, or the URLs of a video's frames.
+    """
 
-
-@dataclass(frozen=True)
-class VideoPart:
-    """A video to be loaded: one URL, or the URLs of its frames."""
-
-    modality: ClassVar = "video"
+    modality: str
     path: str
     source: str | tuple[str, ...]
-    controls: VideoControls
-
-
-MediaPart = ImagePart | VideoPart
+    controls: ImageControls | VideoControls
 
 
 @dataclass
@@ -313,17 +305,17 @@ class MessageReader:
             for name, value in given(fields).items()
             if name not in _HINTS and not (name in _EMPTY and value in _NOTHING)
         }
-        name = str(len(self.media))
+        controls: ImageControls | VideoControls
         if modality == "image":
-            image = parse_controls(ImageControls, fields, path, self.defaults.image)
-            self.media.append(ImagePart(path, source, image))
-            return {"type": "image_url", "image_url": None, "uuid": name}
-        defaults = self.defaults.video
-        if isinstance(source, tuple):
-            defaults = {key: value for key, value in defaults.items() if key not in RATES}
-        video = parse_controls(VideoControls, fields, path, defaults)
-        self.media.append(VideoPart(path, source, video))
-        return {"type": "video_url", "video_url": None, "uuid": name}
+            controls = parse_controls(ImageControls, fields, path, self.defaults.image)
+        else:
+            defaults = self.defaults.video
+            if isinstance(source, tuple):
+                defaults = {key: value for key, value in defaults.items() if key not in RATES}
+            controls = parse_controls(VideoControls, fields, path, defaults)
+        name, kind = str(len(self.media)), f"{modality}_url"
+        self.media.append(MediaPart(modality, path, source, controls))
+        return {"type": kind, kind: None, "uuid": name}
 
 
 def _take_source(fields: dict[str, Any], default: str) -> tuple[Any, str]:
