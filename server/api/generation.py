@@ -9,17 +9,17 @@ from saccade.server.request.parsed_request import CHAT, COMPLETION
 
 router = APIRouter()
 
-_CHAT = Endpoint(CHAT, Engine.chat, respond)
-_COMPLETIONS = Endpoint(COMPLETION, Engine.complete, respond)
+_CHAT = Endpoint(CHAT, Engine.chat)
+_COMPLETIONS = Endpoint(COMPLETION, Engine.complete)
 
 
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, with images, videos and Qwen's controls of them."""
-    return await generate(request, _CHAT)
+    return respond(await generate(request, _CHAT))
 
 
 @router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """OpenAI's text completions. They take no media."""
-    return await generate(request, _COMPLETIONS)
+    return respond(await generate(request, _COMPLETIONS))

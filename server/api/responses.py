@@ -1,7 +1,5 @@
 """``POST /v1/responses``: OpenAI's Responses API."""
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,10 +10,10 @@ from saccade.server.response.edits import response_failure
 
 router = APIRouter()
 
-_RESPONSES = Endpoint(RESPONSE, Engine.respond, partial(respond, failure=response_failure))
+_RESPONSES = Endpoint(RESPONSE, Engine.respond)
 
 
 @router.post("/v1/responses")
 async def responses(request: Request) -> Response:
     """OpenAI's responses, with images, videos and Qwen's controls of them. Nothing is stored."""
-    return await generate(request, _RESPONSES)
+    return respond(await generate(request, _RESPONSES), response_failure)

@@ -5,30 +5,29 @@ from starlette.responses import JSONResponse, Response
 
 from saccade.server.engine.client import Engine
 from saccade.server.flow.generate import Answer, Endpoint, generate
-from saccade.server.flow.services import Services
 from saccade.server.request.parsed_request import DETOKENIZATION, TOKENIZATION
 from saccade.server.response.edits import WarningsEdit
 
 router = APIRouter()
 
 
-def _respond(_: Services, answer: Answer) -> Response:
-    if answer.request.warnings:
-        WarningsEdit(answer.request.warnings).edit(answer.content)
-    return JSONResponse(answer.content)
-
-
-_TOKENIZE = Endpoint(TOKENIZATION, Engine.tokenize, _respond, runs_model=False)
-_DETOKENIZE = Endpoint(DETOKENIZATION, Engine.detokenize, _respond, runs_model=False)
+_TOKENIZE = Endpoint(TOKENIZATION, Engine.tokenize, runs_model=False)
+_DETOKENIZE = Endpoint(DETOKENIZATION, Engine.detokenize, runs_model=False)
 
 
 @router.post("/tokenize")
 async def tokenize(request: Request) -> Response:
     """The tokens of a prompt or of chat messages; every token of their media is among them."""
-    return await generate(request, _TOKENIZE)
+    return _response(await generate(request, _TOKENIZE))
 
 
 @router.post("/detokenize")
 async def detokenize(request: Request) -> Response:
     """The text of tokens."""
-    return await generate(request, _DETOKENIZE)
+    return _response(await generate(request, _DETOKENIZE))
+
+
+def _response(answer: Answer) -> Response:
+    if answer.request.warnings:
+        WarningsEdit(answer.request.warnings).edit(answer.content)
+    return JSONResponse(answer.content)

@@ -8,12 +8,14 @@ from starlette.responses import JSONResponse, Response
 
 from saccade.server.core.errors import CONTEXT_LENGTH_EXCEEDED
 from saccade.server.engine.client import Engine
-from saccade.server.flow.generate import Answer, Endpoint, generate
+from saccade.server.flow.generate import Endpoint, generate
 from saccade.server.flow.services import Services
 from saccade.server.request.parsed_request import COUNTED_CHAT
 from saccade.server.response.vision_report import MediumReport, report_media
 
 router = APIRouter()
+
+_PLAN = Endpoint(COUNTED_CHAT, Engine.count_chat, runs_model=False)
 
 
 class VisionPlan(BaseModel):
@@ -36,10 +38,8 @@ class VisionPlan(BaseModel):
 @router.post("/v1/vision/plan")
 async def vision_plan(request: Request) -> Response:
     """What a chat request would cost: sizes, grids, frame times, tokens. Runs no model."""
-    return await generate(request, _PLAN)
-
-
-def _plan(services: Services, answer: Answer) -> Response:
+    services: Services = request.app.state.services
+    answer = await generate(request, _PLAN)
     count, context, tokens = answer.content["count"], answer.content["max_model_len"], answer.tokens
     refusal = services.admission.limits.refusal(tokens.image + tokens.video)
     reason = refusal.code if refusal else None
@@ -58,6 +58,3 @@ def _plan(services: Services, answer: Answer) -> Response:
         warnings=list(answer.request.warnings),
     )
     return JSONResponse(plan.model_dump(mode="json"))
-
-
-_PLAN = Endpoint(COUNTED_CHAT, Engine.count_chat, _plan, runs_model=False)

@@ -51,19 +51,17 @@ class Endpoint:
     Attributes:
         form: how its bodies hold their prompt.
         call: the engine's method that answers it.
-        respond: the response; `respond` where the model runs.
         runs_model: requests are admitted and their media decoded; otherwise prompts are counted.
     """
 
     form: BodyFormat
     call: Callable[[Engine, Mapping[str, Any], Request], Awaitable[Any]]
-    respond: Callable[[Services, Answer], Response]
     runs_model: bool = True
 
 
-async def generate(raw: Request, endpoint: Endpoint) -> Response:
-    """Reads a body and parses it, plans its media, waits for admission, decodes, runs the engine,
-    responds; unless the client or the engine is gone before.
+async def generate(raw: Request, endpoint: Endpoint) -> Answer:
+    """Reads a body and parses it, plans its media, waits for admission, decodes, runs the engine;
+    unless the client or the engine is gone before.
 
     Raises:
         ApiError, MediaError: whatever is wrong with the request, its media or the engine.
@@ -101,10 +99,10 @@ async def generate(raw: Request, endpoint: Endpoint) -> Response:
         if request.vision.history == "source":
             request = history_for_model(request, seen)
         content = await engine.run(endpoint.call, request, media, raw, priority)
-        return endpoint.respond(services, Answer(content, request, seen, tokens))
+        return Answer(content, request, seen, tokens)
 
 
-def respond(_: Services, answer: Answer, failure: Failure = chat_failure) -> Response:
+def respond(answer: Answer, failure: Failure = chat_failure) -> Response:
     """vLLM's answer or stream, edited; ``failure`` is how the stream tells an error."""
     options = answer.request.vision
     edits: list[Edit] = [VisionUsageEdit(answer.tokens)]
