@@ -38,14 +38,20 @@ def _function(name: str, description: str, parameters: dict[str, Any]) -> dict[s
     return {"type": "function", "function": function}
 
 
-def computer(rng: np.random.Generator, width: int, height: int) -> dict[str, Any]:
-    """A tool that clicks; its screen has so many pixels."""
+def computer(
+    rng: np.random.Generator, width: int, height: int, known: bool = True
+) -> dict[str, Any]:
+    """A tool that clicks; its screen has so many pixels.
+
+    Args:
+        known: whether its name may be one that such tools often have.
+    """
     actions = [_ACTIONS[0], *(action for action in _ACTIONS[1:] if rng.random() < 0.8)]
     said = f"Use a mouse to interact with a computer. The screen is {width}x{height}."
     action = {"type": "string", "enum": actions}
     place = {"type": "array", "description": "(x, y) in pixels"}
     name = _COMPUTER[rng.integers(len(_COMPUTER))]
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 or not known:
         name = f"{wording.any_word(rng)}_{wording.any_word(rng)}"
     return _function(name, said, {"action": action, "coordinate": place})
 
@@ -66,14 +72,19 @@ def click(
     rng: np.random.Generator, tool: dict[str, Any], thing: Seen
 ) -> tuple[str, dict[str, Any]]:
     """An order, and the call that obeys it: the middle of the thing."""
+    x1, y1, x2, y2 = thing.box
+    return click_at(rng, tool, thing.label, (round((x1 + x2) / 2), round((y1 + y2) / 2)))
+
+
+def click_at(
+    rng: np.random.Generator, tool: dict[str, Any], what: str, place: tuple[int, int]
+) -> tuple[str, dict[str, Any]]:
+    """An order to click on something at a place, and the call that obeys it."""
     function = tool["function"]
     actions = function["parameters"]["properties"]["action"]["enum"]
     action = actions[rng.integers(len(actions))]
-    verbs = _VERBS[action]
-    x1, y1, x2, y2 = thing.box
-    arguments = {"action": action, "coordinate": [round((x1 + x2) / 2), round((y1 + y2) / 2)]}
-    order = verbs[rng.integers(len(verbs))].format(thing.label)
-    return order, call(function["name"], arguments)
+    order = wording.one_of(rng, _VERBS[action]).format(what)
+    return order, call(function["name"], {"action": action, "coordinate": list(place)})
 
 
 def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
