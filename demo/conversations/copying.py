@@ -15,7 +15,9 @@ _REPEAT = ("Repeat: {}", "Say this again: {}", "{}\nRepeat it.", "Copy this: {}"
 _LEAST_WORDS, _MOST_WORDS, _MOST_FIELDS = 10, 40, 4
 _EACH = {"repeats": 16, "keys": 24, "calls": 24}  # conversations of a step
 COPIES = ("repeats", "keys", "repeats", "keys", "calls")
-"""Kinds of such steps, one after another."""
+"""Kinds of such steps, one after another, while most steps are."""
+LATER_COPIES = ("keys", "calls", "keys", "repeats", "keys")
+"""Those among others."""
 
 
 def copying(rng: np.random.Generator, kind: str, medium: Medium) -> list[Conversation]:

@@ -12,7 +12,7 @@ from saccade.demo.conversations.about import (
     offered,
 )
 from saccade.demo.conversations.conversation import Conversation, Medium
-from saccade.demo.conversations.copying import COPIES, copying
+from saccade.demo.conversations.copying import COPIES, LATER_COPIES, copying
 from saccade.demo.conversations.facts import clip_facts, picture_facts
 from saccade.demo.conversations.pages import page_fact, word_count
 from saccade.demo.world.examples import (
@@ -33,7 +33,7 @@ CYCLE = (
 )
 """Kinds of steps, one after another; of "questions" and "clip questions" see `training.data`."""
 COPIES_FROM, COPIES_UNTIL = 2100, 2600
-"""In between, four steps of five are of words to copy; later, one of five."""
+"""In between, four steps of five are of words to copy; later, two of five."""
 LONG_RATES = {30: (1.0, 2.0), 60: (1.0,), 120: (0.5, 1.0), 300: (0.5,), 600: (0.5,)}
 """Frames a second of videos that last at most so many seconds."""
 _CELLS = 240  # of the images of a step that conversations share
@@ -45,11 +45,10 @@ def kind_of(step: int) -> str:
     if step < COPIES_FROM:
         return CYCLE[step % len(CYCLE)]
     number, of_five = divmod(step, 5)
-    copied = (0, 1, 2, 3) if step < COPIES_UNTIL else (0,)
-    if of_five in copied:
-        return COPIES[(len(copied) * number + of_five) % len(COPIES)]
-    others = 5 - len(copied)
-    return CYCLE[(others * number + of_five - len(copied)) % len(CYCLE)]
+    copied, copies = (4, COPIES) if step < COPIES_UNTIL else (2, LATER_COPIES)
+    if of_five < copied:
+        return copies[(copied * number + of_five) % len(copies)]
+    return CYCLE[((5 - copied) * number + of_five - copied) % len(CYCLE)]
 
 
 def talk_conversations(seed: int, step: int) -> list[Conversation]:
