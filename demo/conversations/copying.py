@@ -17,6 +17,7 @@ _EACH = {"repeats": 16, "keys": 24, "calls": 24}  # conversations of a step
 COPIES = ("repeats", "keys", "repeats", "keys", "calls")
 """Kinds of such steps, one after another, while most steps are."""
 LATER_COPIES = ("keys", "calls", "keys", "repeats", "keys")
+LAST_COPIES = ("keys", "calls")
 """Those among others."""
 
 

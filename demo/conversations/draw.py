@@ -12,7 +12,7 @@ from saccade.demo.conversations.about import (
     offered,
 )
 from saccade.demo.conversations.conversation import Conversation, Medium
-from saccade.demo.conversations.copying import COPIES, LATER_COPIES, copying
+from saccade.demo.conversations.copying import COPIES, LAST_COPIES, LATER_COPIES, copying
 from saccade.demo.conversations.facts import clip_facts, picture_facts
 from saccade.demo.conversations.pages import page_fact, word_count
 from saccade.demo.world.examples import (
@@ -32,8 +32,15 @@ CYCLE = (
     *("pages", "several", "long"),
 )
 """Kinds of steps, one after another; of "questions" and "clip questions" see `training.data`."""
-COPIES_FROM, COPIES_UNTIL = 2100, 2600
-"""In between, four steps of five are of words to copy; later, two of five."""
+COPIES_FROM, COPIES_UNTIL, REVIEW_FROM = 2100, 2600, 3100
+"""Words to copy: four steps of five until the second of these, two of five until the third, then
+one of five."""
+REVIEW = (
+    *("questions", "one", "clip questions", "several", "screens", "questions", "pages", "one"),
+    *("clip questions", "many", "long", "questions", "one", "several", "clip questions", "clips"),
+    *("screens", "one", "pages", "several"),
+)
+"""What the other steps are about then: more of what was known before conversations."""
 LONG_RATES = {30: (1.0, 2.0), 60: (1.0,), 120: (0.5, 1.0), 300: (0.5,), 600: (0.5,)}
 """Frames a second of videos that last at most so many seconds."""
 _CELLS = 240  # of the images of a step that conversations share
@@ -45,10 +52,15 @@ def kind_of(step: int) -> str:
     if step < COPIES_FROM:
         return CYCLE[step % len(CYCLE)]
     number, of_five = divmod(step, 5)
-    copied, copies = (4, COPIES) if step < COPIES_UNTIL else (2, LATER_COPIES)
+    if step < COPIES_UNTIL:
+        copied, copies, others = 4, COPIES, CYCLE
+    elif step < REVIEW_FROM:
+        copied, copies, others = 2, LATER_COPIES, CYCLE
+    else:
+        copied, copies, others = 1, LAST_COPIES, REVIEW
     if of_five < copied:
         return copies[(copied * number + of_five) % len(copies)]
-    return CYCLE[((5 - copied) * number + of_five - copied) % len(CYCLE)]
+    return others[((5 - copied) * number + of_five - copied) % len(others)]
 
 
 def talk_conversations(seed: int, step: int) -> list[Conversation]:

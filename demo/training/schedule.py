@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from saccade.demo.conversations.draw import COPIES_FROM, COPIES_UNTIL
+from saccade.demo.conversations.draw import COPIES_FROM, COPIES_UNTIL, REVIEW_FROM
 
 _WARM_UP = 100  # steps, at the beginning of each phase
 _LEAST = 0.02  # of the peak of a phase
 # Of the tower's peak, when the language model learns too.
 _PEAK_OF_BOTH, _PEAK_OF_CLIPS, _PEAK_OF_TALK = 0.3, 0.15, 0.3
 _RATE_OF_COPIES, _PEAK_AFTER_COPIES = 0.25, 0.2
-_TALK_FALLS_IN = 4000  # steps, in which the rate would be nothing
+_TALK_FALLS_IN, _FALLS_AFTER_COPIES_IN = 4000, 1700  # steps, in which the rate would be nothing
+_PEAK_OF_REVIEW = 0.18
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ class TalkSchedule:
 
     def rate_share(self, step: int) -> float:
         """Of the peak learning rate: a straight fall, constant while most steps are of copies, and
-        another fall."""
+        two more falls."""
         if step < COPIES_FROM:
             warm = min(1.0, (step + 1) / _WARM_UP)
             return _PEAK_OF_TALK * warm * (1 - step / _TALK_FALLS_IN)
         if step < COPIES_UNTIL:
             return _RATE_OF_COPIES
-        left = (self.steps - step) / (self.steps - COPIES_UNTIL)
-        return _PEAK_AFTER_COPIES * max(_LEAST, left)
+        if step < REVIEW_FROM:
+            return _PEAK_AFTER_COPIES * (1 - (step - COPIES_UNTIL) / _FALLS_AFTER_COPIES_IN)
+        left = (self.steps - step) / (self.steps - REVIEW_FROM)
+        return _PEAK_OF_REVIEW * max(_LEAST, left)
