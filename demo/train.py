@@ -19,18 +19,19 @@ import torch
 from torch import Tensor
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.conversations.draw import SEVERAL_FROM
 from saccade.demo.evaluation.cases import Case
 from saccade.demo.evaluation.talk_cases import TALK_FIGURES, talk_cases
 from saccade.demo.training.batch import Batch, Batcher, TowerBatch
 from saccade.demo.training.data import held_out_examples, stream
-from saccade.demo.training.model.heads import WEIGHTS
+from saccade.demo.training.model.heads import WEIGHTS, TalkHeads
 from saccade.demo.training.schedule import Schedule, TalkSchedule
 from saccade.demo.training.scores import mean_loss, scale_loss, scores, talk_scores
 from saccade.demo.training.state import Run, default_folder
 from saccade.demo.training.talk_batch import TalkBatcher
 
 SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
-TALK_SCHEDULE = TalkSchedule(8000)
+TALK_SCHEDULE = TalkSchedule(8200)
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
 _SCORE_TALK_EVERY = 1000  # it takes a minute
@@ -54,7 +55,10 @@ def train_step(run: Run, batch: TowerBatch, share: float) -> dict[str, float]:
     losses: dict[str, Tensor] = {}
     if isinstance(batch, Batch):
         logits, cells, states = run.model(batch)
-        losses |= run.heads.of_language(states, batch)
+        if isinstance(run.heads, TalkHeads):
+            losses |= run.heads.of_language(states, batch, run.step >= SEVERAL_FROM)
+        else:
+            losses |= run.heads.of_language(states, batch)
         losses |= {"answers": mean_loss(logits, batch), "scale": scale_loss(logits, batch)}
     else:
         cells = run.model.see(batch.tower)

@@ -1,6 +1,7 @@
 """Conversations about one medium or several, whichever way round and in several turns."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -143,14 +144,15 @@ def about_several(
         kind = media[index].kind
         alike = [number for number in range(shown) if media[number].kind == kind]
         where = wording.where_among(rng, kind, alike.index(index), len(alike))
+        number = alike.index(index) if len(alike) > 1 else None
         if new and turn and index == shown - 1 and rng.random() < 0.4:
             where = f" in this {kind}"
         elif _only_there(media[:shown], index, pools[index][0]) and rng.random() < 0.25:
-            where = ""
+            where, number = "", None
         question, said = asked(rng, pools[index], where, form)
         pools[index].pop(0)
         conversation.user(*arranged(rng, new, question, order))
-        conversation.answer(said)
+        conversation.answer(replace(said, number=number))
         new = []
     return conversation
 

@@ -36,6 +36,7 @@ class Said:
         spots: as a question's, of ``text``.
         moments: phrases of the message before, and the second that each names.
         task: what was asked.
+        number: which of several media of a kind it is about, counted from zero.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Said:
     spots: tuple[tuple[int, Box], ...] = ()
     moments: tuple[tuple[str, int], ...] = ()
     task: str = ""
+    number: int | None = None
 
 
 @dataclass

@@ -41,6 +41,13 @@ REVIEW = (
     *("screens", "one", "pages", "several"),
 )
 """What the other steps are about then: more of what was known before conversations."""
+SEVERAL_FROM = 5500
+SEVERAL = (
+    *("questions", "several", "clip questions", "one", "several", "screens", "questions", "long"),
+    *("several", "clip questions", "one", "many", "several", "questions", "screens", "pages"),
+    *("several", "one", "clip questions", "clips"),
+)
+"""And then: more of what has to be told from other images, whose numbers are learned from here."""
 LONG_RATES = {30: (1.0, 2.0), 60: (1.0,), 120: (0.5, 1.0), 300: (0.5,), 600: (0.5,)}
 """Frames a second of videos that last at most so many seconds."""
 _CELLS = 240  # of the images of a step that conversations share
@@ -57,7 +64,8 @@ def kind_of(step: int) -> str:
     elif step < REVIEW_FROM:
         copied, copies, others = 2, LATER_COPIES, CYCLE
     else:
-        copied, copies, others = 1, LAST_COPIES, REVIEW
+        copied, copies = 1, LAST_COPIES
+        others = REVIEW if step < SEVERAL_FROM else SEVERAL
     if of_five < copied:
         return copies[(copied * number + of_five) % len(copies)]
     return others[((5 - copied) * number + of_five - copied) % len(others)]

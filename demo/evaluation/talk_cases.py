@@ -20,8 +20,12 @@ from saccade.demo.conversations.pages import right_words
 from saccade.demo.evaluation.cases import Case
 from saccade.demo.world.answers import boxes_agree, seconds_of
 from saccade.demo.world.examples import MOST_CELLS, long_clip_example, picture_sizes
+from saccade.demo.world.scenes import Box
 
 BOTH_ORDERS = ("colour_kind", "counting", "reading", "boxes")
+_TASKS = (*BOTH_ORDERS, "points", "event_time", "order")
+"""What several images, videos and second turns are asked for: no captions, which are many answers
+in one."""
 MOST_BEHIND = 0.02
 """How much less a task may score with the text first."""
 TALK_FIGURES = (
@@ -59,6 +63,8 @@ def _case(figure: str, conversation: Conversation) -> Case:
             return float(_obeys(answer, expected, box))
         if figure in ("json", "grammar"):
             return float(_same_json(answer, expected))
+        if task == "points":
+            return float(_points_into(answer, expected, conversation.said[-1].spots[0][1]))
         if task == "boxes" and expected != "[]":
             return float(boxes_agree(answer, expected))
         return float(answer.strip() == expected)
@@ -79,7 +85,7 @@ def _seconds_apart(answer: str, expected: str) -> float:
     return abs(seconds_of(answer.strip()) - seconds_of(expected))
 
 
-def _obeys(answer: str, expected: str, box: tuple[float, float, float, float]) -> bool:
+def _obeys(answer: str, expected: str, box: Box) -> bool:
     """Whether it is the call that was expected, with a place within the box."""
     calls = [_CALL.search(text) for text in (answer, expected)]
     if calls[0] is None or calls[1] is None:
@@ -93,6 +99,17 @@ def _obeys(answer: str, expected: str, box: tuple[float, float, float, float]) -
     return bool(said == right and box[0] <= x <= box[2] and box[1] <= y <= box[3])
 
 
+def _points_into(answer: str, expected: str, box: Box) -> bool:
+    """Whether it is one point within the box, named as is expected."""
+    try:
+        ((said,), (right,)) = (json.loads(text) for text in (answer, expected))
+        x, y = said.pop("point_2d")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    right.pop("point_2d")
+    return bool(said == right and box[0] <= x <= box[2] and box[1] <= y <= box[3])
+
+
 def _any_picture(rng: np.random.Generator, most: int = MOST_CELLS) -> Medium:
     sizes = picture_sizes(most)
     return picture(rng, sizes[rng.integers(len(sizes))], worn=False)
@@ -100,6 +117,10 @@ def _any_picture(rng: np.random.Generator, most: int = MOST_CELLS) -> Medium:
 
 def _about(medium: Medium, facts: list[Fact]) -> Medium:
     return replace(medium, facts=facts)
+
+
+def _single(facts: list[Fact]) -> list[Fact]:
+    return [fact for fact in facts if fact.task in _TASKS]
 
 
 def _one_task(rng: np.random.Generator, task: str, order: str) -> Iterator[Conversation]:
@@ -118,6 +139,7 @@ def _several(count: int) -> Callable[[np.random.Generator], Iterator[Conversatio
             media = [_any_picture(rng, 20) for _ in range(count)]
             if count == 3 and rng.random() < 0.3:
                 media[rng.integers(3)] = short_clip(rng, 12, 6, 2.0, worn=False)
+            media = [_about(medium, _single(medium.facts)) for medium in media]
             if all(medium.facts for medium in media):
                 yield about_several(rng, media, form="word", turns=1)
 
@@ -127,8 +149,11 @@ def _several(count: int) -> Callable[[np.random.Generator], Iterator[Conversatio
 def _second_turns(rng: np.random.Generator) -> Iterator[Conversation]:
     while True:
         medium = _any_picture(rng)
-        if len(medium.facts) > 1:
-            yield about_one(rng, medium, turns=2)
+        facts = _single(medium.facts)
+        if len(facts) > 1:
+            conversation = about_one(rng, _about(medium, facts), turns=2)
+            if not conversation.said[-1].given:  # by a grammar, of which the prompt says nothing
+                yield conversation
 
 
 def _json(rng: np.random.Generator) -> Iterator[Conversation]:

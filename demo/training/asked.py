@@ -10,6 +10,9 @@ from saccade.demo.world.answers import seconds_of
 from saccade.demo.world.examples import GEOMETRY
 from saccade.demo.world.questions import Turn
 
+ALONE = -1
+"""The number of what need not be told from others."""
+
 
 @dataclass
 class AskedTurn:
@@ -30,6 +33,7 @@ class AskedTargets:
     known: Tensor  # bool [A, 5]
     named: Tensor  # [M] index into the flattened token ids
     moments: Tensor  # [M] the second of the event that has been named there
+    numbers: Tensor | None = None  # [A] which of several media of a kind, or `ALONE`
 
 
 def asked_targets(turns: Sequence[AskedTurn], moments: bool) -> AskedTargets:

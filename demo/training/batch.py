@@ -91,6 +91,7 @@ class Batch(TowerBatch):
     turns: list[AskedTurn]
     asked: AskedTargets
     cell_rows: Tensor | None = None  # [C']: which cell is at each of the places; None: each at one
+    cell_numbers: Tensor | None = None  # [C'] which of several media of a kind, or `ALONE`
 
 
 class Batcher:

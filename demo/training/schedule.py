@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saccade.demo.conversations.draw import COPIES_FROM, COPIES_UNTIL, REVIEW_FROM
+from saccade.demo.conversations.draw import COPIES_FROM, COPIES_UNTIL, REVIEW_FROM, SEVERAL_FROM
 
 _WARM_UP = 100  # steps, at the beginning of each phase
 _LEAST = 0.02  # of the peak of a phase
@@ -10,7 +10,7 @@ _LEAST = 0.02  # of the peak of a phase
 _PEAK_OF_BOTH, _PEAK_OF_CLIPS, _PEAK_OF_TALK = 0.3, 0.15, 0.3
 _RATE_OF_COPIES, _PEAK_AFTER_COPIES = 0.25, 0.2
 _TALK_FALLS_IN, _FALLS_AFTER_COPIES_IN = 4000, 1700  # steps, in which the rate would be nothing
-_PEAK_OF_REVIEW = 0.18
+_PEAK_OF_REVIEW, _REVIEW_FALLS_IN, _PEAK_OF_SEVERAL = 0.18, 4900, 0.15
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,7 @@ class TalkSchedule:
             return _RATE_OF_COPIES
         if step < REVIEW_FROM:
             return _PEAK_AFTER_COPIES * (1 - (step - COPIES_UNTIL) / _FALLS_AFTER_COPIES_IN)
-        left = (self.steps - step) / (self.steps - REVIEW_FROM)
-        return _PEAK_OF_REVIEW * max(_LEAST, left)
+        if step < SEVERAL_FROM:
+            return _PEAK_OF_REVIEW * (1 - (step - REVIEW_FROM) / _REVIEW_FALLS_IN)
+        left = (self.steps - step) / (self.steps - SEVERAL_FROM)
+        return _PEAK_OF_SEVERAL * max(_LEAST, left)

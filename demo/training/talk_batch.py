@@ -13,7 +13,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from saccade.demo.checkpoints.tokenizer import token_id
 from saccade.demo.conversations.conversation import Conversation, Said
-from saccade.demo.training.asked import AskedTargets
+from saccade.demo.training.asked import ALONE, AskedTargets
 from saccade.demo.training.batch import TOKENS_PER_SECOND, Batch, tower_batch
 from saccade.demo.world.examples import GEOMETRY, Example
 from saccade.model.positions import MediumPosition, mrope_positions
@@ -131,7 +131,7 @@ class TalkBatcher:
         ids = np.full((len(rows), length), token_id("<|endoftext|>"))
         branches = np.full((len(rows), length), _PADDING_BRANCH)
         positions = np.zeros((3, len(rows), length), np.int64)
-        cell_places, cell_rows = [], []
+        cell_places, cell_rows, cell_numbers = [], [], []
         learned = _Learned()
         for number, row in enumerate(rows):
             for branch, (index, start) in enumerate(row.members, 1):
@@ -143,10 +143,14 @@ class TalkBatcher:
                 branches[number, : row.shared] = 0
                 positions[:, number, at] = sample.positions[:, own]
                 first_token = number * length + start
-                for medium, first in zip(conversation.media, sample.cells, strict=True):
+                numbers = _numbers(conversation)
+                for medium, first, of_kind in zip(
+                    conversation.media, sample.cells, numbers, strict=True
+                ):
                     count = math.prod(_cells_of(medium.example))
                     cell_places.append(first_token + first + np.arange(count))
                     cell_rows.append(first_rows[id(medium.example)] + np.arange(count))
+                    cell_numbers.append(np.full(count, of_kind))
                 for said, (places, starts), named in zip(
                     conversation.said, sample.answers, sample.named, strict=True
                 ):
@@ -164,6 +168,7 @@ class TalkBatcher:
             branches=torch.from_numpy(branches),
             cell_places=torch.from_numpy(np.concatenate(cell_places)),
             cell_rows=torch.from_numpy(np.concatenate(cell_rows)),
+            cell_numbers=torch.from_numpy(np.concatenate(cell_numbers)),
             answer_places=torch.from_numpy(answer_places - 1),
             answer_ids=torch.from_numpy(ids.ravel()[answer_places]),
             answer_weights=torch.tensor(learned.weights),
@@ -224,6 +229,7 @@ class _Learned:
         self.values: list[list[float]] = []
         self.known: list[list[bool]] = []
         self.named: list[tuple[int, int]] = []
+        self.numbers: list[int] = []
 
     def add(self, said: Said, places: Sequence[int], starts: Sequence[int]) -> None:
         """One message of the model: its tokens, and at which of its characters each begins."""
@@ -242,6 +248,7 @@ class _Learned:
             self.weights.append(len(chosen) ** -0.5)
             self.values.append([*edges, float(second or 0)])
             self.known.append([box is not None] * 4 + [second is not None])
+            self.numbers.append(ALONE if said.number is None else said.number)
 
     def targets(self) -> AskedTargets:
         """What the tokens are about."""
@@ -250,7 +257,17 @@ class _Learned:
             torch.tensor(self.known),
             torch.tensor([place for place, _ in self.named], dtype=torch.int64),
             torch.tensor([float(second) for _, second in self.named]),
+            torch.tensor(self.numbers),
         )
+
+
+def _numbers(conversation: Conversation) -> list[int]:
+    """Of each medium, which of its kind it is; `ALONE` if there is no other."""
+    kinds = [medium.kind for medium in conversation.media]
+    return [
+        kinds[:place].count(kind) if kinds.count(kind) > 1 else ALONE
+        for place, kind in enumerate(kinds)
+    ]
 
 
 def _cells_of(example: Example) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from saccade.demo.training.asked import ALONE
 from saccade.demo.training.batch import Batch, CellTargets
 from saccade.demo.training.model.layers import Norm
 from saccade.demo.world.clips import ACTIONS
@@ -108,7 +109,7 @@ class TalkHeads(nn.Module):
     Args:
         hidden: width of what is read.
         cells_layer: the layer after which the cells know their places in their image.
-        clock_layer: likewise, when they are.
+        clock_layer: likewise, when they are and in which of several images.
         asked_layer: the layer after which tokens know what they are about.
         moment_layer: likewise, when it is.
     """
@@ -123,13 +124,21 @@ class TalkHeads(nn.Module):
         self.clock = nn.Sequential(Norm(hidden), nn.Linear(hidden, sum(_CLOCK)))
         self.asked = nn.Sequential(Norm(hidden), nn.Linear(hidden, 4))
         self.moment = nn.Sequential(Norm(hidden), nn.Linear(hidden, sum(_CLOCK)))
+        self.number = nn.Sequential(Norm(hidden), nn.Linear(hidden, MOST_MEDIA))
+        self.number_asked = nn.Sequential(Norm(hidden), nn.Linear(hidden, MOST_MEDIA))
 
     def of_tower(self, cells: Tensor, targets: CellTargets) -> dict[str, Tensor]:
         """Nothing: the tower is not trained."""
         return {}
 
-    def of_language(self, states: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The losses by name, from the language model's states ``[samples, length, hidden]``."""
+    def of_language(
+        self, states: list[Tensor], batch: Batch, numbered: bool = True
+    ) -> dict[str, Tensor]:
+        """The losses by name, from the language model's states ``[samples, length, hidden]``.
+
+        Args:
+            numbered: whether images are told apart.
+        """
         targets = batch.cells
         rows = batch.cell_rows
         if rows is not None:
@@ -157,10 +166,26 @@ class TalkHeads(nn.Module):
         if len(read):
             seconds = torch.cat([asked.values[timed, 4], asked.moments])
             losses["moment"] = _clock_loss(self.moment(read), seconds)
+        if numbered:
+            losses |= self._of_several(states[self.clock_layer].flatten(0, 1), batch)
+        return losses
+
+    def _of_several(self, states: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Which of several images or videos a cell belongs to, and a question is about."""
+        losses = {}
+        for name, head, places, numbers in (
+            ("number", self.number, batch.cell_places, batch.cell_numbers),
+            ("number asked", self.number_asked, batch.answer_places, batch.asked.numbers),
+        ):
+            if numbers is not None and (numbers != ALONE).any():
+                logits = head(states[places[numbers != ALONE]])
+                losses[name] = functional.cross_entropy(logits, numbers[numbers != ALONE])
         return losses
 
 
 _CLOCK = (11, 6, 10)  # minutes, tens of seconds, seconds
+MOST_MEDIA = 20
+"""Of a conversation."""
 
 
 def _clock_loss(logits: Tensor, seconds: Tensor) -> Tensor:
@@ -203,5 +228,7 @@ WEIGHTS = {
     "asked": 1.0,
     "moment": 1.0,
     "clock": 0.5,
+    "number": 0.5,
+    "number asked": 0.5,
 }
 """What each loss counts."""
