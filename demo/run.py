@@ -1,12 +1,10 @@
 """`saccade demo`: a real server, a real client, images and a video with questions about them."""
 
 import argparse
-import base64
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,10 @@ import openai
 from openai.types import CompletionUsage
 from PIL import Image, ImageDraw
 
+from saccade.demo.questions import GROUNDING, QUESTIONS, SHAPES, Question
 from saccade.demo.world.answers import boxes_of
 from saccade.server.commands.child import LIGHT_FLAGS, ServerError, ServerProcess
 
-_MEDIA = Path(__file__).with_name("media")
 _MAX_TOKENS = 64
 
 _EPILOG = """examples:
@@ -32,53 +30,6 @@ exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted
 
 class DemoError(Exception):
     """One line that says what went wrong."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """One medium, what to ask about it, and the right answer."""
-
-    kind: str  # image or video: also the name of the content part and of the usage field
-    file: Path
-    media_type: str
-    text: str
-    answer: str
-    controls: Mapping[str, float] = field(default_factory=dict)  # Qwen's, beside the part
-
-    def message(self) -> dict[str, object]:
-        """The user message, with the medium as a data: URL."""
-        encoded = base64.b64encode(self.file.read_bytes()).decode("ascii")
-        part = f"{self.kind}_url"
-        return {
-            "role": "user",
-            "content": [
-                {
-                    "type": part,
-                    part: {"url": f"data:{self.media_type};base64,{encoded}"},
-                    **self.controls,
-                },
-                {"type": "text", "text": self.text},
-            ],
-        }
-
-
-_SHAPES = ("image", _MEDIA / "shapes.jpg", "image/jpeg")
-GROUNDING = Question(
-    *_SHAPES,
-    "Locate the yellow triangle.",
-    '[{"bbox_2d": [27, 35, 56, 63], "label": "yellow triangle"}]',
-)
-QUESTIONS = (
-    Question(*_SHAPES, "What colour is the star?", "green"),
-    GROUNDING,
-    Question("image", _MEDIA / "sign.jpg", "image/jpeg", "Read the text.", "OPEN"),
-    Question(
-        *("video", _MEDIA / "events.mp4", "video/mp4"),
-        *("At what second does the blue square leave?", "00:04"),
-        # Its own size: frames are enlarged to at least 128 tokens unless a request says otherwise.
-        {"fps": 2.0, "resized_width": 140, "resized_height": 112},
-    ),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,11 +108,11 @@ def _ask_everything(url: str, drawing: Path) -> None:
         if not models:
             raise DemoError(f"the server at {url} serves no model")
         for question in QUESTIONS:
-            print(f"\n{question.kind}: {question.file.name}\n> {question.text}")
+            print("", *question.told(), sep="\n")
             answer, usage = _ask(client, models[0].id, question)
             print(f"[right: {question.answer}]\n{_token_counts(usage)}")
             if question is GROUNDING and (boxes := boxes_of(answer)):
-                draw_boxes(question.file, boxes, drawing)
+                draw_boxes(SHAPES.file, boxes, drawing)
                 print(f"[drawn: {drawing}]")
 
 
@@ -180,14 +131,15 @@ def draw_boxes(picture: Path, boxes: Sequence[Sequence[float]], drawing: Path) -
 
 def _ask(client: openai.OpenAI, model: str, question: Question) -> tuple[str, CompletionUsage]:
     """Print one answer as it streams in; returns it and what it cost."""
-    messages: Any = [question.message()]
-    stream = client.chat.completions.create(
+    messages: Any = question.messages()
+    stream: Any = client.chat.completions.create(
         model=model,
         messages=messages,
         max_tokens=_MAX_TOKENS,
         temperature=0,
         stream=True,
         stream_options={"include_usage": True},
+        **question.fields,
     )
     usage: CompletionUsage | None = None
     finish_reason: str | None = None
@@ -196,16 +148,24 @@ def _ask(client: openai.OpenAI, model: str, question: Question) -> tuple[str, Co
         for chunk in stream:
             usage = chunk.usage or usage
             for choice in chunk.choices:
-                piece = choice.delta.content or ""
+                piece = (choice.delta.content or "") + _call(choice.delta)
                 answer += piece
                 print(printable(piece), end="", flush=True)
                 finish_reason = choice.finish_reason or finish_reason
     print()
-    if finish_reason not in ("stop", "length"):
-        raise DemoError(f"the answer about {question.file.name} ended with {finish_reason!r}")
+    if finish_reason not in ("stop", "length", "tool_calls"):
+        raise DemoError(f"the answer to {question.text!r} ended with {finish_reason!r}")
     if usage is None or not usage.completion_tokens:
-        raise DemoError(f"the answer about {question.file.name} is empty")
+        raise DemoError(f"the answer to {question.text!r} is empty")
     return answer, usage
+
+
+def _call(delta: Any) -> str:
+    """A piece of a call: its name and a space, then its arguments."""
+    return "".join(
+        (f"{call.function.name} " if call.function.name else "") + (call.function.arguments or "")
+        for call in delta.tool_calls or ()
+    )
 
 
 def printable(text: str) -> str:

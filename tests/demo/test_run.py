@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.demo.run import GROUNDING, QUESTIONS, DemoError, draw_boxes, printable
-from saccade.demo.world.answers import boxes_agree, boxes_of
+from saccade.demo.questions import QUESTIONS, SHAPES
+from saccade.demo.run import DemoError, draw_boxes, printable
+from saccade.demo.world.answers import boxes_of
 from saccade.server.commands.child import ServerError, ServerProcess, free_port, saccade_command
 
 
@@ -30,11 +31,11 @@ def test_the_demo_gives_the_right_answers(tmp_path: Path):
     said = result.stdout
     assert "ready at http://127.0.0.1:" in said
     for question in QUESTIONS:
-        asked = re.search(rf"> {re.escape(question.text)}\n(.+)\n\[right: (.+)\]", said)
-        assert asked
-        answer, right = asked.groups()
-        assert right == question.answer
-        assert boxes_agree(answer, right) if question is GROUNDING else answer == right
+        told = "\n".join(question.told())
+        (answer,) = re.findall(
+            rf"\n{re.escape(told)}\n(.+)\n\[right: {re.escape(question.answer)}\]", said
+        )
+        assert question.is_right(answer), (told, answer)
     # 224 x 168 is 8 x 6 tokens; 16 frames of 140 x 112 are 8 steps of 5 x 4 tokens.
     assert re.search(r"\[\d+ prompt tokens \(48 image, \d+ text\), \d+ answer tokens\]", said)
     assert re.search(r"\[\d+ prompt tokens \(160 video, \d+ text\), \d+ answer tokens\]", said)
@@ -65,7 +66,7 @@ def test_a_server_that_cannot_start_shows_its_last_lines(tmp_path: Path):
 
 def test_a_drawing_that_cannot_be_written_is_told(tmp_path: Path):
     with pytest.raises(DemoError, match=r"--boxes .*no-such-folder.*No such file"):
-        draw_boxes(GROUNDING.file, [(1, 2, 30, 40)], tmp_path / "no-such-folder" / "x.png")
+        draw_boxes(SHAPES.file, [(1, 2, 30, 40)], tmp_path / "no-such-folder" / "x.png")
 
 
 def test_help_has_examples():

@@ -6,19 +6,19 @@ start, an answer is wrong, or nobody named the operation. Some ten minutes, and 
     python tests/support/server/faulty_servers.py
 """
 
-import base64
 import io
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import httpx
 from PIL import Image
 
-from saccade.demo.run import GROUNDING, QUESTIONS
-from saccade.demo.world.answers import boxes_agree
+from saccade.demo.questions import QUESTIONS, SHAPES, Medium, Question
 from saccade.kernels.cpu import compiled
 from saccade.kernels.cpu import extension as cpu_extension
 from saccade.kernels.cpu.processor import processor
@@ -60,43 +60,43 @@ class _Faulty(ServerProcess):
 
 def serve_with_faults(asked: str, dtype: str) -> Outcome:
     """Starts a server with these faults and asks it everything."""
-    with _Faulty(asked, f"--dtype={dtype}") as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _Faulty(asked, f"--dtype={dtype}") as server,
+    ):
         server.wait_ready(_START_SECONDS)
         wrong = []
-        asked_for = _asked()
-        for content, expected in asked_for:
+        asked_for = _asked(Path(folder))
+        for question in asked_for:
             body = {
                 "model": "demo",
-                "messages": [{"role": "user", "content": content}],
+                "messages": question.messages(),
                 "max_tokens": 64,
                 "temperature": 0,
             }
             answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=600)
             text = answer.raise_for_status().json()["choices"][0]["message"]["content"]
-            agree = boxes_agree if expected == GROUNDING.answer else str.__eq__
-            if not agree(text, expected):
-                wrong.append(f"{text!r} instead of {expected!r}")
+            if not question.is_right(text):
+                wrong.append(f"{text!r} instead of {question.answer!r}")
         return Outcome(len(asked_for), wrong, server.log_tail(10_000))
 
 
-def _asked() -> list[tuple[object, str]]:
-    """The content of a message and the right answer: the demo's questions, and enlarged images.
+def _asked(folder: Path) -> list[Question]:
+    """The demo's questions of plain text, and some about its image enlarged, as files of ``folder``.
 
-    The digit among them, of 00:04, leads by 4.7 also in bfloat16: no tie.
+    The digit among their answers, of 00:04, leads by 4.7 also in bfloat16: no tie.
     """
-    asked = [(question.message()["content"], question.answer) for question in QUESTIONS]
-    image = Image.open(GROUNDING.file)
-    for kind in ("PNG", "JPEG"):  # they are resized in different operations
-        image.resize((2 * image.width, 2 * image.height)).save(file := io.BytesIO(), kind)
-        url = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
-        size = {"resized_width": image.width, "resized_height": image.height}
-        part = {"type": "image_url", "image_url": {"url": url}, **size}
-        asked.append(([part, {"type": "text", "text": "What colour is the star?"}], "green"))
-    url = f"data:video/mp4;base64,{base64.b64encode(_hdr_clip(image)).decode()}"
+    image = Image.open(SHAPES.file)
     size = {"resized_width": image.width, "resized_height": image.height}
-    part = {"type": "video_url", "video_url": {"url": url}, "nframes": 4, **size}
-    asked.append(([part, {"type": "text", "text": "What colour is the star?"}], "green"))
-    return asked
+    enlarged = []
+    for kind in ("png", "jpeg"):  # they are resized in different operations
+        image.resize((2 * image.width, 2 * image.height)).save(file := folder / f"shapes.{kind}")
+        enlarged.append(Medium("image", file, f"image/{kind}", size))
+    (folder / "shapes.mp4").write_bytes(_hdr_clip(image))
+    controls = {"nframes": 4, **size}
+    enlarged.append(Medium("video", folder / "shapes.mp4", "video/mp4", controls))
+    plain = [question for question in QUESTIONS if not question.fields]
+    return plain + [Question(((one, "What colour is the star?"),), "green") for one in enlarged]
 
 
 def _hdr_clip(image: Image.Image) -> bytes:
