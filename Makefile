@@ -38,6 +38,7 @@ bench: setup
 
 train: setup
 	@nice $(VENV)/python -m saccade.demo.train $(ARGS)
+	@nice $(VENV)/python -m saccade.demo.train --talk $(ARGS)
 
 evaluate: setup
 	@$(VENV)/python -m saccade.demo.evaluate $(ARGS)

@@ -1,8 +1,9 @@
 """Trains the demo model from scratch on the CPU: `python -m saccade.demo.train`.
 
-A run can be stopped at any time and goes on with the same command. Its folder holds `state.pt`,
-`log.jsonl` (losses, and held-out accuracy by task) and `checkpoint/`, which transformers, vLLM and
-`saccade serve` load.
+First the tower and a language model learn to see and to answer, then (`--talk`) a deeper language
+model learns conversations, in the folder `talk` of the first run's. A run can be stopped at any
+time and goes on with the same command. Its folder holds `state.pt`, `log.jsonl` (losses, and
+held-out accuracy by task) and `checkpoint/`, which transformers, vLLM and `saccade serve` load.
 """
 
 import argparse
@@ -40,7 +41,7 @@ _HELD_OUT_BATCH = 12
 _TALK_CASES, _TALK_SEED = 24, 2**20  # of each figure; above the evaluation's
 
 _EPILOG = """examples:
-  python -m saccade.demo.train
+  python -m saccade.demo.train && python -m saccade.demo.train --talk
   python -m saccade.demo.train --start demo/trained --tower-steps 0 --folder runs/longer
   python -m saccade.demo.train --both-steps 2000 --clips-steps 0 --threads 4 --folder runs/first
 """
@@ -100,6 +101,8 @@ def held_out_talk(batcher: TalkBatcher) -> dict[str, list[tuple[Batch, Case]]]:
 
 def train(run: Run, schedule: Schedule | TalkSchedule) -> None:
     """Train until the run has had all steps of its schedule."""
+    if run.step >= schedule.steps:
+        return
     tokenizer = build_tokenizer()
     held_out = held_out_batches(Batcher(tokenizer))
     talk = held_out_talk(TalkBatcher(tokenizer)) if run.talk else {}
@@ -169,8 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--talk",
         action="store_true",
-        help="train the language model of a run that is over on conversations "
-        "(--start is that run's checkpoint)",
+        help="train the language model of the run in --folder, which is over, on conversations",
     )
     parser.add_argument(
         "--talk-steps", type=int, default=TALK_SCHEDULE.steps, help="(default: %(default)s)"
@@ -184,8 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     runtime.keep_freed_memory()
     torch.set_num_threads(args.threads)
-    start = args.start or (default_folder() / "checkpoint" if args.talk else None)
-    folder = args.folder or default_folder(talk=args.talk)
+    folder, start = args.folder or default_folder(), args.start
+    if args.talk:
+        folder, start = folder / "talk", start or folder / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, args.seed, fast=not args.plain, talk=args.talk)
     try:

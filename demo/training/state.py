@@ -53,10 +53,10 @@ _MUON_RATE, _ADAMW_RATE = 0.01, 7e-4  # at their peak
 _FILTER_RATE = 2e-5
 
 
-def default_folder(talk: bool = False) -> Path:
-    """Where runs are kept."""
+def default_folder() -> Path:
+    """Where a run is kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "saccade" / ("training-talk" if talk else "training")
+    return cache / "saccade" / "training"
 
 
 class Run:

@@ -295,10 +295,15 @@ def test_the_command_trains_conversations(tmp_path, monkeypatch, folder):
     monkeypatch.setattr(train, "_TALK_CASES", 1)
     flags = ["--talk", "--talk-steps", "2", "--plain", "--threads", "1", "--start", str(folder)]
     assert train.main([*flags, "--folder", str(tmp_path)]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    talk = tmp_path / "talk"
+    lines = [json.loads(line) for line in (talk / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2
     assert set(TALK_FIGURES) <= set(lines[-1]["accuracy"])
-    assert (tmp_path / "checkpoint" / "model.safetensors").stat().st_size < 20e6
+    weights = talk / "checkpoint" / "model.safetensors"
+    assert weights.stat().st_size < 20e6
+    made = weights.stat().st_mtime_ns
+    assert train.main([*flags, "--folder", str(tmp_path)]) == 0
+    assert weights.stat().st_mtime_ns == made, "what is over is not trained again"
 
 
 def test_the_learning_rate_of_conversations_warms_up_and_falls():
