@@ -13,7 +13,12 @@ from transformers import AutoTokenizer
 
 from saccade.demo import train
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
-from saccade.demo.conversations.draw import CYCLE, talk_conversations
+from saccade.demo.conversations.draw import (
+    COPIES_FROM,
+    COPIES_UNTIL,
+    kind_of,
+    talk_conversations,
+)
 from saccade.demo.conversations.facts import NONE, picture_facts, time_fact
 from saccade.demo.conversations.pages import page_fact, right_words, words_of
 from saccade.demo.evaluation.cases import TARGETS
@@ -26,7 +31,10 @@ from saccade.demo.training.talk_batch import TalkBatcher
 from saccade.demo.world.examples import long_clip_example
 from saccade.demo.world.questions import Seen, SeenText
 
-KINDS_OF_STEPS = sorted({kind for kind in CYCLE if "questions" not in kind})
+STEPS: dict[str, list[int]] = {}
+for step in range(COPIES_UNTIL + 100):
+    STEPS.setdefault(kind_of(step), []).append(step)
+KINDS_OF_STEPS = sorted(kind for kind in STEPS if "questions" not in kind)
 THINGS = [
     Seen("circle", "red", (10.2, 20.0, 50.4, 60.0)),
     Seen("star", "blue", (70.0, 10.0, 90.0, 30.0)),
@@ -53,7 +61,7 @@ def folder(model, tmp_path_factory):
 
 
 def step_of(kind: str, number: int = 0) -> int:
-    return [step for step, other in enumerate(CYCLE) if other == kind][number]
+    return STEPS[kind][number]
 
 
 def test_facts_are_true():
@@ -121,7 +129,7 @@ def test_the_prompt_is_that_of_the_chat_template(kind, folder, batcher):
         assert expected.startswith(asked + conversation.said[-1].text)
 
 
-@pytest.mark.parametrize("kind", ["one", "several", "screens", "clips"])
+@pytest.mark.parametrize("kind", ["one", "several", "screens", "clips", "keys", "calls"])
 def test_a_row_of_conversations_equals_each_of_them_alone(kind, model, folder, batcher):
     conversations = talk_conversations(5, step_of(kind))[:6]
     batch = batcher.batch(conversations)
@@ -170,7 +178,7 @@ def _place_of(batch, conversation, batcher, row):
 def test_what_a_grammar_gives_is_not_learned(batcher):
     seen = 0
     for step in range(40):
-        if "questions" in CYCLE[step % len(CYCLE)]:
+        if "questions" in kind_of(step):
             continue
         conversations = talk_conversations(1, step)
         batch = batcher.batch(conversations)
@@ -306,8 +314,42 @@ def test_the_command_trains_conversations(tmp_path, monkeypatch, folder):
     assert weights.stat().st_mtime_ns == made, "what is over is not trained again"
 
 
-def test_the_learning_rate_of_conversations_warms_up_and_falls():
-    schedule = TalkSchedule(1000)
-    assert [schedule.rate_share(step) for step in (0, 500, 999)] == pytest.approx(
-        [0.003, 0.15, 0.006]
+def test_the_learning_rate_of_conversations_warms_up_and_falls_twice():
+    schedule = TalkSchedule(COPIES_UNTIL + 1000)
+    steps = (
+        0,
+        COPIES_FROM - 100,
+        COPIES_FROM,
+        COPIES_UNTIL,
+        COPIES_UNTIL + 500,
+        schedule.steps - 1,
     )
+    assert [schedule.rate_share(step) for step in steps] == pytest.approx(
+        [0.003, 0.15, 0.25, 0.2, 0.1, 0.004]
+    )
+
+
+@pytest.mark.parametrize("kind", ["repeats", "keys", "calls"])
+def test_what_is_copied_stands_in_the_prompt(kind, batcher):
+    conversations = [
+        one for number in range(3) for one in talk_conversations(2, step_of(kind, number))
+    ]
+    for conversation in conversations:
+        prompt, (said,) = batcher.prompt(conversation, asked=True), conversation.said
+        for word in re.findall(r"[a-z_]+|\d+", said.text):
+            if word not in ("tool", "call", "tool_call", "name", "arguments"):
+                assert word in prompt, (said.text, prompt)
+    answers = {conversation.said[0].text for conversation in conversations}
+    assert len(answers) > 0.9 * len(conversations)
+    first = Counter(re.search(r"[a-z_]+", answer)[0] for answer in answers)
+    if kind != "calls":  # nothing to be guessed
+        assert max(first.values()) < 0.1 * len(answers)
+
+
+def test_copies_are_most_steps_for_a_while_and_some_later():
+    kinds = {"repeats", "keys", "calls"}
+    shares = [
+        sum(kind_of(step) in kinds for step in range(start, start + 100)) / 100
+        for start in (0, COPIES_FROM - 100, COPIES_FROM, COPIES_UNTIL, COPIES_UNTIL + 1000)
+    ]
+    assert shares == [0, 0, 0.8, 0.4, 0.4]
