@@ -36,11 +36,6 @@ def sign_scene() -> Scene:
     return make_scene(np.random.default_rng(6), 196, 112, 1, ["OPEN"])
 
 
-def page_scene() -> Scene:
-    """What `page.jpg` shows."""
-    return make_scene(np.random.default_rng(4), 224, 168, 0, ["SALE", "2026"])
-
-
 def events_clip() -> Clip:
     """What happens in `events.mp4`."""
     return make_clip(np.random.default_rng(3), 140, 112, 8)
@@ -82,7 +77,6 @@ def make_media(folder: Path = MEDIA) -> None:
     """Write the images and the video of the demo's world."""
     Image.fromarray(draw(shapes_scene())).save(folder / "shapes.jpg", quality=92)
     Image.fromarray(draw(sign_scene())).save(folder / "sign.jpg", quality=92)
-    Image.fromarray(draw(page_scene())).save(folder / "page.jpg", quality=92)
     clip = events_clip()
     write_video(clip.render(range(clip.frames)), Fraction(clip.fps), folder / "events.mp4")
 

@@ -45,10 +45,11 @@ def talk_cases(figure: str, seed: int, count: int) -> list[Case]:
     name = figure.removesuffix("_text_first").removesuffix("_image_first")
     rng = np.random.default_rng([_FIRST_SEED + seed, *name.encode()])  # the same in both orders
     made = _one_task(rng, name, order) if name in BOTH_ORDERS else _MAKERS[name](rng)
-    return [_case(figure, next(made)) for _ in range(count)]
+    return [as_case(figure, next(made)) for _ in range(count)]
 
 
-def _case(figure: str, conversation: Conversation) -> Case:
+def as_case(figure: str, conversation: Conversation) -> Case:
+    """The conversation's last answer as a case of this figure."""
     expected = conversation.said[-1].text
     task = conversation.said[-1].task
 

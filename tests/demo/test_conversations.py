@@ -1,6 +1,7 @@
 """Conversations are true, read as a server reads them, and ask every figure of the evaluation."""
 
 import json
+import math
 import re
 from collections import Counter
 
@@ -13,9 +14,12 @@ from transformers import AutoTokenizer
 
 from saccade.demo import train
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
+from saccade.demo.conversations.conversation import Conversation, Said
 from saccade.demo.conversations.draw import (
     COPIES_FROM,
     COPIES_UNTIL,
+    REVIEW_FROM,
+    SEVERAL_FROM,
     kind_of,
     talk_conversations,
 )
@@ -23,7 +27,9 @@ from saccade.demo.conversations.facts import NONE, picture_facts, time_fact
 from saccade.demo.conversations.pages import page_fact, right_words, words_of
 from saccade.demo.evaluation.cases import TARGETS
 from saccade.demo.evaluation.requests import request
-from saccade.demo.evaluation.talk_cases import BOTH_ORDERS, TALK_FIGURES, talk_cases
+from saccade.demo.evaluation.talk_cases import BOTH_ORDERS, TALK_FIGURES, as_case, talk_cases
+from saccade.demo.training.asked import ALONE
+from saccade.demo.training.model.heads import TalkHeads
 from saccade.demo.training.model.language import TrainingModel
 from saccade.demo.training.schedule import TalkSchedule
 from saccade.demo.training.state import SPEC, TALK_SPEC, Run, export_checkpoint
@@ -32,7 +38,7 @@ from saccade.demo.world.examples import long_clip_example
 from saccade.demo.world.questions import Seen, SeenText
 
 STEPS: dict[str, list[int]] = {}
-for step in range(COPIES_UNTIL + 100):
+for step in range(SEVERAL_FROM):
     STEPS.setdefault(kind_of(step), []).append(step)
 KINDS_OF_STEPS = sorted(kind for kind in STEPS if "questions" not in kind)
 THINGS = [
@@ -267,6 +273,26 @@ def test_nearly_right_answers(figure, answer, score):
             assert case.score(changed) == score
 
 
+def test_a_point_may_be_anywhere_within_its_box():
+    conversation = Conversation()
+    conversation.user("Point to the red star.")
+    right = '[{"point_2d": [50, 60], "label": "red star"}]'
+    box = (40.0, 45.0, 60.0, 75.0)
+    conversation.answer(Said(right, spots=((len(right), box),), task="points"))
+    case = as_case("two_images", conversation)
+    moved = {"[41, 74]": 1, "[39, 60]": 0, "[50, 76]": 0, "[50]": 0}
+    for place, score in moved.items():
+        assert case.score(right.replace("[50, 60]", place)) == score
+    assert case.score(right.replace("star", "square")) == 0
+    assert case.score("[]") == 0
+
+
+def test_what_only_a_grammar_asks_is_no_second_turn():
+    for case in talk_cases("second_turn", 3, 60):
+        assert not case.conversation.said[-1].given
+        assert case.conversation.said[-1].task != "caption"
+
+
 def test_every_target_is_of_a_figure():
     assert set(TALK_FIGURES) - set(TARGETS) == {
         f"{task}_{order}_first" for task in BOTH_ORDERS for order in ("image", "text")
@@ -314,19 +340,14 @@ def test_the_command_trains_conversations(tmp_path, monkeypatch, folder):
     assert weights.stat().st_mtime_ns == made, "what is over is not trained again"
 
 
-def test_the_learning_rate_of_conversations_warms_up_and_falls_twice():
-    schedule = TalkSchedule(COPIES_UNTIL + 1000)
-    steps = (
-        0,
-        COPIES_FROM - 100,
-        COPIES_FROM,
-        COPIES_UNTIL,
-        COPIES_UNTIL + 500,
-        schedule.steps - 1,
-    )
-    assert [schedule.rate_share(step) for step in steps] == pytest.approx(
-        [0.003, 0.15, 0.25, 0.2, 0.1, 0.004]
-    )
+def test_the_learning_rate_of_conversations_warms_up_and_falls_in_each_phase():
+    schedule = TalkSchedule(SEVERAL_FROM + 2000)
+    begun = (0, 2000, COPIES_FROM, COPIES_UNTIL, REVIEW_FROM, SEVERAL_FROM)
+    rates = [schedule.rate_share(step) for step in begun]
+    assert rates == pytest.approx([0.003, 0.15, 0.25, 0.2, 0.18, 0.15])
+    over = [schedule.rate_share(step - 1) for step in (REVIEW_FROM, SEVERAL_FROM, schedule.steps)]
+    assert over == pytest.approx([0.1413, 0.0919, 0.003], abs=1e-4)
+    assert schedule.rate_share(SEVERAL_FROM + 1000) == pytest.approx(0.075)
 
 
 @pytest.mark.parametrize("kind", ["repeats", "keys", "calls"])
@@ -350,6 +371,41 @@ def test_copies_are_most_steps_for_a_while_and_some_later():
     kinds = {"repeats", "keys", "calls"}
     shares = [
         sum(kind_of(step) in kinds for step in range(start, start + 100)) / 100
-        for start in (0, COPIES_FROM - 100, COPIES_FROM, COPIES_UNTIL, COPIES_UNTIL + 1000)
+        for start in (0, COPIES_FROM - 100, COPIES_FROM, COPIES_UNTIL, REVIEW_FROM, SEVERAL_FROM)
     ]
-    assert shares == [0, 0, 0.8, 0.4, 0.4]
+    assert shares == [0, 0, 0.8, 0.4, 0.2, 0.2]
+
+
+def test_images_are_told_apart_by_their_numbers(batcher):
+    """Each cell of several images has its image's number, and the answer that of the one asked."""
+    found = set()
+    for number in range(6):
+        conversations = talk_conversations(3, step_of("several", number))
+        for conversation in conversations:
+            batch = batcher.batch([conversation])
+            counts = [math.prod(one.example.grid) // 4 for one in conversation.media]
+            kinds = [one.kind for one in conversation.media]
+            numbers = batch.cell_numbers.split(counts)
+            for place, (kind, cells) in enumerate(zip(kinds, numbers, strict=True)):
+                alone = kinds.count(kind) == 1
+                assert set(cells.tolist()) == {ALONE if alone else kinds[:place].count(kind)}
+            asked = [said.number for said in conversation.said]
+            assert set(batch.asked.numbers.tolist()) == {
+                ALONE if one is None else one for one in asked
+            }
+            found.update(asked)
+            for message, one in zip(conversation.messages[-2::-2], asked[::-1], strict=False):
+                text = " ".join(part.get("text", "") for part in message["content"]).lower()
+                for ordinal, word in enumerate(("first", "second", "third", "fourth")):
+                    if f"in the {word} image" in text or f"in image {ordinal + 1}" in text:
+                        assert one == ordinal, text
+    assert found >= {None, 0, 1, 2, 3}
+
+
+def test_the_numbers_of_images_are_learned_from_their_phase_on(batcher):
+    batch = batcher.batch(talk_conversations(3, step_of("several", 0)))
+    heads = TalkHeads(SPEC.language.hidden, 2, 3, 4, 5)
+    states = TrainingModel(TALK_SPEC)(batch)[2]
+    before, after = (heads.of_language(states, batch, numbered) for numbered in (False, True))
+    assert after.keys() - before.keys() == {"number", "number asked"}
+    assert all(after[name].requires_grad for name in after)

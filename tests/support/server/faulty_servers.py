@@ -82,7 +82,7 @@ def serve_with_faults(asked: str, dtype: str) -> Outcome:
 
 
 def _asked(folder: Path) -> list[Question]:
-    """The demo's questions of plain text, and some about its image enlarged, as files of ``folder``.
+    """The demo's questions of plain text, and some about its image enlarged.
 
     The digit among their answers, of 00:04, leads by 4.7 also in bfloat16: no tie.
     """
