@@ -1,7 +1,7 @@
 """Requests as real clients send them, made anew from their documentation: no copies.
 
-Each is asked about a medium of the demo whose right answer the bundled model gives when the
-medium stands before the question.
+Each is asked about a medium of the demo whose right answer the bundled model gives, with the medium
+before the question; `in_order` turns that round.
 """
 
 import base64
@@ -46,6 +46,21 @@ def image(url: str = SHAPES_URL, beside: dict[str, Any] | None = None, **inside:
 
 def video(**controls: Any) -> Any:
     return {"type": "video_url", "video_url": {"url": EVENTS_URL}, **controls}
+
+
+ORDERS = ("media first", "text first")
+
+
+def in_order(body: dict[str, Any], order: str) -> dict[str, Any]:
+    """The request with its last question before its media, or as it is."""
+    if order == "media first":
+        return body
+    key = "messages" if "messages" in body else "input"
+    *before, last = body[key]
+    if not isinstance(last["content"], list):  # its media stand beside the text
+        return body
+    *media, question = last["content"]
+    return {**body, key: [*before, {**last, "content": [question, *media]}]}
 
 
 SCHEMA = {
@@ -195,7 +210,7 @@ CHAT = {
         image(), max_tokens=None, max_completion_tokens=8, repetition_penalty=1.0, stream=True
     ),
 }
-"""By client: what it sends about the image by default; the medium is put before the question."""
+"""By client: what it sends about the image by default."""
 
 CALLS = {
     "instructor": asked(image(), tools=[SEEN], tool_choice=NAMED),
