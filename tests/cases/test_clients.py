@@ -19,8 +19,8 @@ from people_send import (
     SHAPES_URL,
     VIDEOS,
     asked,
-    in_order,
     image,
+    in_order,
     video,
 )
 
