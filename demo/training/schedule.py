@@ -49,7 +49,7 @@ class TalkSchedule:
 
     def rate_share(self, step: int) -> float:
         """Of the peak learning rate: a straight fall, constant while most steps are of copies, and
-        two more falls."""
+        three more falls."""
         if step < COPIES_FROM:
             warm = min(1.0, (step + 1) / _WARM_UP)
             return _PEAK_OF_TALK * warm * (1 - step / _TALK_FALLS_IN)
@@ -58,6 +58,7 @@ class TalkSchedule:
         if step < REVIEW_FROM:
             return _PEAK_AFTER_COPIES * (1 - (step - COPIES_UNTIL) / _FALLS_AFTER_COPIES_IN)
         if step < SEVERAL_FROM:
-            return _PEAK_OF_REVIEW * (1 - (step - REVIEW_FROM) / _REVIEW_FALLS_IN)
+            left = (REVIEW_FROM + _REVIEW_FALLS_IN - step) / _REVIEW_FALLS_IN
+            return _PEAK_OF_REVIEW * left
         left = (self.steps - step) / (self.steps - SEVERAL_FROM)
         return _PEAK_OF_SEVERAL * max(_LEAST, left)
