@@ -14,10 +14,10 @@ from saccade.demo.conversations.conversation import Conversation, Medium, Said
 _REPEAT = ("Repeat: {}", "Say this again: {}", "{}\nRepeat it.", "Copy this: {}")
 _LEAST_WORDS, _MOST_WORDS, _MOST_FIELDS = 10, 40, 4
 _EACH = {"repeats": 16, "keys": 24, "calls": 24}  # conversations of a step
-COPIES = ("repeats", "keys", "repeats", "keys", "calls")
+COPIES: tuple[str, ...] = ("repeats", "keys", "repeats", "keys", "calls")
 """Kinds of such steps, one after another, while most steps are."""
-LATER_COPIES = ("keys", "calls", "keys", "repeats", "keys")
-LAST_COPIES = ("keys", "calls")
+LATER_COPIES: tuple[str, ...] = ("keys", "calls", "keys", "repeats", "keys")
+LAST_COPIES: tuple[str, ...] = ("keys", "calls")
 """Those among others."""
 
 
@@ -25,9 +25,8 @@ def copying(rng: np.random.Generator, kind: str, medium: Medium) -> list[Convers
     """The conversations of one step; the first has the medium, of which nothing is asked."""
     begun = Conversation()
     if kind == "calls":  # the same tool for all: its description is long, and there but once
-        begun.tools = [
-            tools.computer(rng, *(int(side) for side in rng.integers(100, 2000, 2)), False)
-        ]
+        width, height = (int(side) for side in rng.integers(100, 2000, 2))
+        begun.tools = [tools.computer(rng, width, height, False)]
     make: Callable[..., None] = {"repeats": _repeat, "keys": _keys, "calls": _call}[kind]
     conversations = []
     for number in range(_EACH[kind]):
