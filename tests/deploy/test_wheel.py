@@ -196,20 +196,23 @@ def test_doctor_says_that_nothing_is_compiled_here(installed: Installed) -> None
 
 
 @pytest.mark.usefixtures("starts_engine")
-def test_the_first_start_compiles_and_serves(installed: Installed) -> None:
+def test_the_first_start_compiles_and_serves(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with InstalledServer(installed) as server:
         server.wait_ready(600)
         log = server.log_tail(1000)
         models = httpx.get(f"{server.url}/v1/models").json()["data"]
-        playground = httpx.get(f"{server.url}/docs")
+        docs = httpx.get(f"{server.url}/docs")
         assert server.stop() == 0
     (compiled,) = installed.cache.glob("compiled-*.so")
     assert "compiling the operations on the CPU" in log
     assert f"compiled: {compiled}" in log
     assert [model["id"] for model in models] == ["demo"]
-    assert playground.status_code == 200
+    assert docs.status_code == 200
     assert not list(installed.site.rglob("compiled-*"))
-    assert not list(installed.work.iterdir()), "the server writes nothing where it is started"
+    assert not list(tmp_path.iterdir()), "the server writes nothing where it is started"
     done = installed.run("doctor", "--verbose")
     assert done.returncode == 0, done.stdout
     assert "not compiled" not in done.stdout
