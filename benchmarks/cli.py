@@ -27,7 +27,7 @@ _EPILOG = """examples:
   saccade bench load --profile image-448 --svg load.svg
   saccade bench load --versus stock --rates inf,50%,80% --json load.json
   saccade bench serve
-  saccade bench serve --url http://localhost:8000 --size 1024x768 --concurrency 32 --requests 256
+  saccade bench serve --size 1024x768 --concurrency 32 --requests 256
   saccade bench again
   saccade bench host-path
   saccade bench clip-path --rounds 1

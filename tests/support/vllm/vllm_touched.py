@@ -221,10 +221,9 @@ def read_flags() -> set[str]:
 
 
 def _own_flags() -> set[Path]:
-    """Commands whose flags are all ours."""
+    """Commands whose flags are all ours: every one but ``serve``."""
     commands = ROOT / "server/commands"
-    plain = (commands / "plan.py", commands / "completion.py")
-    return {*plain, *commands.glob("chat/*.py"), *commands.glob("batch/*.py")}
+    return {*commands.rglob("*.py")} - {commands / "serve.py"}
 
 
 def touched() -> Names:
