@@ -3,10 +3,14 @@ MODEL ?= demo
 ARGS ?=
 VENV := .venv/bin
 
-.PHONY: setup demo serve check test test-extended lint format bench train evaluate
+.PHONY: setup browser demo serve check test test-extended lint format bench train evaluate
 
 setup:
 	@deploy/setup.sh
+
+# Chromium, for the tests of the playground.
+browser: setup
+	@deploy/setup_browser.sh
 
 demo: setup
 	@$(VENV)/saccade demo $(ARGS)
@@ -18,7 +22,7 @@ serve: setup
 check: lint
 	@OMP_NUM_THREADS=1 $(VENV)/pytest -m "not engine and not slow" -n 2 --dist=loadfile $(ARGS)
 
-test: setup
+test: browser
 	@$(VENV)/pytest $(or $(ARGS),-m "not extended" -n 2 --no-loadscope-reorder)
 
 # Other processors, dtypes, Triton releases and checkpoints; kernels interpreted; the benchmarks.

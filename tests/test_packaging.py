@@ -38,6 +38,13 @@ def test_every_folder_with_code_is_a_package_that_is_installed() -> None:
     assert names <= set(setuptools["packages"])
 
 
+def test_the_playground_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["saccade.server"]
+    installed = {file for pattern in patterns for file in (ROOT / "server").glob(pattern)}
+    assert {*(ROOT / "server" / "playground").rglob("*")} == installed != set()
+
+
 def test_bare_names_are_not_taken(tmp_path: Path) -> None:
     # transformers looks up a top-level `kernels`; ours must not be found there.
     code = "import importlib.util as u; print(u.find_spec('kernels'), u.find_spec('media'))"

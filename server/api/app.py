@@ -10,7 +10,16 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from saccade.server.api import docs, generation, openapi, responses, status, tokenize, vision_plan
+from saccade.server.api import (
+    docs,
+    generation,
+    openapi,
+    playground,
+    responses,
+    status,
+    tokenize,
+    vision_plan,
+)
 from saccade.server.core.errors import install_error_handlers
 from saccade.server.engine import client
 from saccade.server.flow.services import Services
@@ -19,13 +28,16 @@ from saccade.server.middleware.api_key import ApiKeyMiddleware
 from saccade.server.middleware.outermost import OutermostMiddleware
 
 
-def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str]) -> FastAPI:
+def build_app(
+    services: Services, arguments: Namespace, api_keys: Sequence[str], with_playground: bool = True
+) -> FastAPI:
     """The application, still without vLLM's serving classes on its state.
 
     Args:
         services: what the routes work with.
         arguments: vLLM's parsed flags; those about CORS, documentation and ids are used here.
         api_keys: requests to /v1 must carry one of them; none: they need no key.
+        with_playground: serve the page that asks the model from a browser.
     """
     documented = not arguments.disable_fastapi_docs
     app = FastAPI(
@@ -43,6 +55,8 @@ def build_app(services: Services, arguments: Namespace, api_keys: Sequence[str])
         app.include_router(part.router)
     if documented:
         app.include_router(docs.router)
+    if with_playground:
+        app.include_router(playground.router)
     install_error_handlers(app)
 
     # The last one added is the first to see a request.

@@ -134,7 +134,7 @@ async def _serve(
     loads = (shared.pop("api_server_loads"), shared["client_index"]) if shared else None
     async with launch.running_engine(args, shared, engines) as engine:
         services = make_services(engine, settings, args.api_server_count or 1)
-        app = build_app(services, args, _api_keys(args, settings))
+        app = build_app(services, args, _api_keys(args, settings), settings.playground)
         await engine.attach(app)
         if settings.warm_up:
             await engine.warm_up()

@@ -162,6 +162,9 @@ class Settings(BaseSettings):
         True,
         description="before the port opens, run an image, a video and a token with logprobs",
     )
+    playground: bool = Field(
+        True, description="serve a page at / and /playground that asks the model from a browser"
+    )
 
     @property
     def fetch_policy(self) -> FetchPolicy:

@@ -31,6 +31,9 @@ AUDIT = {
     "/docs/swagger-ui-bundle.js": ("GET", False, False),
     "/docs/swagger-ui.css": ("GET", False, False),
     "/openapi.json": ("GET HEAD", False, False),
+    "/": ("GET HEAD", False, False),
+    "/playground": ("GET HEAD", False, False),
+    "/playground/{name}": ("GET HEAD", False, False),
 }
 OURS = set(AUDIT)
 TAKE_A_BODY = sorted(path for path, (_, _, body) in AUDIT.items() if body)
@@ -51,7 +54,8 @@ async def test_every_route_is_audited():
 def test_keys_are_asked_for(server, path):
     methods, needs_key, _ = AUDIT[path]
     method = methods.partition(" ")[0] or "GET"
-    answer = httpx.request(method, server.url + path, follow_redirects=True)
+    url = server.url + path.replace("{name}", "app.js")
+    answer = httpx.request(method, url, follow_redirects=True)
     assert answer.status_code == (401 if needs_key else 200)
 
 
