@@ -79,7 +79,7 @@ EXTENDED = (
 
 
 # Whose folders share nothing that takes long to start: each may go to the process that is free.
-_APART = ("interpreted", "kernels", "media", "model")
+_APART = ("benchmarks", "deploy", "interpreted", "kernels", "media", "model")
 # Shares a server with the folders beside it, and takes as long as all of them.
 _ALONE = "server/engine"
 
