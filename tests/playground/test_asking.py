@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saccade.demo.run import GROUNDING, QUESTIONS
+from saccade.demo.questions import EVENTS, GROUNDING, QUESTIONS, SHAPES, SIGN
 from saccade.demo.world.answers import boxes_of, iou
 
 expect = pytest.importorskip(
@@ -18,7 +18,7 @@ expect = pytest.importorskip(
 ).expect
 
 MEDIA = Path(__file__).parents[2] / "demo" / "media"
-COLOUR, _, _, VIDEO = QUESTIONS
+COLOUR, VIDEO = QUESTIONS[0], QUESTIONS[3]
 MARK = (230, 0, 60)  # the first colour of style.css
 
 
@@ -30,7 +30,7 @@ def set_control(page, kind, name, value, chosen="A"):
 
 
 def show_video_as_it_is(page):
-    for name, value in VIDEO.controls.items():
+    for name, value in EVENTS.controls.items():
         set_control(page, "Videos", name, value)
 
 
@@ -52,7 +52,7 @@ def report_of(page):
 
 
 def test_a_question_about_an_image(page, ask):
-    page.get_by_label("Add images or videos").set_input_files(COLOUR.file)
+    page.get_by_label("Add images or videos").set_input_files(SHAPES.file)
     page.get_by_label("Question", exact=True).fill(COLOUR.text)
     price = page.locator(".price")
     expect(price).to_contain_text("of images")
@@ -76,7 +76,7 @@ def test_a_question_about_an_image(page, ask):
 
 def test_a_box_is_drawn_at_its_place_while_the_answer_streams(page, ask, tmp_path):
     # Twice the size that the model is shown: the box is told in pixels of the file.
-    with Image.open(GROUNDING.file) as image:
+    with Image.open(SHAPES.file) as image:
         image.resize((448, 336), Image.Resampling.BICUBIC).save(tmp_path / "large.png")
     set_control(page, "Images", "resized_width", 224)
     set_control(page, "Images", "resized_height", 168)
@@ -104,7 +104,7 @@ def test_a_box_is_drawn_at_its_place_while_the_answer_streams(page, ask, tmp_pat
 
 def test_a_time_is_marked_and_leads_there(page, ask):
     show_video_as_it_is(page)
-    ask(page, VIDEO.text, VIDEO.file)
+    ask(page, VIDEO.text, EVENTS.file)
     answer = answers(page)
     expect(answer.locator(".text")).to_have_text(VIDEO.answer)
     mark = answer.get_by_role("button", name="Go to 00:04")
@@ -123,7 +123,7 @@ def test_a_time_is_marked_and_leads_there(page, ask):
     frames = answer.locator(".strip button")
     expect(frames).to_have_count(16)
     expect(answer.locator('.strip canvas[width="1"]')).to_have_count(0)  # all are drawn
-    with av.open(str(VIDEO.file)) as container:
+    with av.open(str(EVENTS.file)) as container:
         film = [frame.to_image().resize((90, 72)) for frame in container.decode(video=0)]
     film = np.stack([np.asarray(frame).astype(int) for frame in film])
     # Of all frames of the video, the one drawn is like the one that was sampled.
@@ -145,7 +145,7 @@ def test_a_time_is_marked_and_leads_there(page, ask):
 def test_two_answers_side_by_side(page, ask):
     page.get_by_label("Two answers side by side").check()
     set_control(page, "Images", "max_pixels", 20000, chosen="B")
-    ask(page, COLOUR.text, COLOUR.file)
+    ask(page, COLOUR.text, SHAPES.file)
     first, second = answers(page).all()
     for one, name in ((first, "A"), (second, "B")):
         expect(one.get_by_role("heading")).to_have_text(f"Answer {name}")
@@ -164,15 +164,15 @@ def test_two_tabs_at_once_keep_their_keys_to_themselves(page, ask):
     expect(other.get_by_role("dialog", name="API key")).to_be_visible()
     other.get_by_label("Key", exact=True).fill("playground-test-key")
     other.get_by_role("button", name="Use it").click()
-    ask(page, COLOUR.text, COLOUR.file)
-    ask(other, QUESTIONS[2].text, QUESTIONS[2].file)
+    ask(page, COLOUR.text, SHAPES.file)
+    ask(other, QUESTIONS[2].text, SIGN.file)
     expect(answers(page).locator(".text")).to_have_text(COLOUR.answer)
     expect(answers(other).locator(".text")).to_have_text(QUESTIONS[2].answer)
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
 def test_a_video_of_30_megabytes(page, ask, tmp_path):
-    film = VIDEO.file.read_bytes()
+    film = EVENTS.file.read_bytes()
     rest = bytes(30_000_000 - len(film) - 8)  # a box of MP4 that players pass over
     (tmp_path / "large.mp4").write_bytes(film + struct.pack(">I4s", len(rest) + 8, b"free") + rest)
     show_video_as_it_is(page)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.demo.run import QUESTIONS
+from saccade.demo.questions import QUESTIONS, SHAPES
 
 expect = pytest.importorskip(
     "playwright.sync_api", reason="deploy/setup_browser.sh installs the extra 'browser'"
@@ -20,7 +20,7 @@ KEY = "playground-test-key"
 
 def test_what_is_copied_runs(page, ask, tmp_path, url):
     name = "it's $(touch gone) `x`.jpg"  # as a file may be called
-    (tmp_path / name).write_bytes(COLOUR.file.read_bytes())
+    (tmp_path / name).write_bytes(SHAPES.file.read_bytes())
     ask(page, 'What colour is the star? \\ $HOME "`', tmp_path / name)
     said = page.locator("saccade-answer")
     expect(said).to_have_attribute("aria-busy", "false")
@@ -47,7 +47,7 @@ def test_what_is_copied_runs(page, ask, tmp_path, url):
 
 
 def test_the_conversation_is_exported(page, ask):
-    ask(page, COLOUR.text, COLOUR.file)
+    ask(page, COLOUR.text, SHAPES.file)
     expect(page.locator("saccade-answer")).to_have_attribute("aria-busy", "false")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
@@ -57,7 +57,7 @@ def test_the_conversation_is_exported(page, ask):
     assert turn["question"] == COLOUR.text
     assert turn["media"][0]["name"] == "shapes.jpg"
     encoded = turn["media"][0]["url"].partition(",")[2]
-    assert base64.b64decode(encoded) == COLOUR.file.read_bytes()
+    assert base64.b64decode(encoded) == SHAPES.file.read_bytes()
     answer = turn["answers"]["A"]
     assert answer["text"] == COLOUR.answer
     assert answer["vision"]["media"][0]["tokens"] == 48
@@ -67,7 +67,7 @@ def test_the_conversation_is_exported(page, ask):
 
 def test_text_stays_text(page, ask, tmp_path):
     markup = "<img src=x onerror=document.title='gone'>"
-    (tmp_path / f"{markup}.jpg").write_bytes(COLOUR.file.read_bytes())
+    (tmp_path / f"{markup}.jpg").write_bytes(SHAPES.file.read_bytes())
     ask(page, markup, tmp_path / f"{markup}.jpg")
     expect(page.locator("article > .text")).to_have_text(markup)
     expect(page.locator("article .media li")).to_contain_text(f"{markup}.jpg")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from saccade.demo.run import QUESTIONS
+from saccade.demo.questions import QUESTIONS, SHAPES
 
 expect = pytest.importorskip(
     "playwright.sync_api", reason="deploy/setup_browser.sh installs the extra 'browser'"
@@ -61,7 +61,7 @@ def test_a_wrong_key(open_page):
 
 def test_an_answer_is_stopped(page, ask, url):
     make_endless(page)
-    ask(page, COLOUR.text, COLOUR.file)
+    ask(page, COLOUR.text, SHAPES.file)
     expect(page.locator("saccade-answer .text")).to_have_text(BEGUN)
     page.get_by_role("button", name="Stop").click()
     expect(note(page)).to_have_text("Stopped.")
@@ -135,7 +135,7 @@ def test_an_image_that_is_too_large(page, ask, tmp_path):
 
 
 def test_a_control_that_is_refused_is_marked(page):
-    page.get_by_label("Add images or videos").set_input_files(COLOUR.file)
+    page.get_by_label("Add images or videos").set_input_files(SHAPES.file)
     page.get_by_label("Set A").get_by_text("Images").click()
     field = page.get_by_label("max_pixels").first
     field.fill("0")
@@ -154,7 +154,7 @@ def test_a_server_that_goes_away(open_page, ask, url):
         page.get_by_label("Key", exact=True).fill(KEY)
         page.get_by_role("button", name="Use it").click()
         make_endless(page)
-        ask(page, COLOUR.text, COLOUR.file)
+        ask(page, COLOUR.text, SHAPES.file)
         expect(page.locator("saccade-answer .text")).to_have_text(BEGUN)
         relay.cut()
         expect(note(page)).to_contain_text("The connection broke before the answer had ended.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saccade.demo.run import QUESTIONS
+from saccade.demo.questions import EVENTS, GROUNDING, QUESTIONS, SHAPES
 
 expect = pytest.importorskip(
     "playwright.sync_api", reason="deploy/setup_browser.sh installs the extra 'browser'"
@@ -12,7 +12,7 @@ Axe = pytest.importorskip(
     reason="deploy/setup_browser.sh installs the extra 'browser'",
 ).Axe
 
-_, GROUNDING, _, VIDEO = QUESTIONS
+VIDEO = QUESTIONS[3]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
@@ -20,9 +20,9 @@ DESK = {"width": 1280, "height": 900}
 def fill(page, ask):
     """A conversation with everything that an answer can have."""
     page.get_by_label("Two answers side by side").check()
-    ask(page, GROUNDING.text, GROUNDING.file)
+    ask(page, GROUNDING.text, SHAPES.file)
     expect(page.locator(".box")).to_have_count(2)
-    ask(page, VIDEO.text, VIDEO.file)
+    ask(page, VIDEO.text, EVENTS.file)
     answers = page.locator("saccade-answer")
     expect(page.locator('saccade-answer[aria-busy="false"]')).to_have_count(4)
     for answer in answers.all():
@@ -60,7 +60,8 @@ def faults(page):
 
 def test_by_keyboard_alone(open_page):
     page = open_page(key="")
-    page.keyboard.type("playground-test-key")  # the dialog has the focus
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
+    page.keyboard.type("playground-test-key")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Model")).to_have_value("demo")
     reached = tab(page, "Tab", until="compare")
