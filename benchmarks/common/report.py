@@ -1,6 +1,7 @@
 """What a benchmark says: JSON for machines, a table for people, one RESULT line for both."""
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ def conclude(
     """Print the end of a comparison, write its report; returns the exit code.
 
     Args:
-        result: the numbers of the last line; None if there are problems.
+        result: the numbers of the last line, nan what could not be had; None if there are problems.
         table: for people, printed before it.
         file: where the JSON goes, if anywhere, with ``more`` in it.
     """
@@ -60,7 +61,10 @@ def conclude(
         print(table)
         print("RESULT " + " ".join(f"{name}={_plain(value)}" for name, value in result.items()))
     if file is not None:
-        report = {"benchmark": benchmark, "result": result, "problems": list(problems)}
+        had = None
+        if result is not None:  # JSON has no nan
+            had = {name: None if math.isnan(value) else value for name, value in result.items()}
+        report = {"benchmark": benchmark, "result": had, "problems": list(problems)}
         write_report(file, {**report, **more})
     return 1 if result is None else 0
 

@@ -42,7 +42,8 @@ scaling_all_cores= (our pictures per second on all cores over one) bytes_ratio= 
 With --versus rust, servers are asked over HTTP instead: ours, stock vLLM with one API process and
 with two, and vLLM's Rust front end (its wheel for GPUs is downloaded once, 330 MB), all before an
 engine that computes nothing, by 1 and by 16 clients, on all cores and on one. Saccade's pixels and
-stock's have to be equal, Rust's within a level on average. The last line is RESULT, for 1080p and
+stock's have to be equal, Rust's within a level on average. Where another server than ours fails
+under load, that is told and its figures are nan. The last line is RESULT, for 1080p and
 12 megapixels: rate_rust_ (our pictures per second over Rust's, 16 clients, all cores) cpu_rust_
 (our CPU seconds over Rust's) latency_rust_ (our time over Rust's, one client) rate_python_ (our
 pictures per second over the better stock's).

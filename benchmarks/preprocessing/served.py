@@ -6,6 +6,7 @@ Beside Saccade's: vLLM's in Python, with one API process and with two, and vLLM'
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -49,6 +50,7 @@ class Figures:
     cpu: float  # of the front end's processes
 
 
+_NONE = Figures(math.nan, math.nan)
 Measured = dict[tuple[Case, int, int], dict[str, Figures]]  # by case, cores, clients: by server
 
 
@@ -81,8 +83,10 @@ def run_served(args: argparse.Namespace) -> int:
                             for _ in range(args.rounds + 1)
                         )
                         key = (case, few, clients)
-                        measured[key], found = _measure(servers, rounds, clients)
-                        problems += found
+                        measured[key], failed = _measure(servers, rounds, clients)
+                        for which, why in failed.items():
+                            told = f"{which}, {case.name}, {few} cores, {clients} clients: {why}"
+                            (problems if which == _OURS else notes).append(told)
     result = None if problems else _result(measured, len(cores))
     table = "\n".join((*notes, _table(measured)))
     arguments = {"requests": args.requests, "rounds": args.rounds, "seed": args.seed}
@@ -192,23 +196,32 @@ def _video(server: ServerProcess) -> str:
 
 def _measure(
     servers: Mapping[str, ServerProcess], rounds: Iterable[list[bytes]], clients: int
-) -> tuple[dict[str, Figures], list[str]]:
-    """The first round, in which buffers are new, is not counted."""
+) -> tuple[dict[str, Figures], dict[str, str]]:
+    """Figures of all servers, and why some have none. The first round, in which buffers are new, is
+    not counted."""
     found: dict[str, list[tuple[float, float]]] = {which: [] for which in servers}
-    problems: list[str] = []
+    failed: dict[str, str] = {}
     for number, bodies in enumerate(rounds):
         for which in list(servers)[:: 1 if number % 2 else -1]:
             server = servers[which]
+            if which in failed:
+                continue
+            if not server.alive():
+                failed[which] = f"it has died: {server.log_tail(1)}"
+                continue
             cpu = api_seconds(server.pid)
             wall, wrong, _ = _ask(server, bodies, clients)
-            cpu = api_seconds(server.pid) - cpu
-            problems += [f"{which}: {problem}" for problem in wrong]
-            if number:
+            if wrong:
+                failed[which] = wrong[0]
+            elif number:
+                cpu = api_seconds(server.pid) - cpu
                 found[which].append((wall / len(bodies), cpu / len(bodies)))
     return {
-        which: Figures(*(statistics.median(column) for column in zip(*of, strict=True)))
+        which: _NONE
+        if which in failed
+        else Figures(*(statistics.median(column) for column in zip(*of, strict=True)))
         for which, of in found.items()
-    }, problems
+    }, failed
 
 
 def _result(measured: Measured, cores: int) -> dict[str, float]:
@@ -218,7 +231,7 @@ def _result(measured: Measured, cores: int) -> dict[str, float]:
         result[f"rate_rust_{name}"] = many[_RUST].wall / many[_OURS].wall
         result[f"cpu_rust_{name}"] = many[_OURS].cpu / many[_RUST].cpu
         result[f"latency_rust_{name}"] = one[_OURS].wall / one[_RUST].wall
-        best = min(many[_STOCK].wall, many[_STOCK_2].wall)
+        best = np.nanmin([many[_STOCK].wall, many[_STOCK_2].wall])
         result[f"rate_python_{name}"] = best / many[_OURS].wall
     return result
 

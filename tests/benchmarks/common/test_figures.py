@@ -1,5 +1,8 @@
 """Percentiles and the lines a benchmark prints."""
 
+import json
+import math
+
 import pytest
 
 from saccade.benchmarks.common.figures import Percentiles, percentiles
@@ -21,6 +24,13 @@ def test_one_time_is_all_its_percentiles():
 def test_the_last_line_is_plain_numbers(capsys):
     assert conclude("some", {"a_ratio": 1.23456, "count": 7}, [], "a table", None, {}) == 0
     assert capsys.readouterr().out == "a table\nRESULT a_ratio=1.235 count=7\n"
+
+
+def test_what_could_not_be_had_is_null_in_json(capsys, tmp_path):
+    file = tmp_path / "report.json"
+    assert conclude("some", {"a_ratio": math.nan}, [], "a table", file, {}) == 0
+    assert capsys.readouterr().out.endswith("RESULT a_ratio=nan\n")
+    assert json.loads(file.read_text())["result"] == {"a_ratio": None}
 
 
 def test_a_wrong_run_has_problems_and_no_figures(capsys):

@@ -1,6 +1,7 @@
 """Served front ends before an idle engine: what it is given, and what is compared."""
 
 import argparse
+import math
 import os
 from types import SimpleNamespace
 
@@ -50,7 +51,7 @@ def args(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
 def servers(ours, theirs, of_rust) -> dict:
     urls = (ours.url, theirs.url, theirs.url, of_rust.url)
     return {
-        name: SimpleNamespace(url=url, pid=os.getpid())
+        name: SimpleNamespace(url=url, pid=os.getpid(), alive=lambda: True)
         for name, url in zip(NAMES, urls, strict=True)
     }
 
@@ -86,8 +87,8 @@ def test_every_server_gets_the_same_and_is_measured(fake_server, other_server, a
         for number in range(args.rounds + 1)
     ]
     four = servers(fake_server, other_server, other_server)
-    figures, problems = served._measure(four, rounds, 2)
-    assert not problems
+    figures, failed = served._measure(four, rounds, 2)
+    assert not failed
     assert figures.keys() == set(NAMES)
     assert len(fake_server.bodies) == args.requests * (args.rounds + 1)
     measured = {
@@ -100,14 +101,22 @@ def test_every_server_gets_the_same_and_is_measured(fake_server, other_server, a
     assert "1920x1080" in served._table(measured)
 
 
-def test_a_failed_request_is_a_problem(fake_server, other_server, args):
+def test_a_server_that_fails_or_has_died_has_no_figures(fake_server, other_server, args):
     fake_server.behaviours = ["http_429"]
     bodies = [served._body(SMALL, 0, 0, 1)]
-    _, problems = served._measure(
-        servers(fake_server, other_server, other_server), [bodies, bodies], 1
-    )
-    (problem,) = problems
-    assert problem.startswith("ours: request 0: http_429 ")
+    four = servers(fake_server, other_server, other_server)
+    four["rust"].alive = lambda: False
+    four["rust"].log_tail = lambda lines: "Killed"
+    figures, failed = served._measure(four, [bodies, bodies], 1)
+    assert failed.pop("ours").startswith("request 0: http_429 ")
+    assert failed == {"rust": "it has died: Killed"}
+    assert {which for which, one in figures.items() if math.isnan(one.wall)} == {"ours", "rust"}
+    measured = {
+        (case, 1, clients): figures
+        for case in (served.MIDDLE, served.LARGE)
+        for clients in served.CLIENTS
+    }
+    assert math.isnan(served._result(measured, 1)["rate_rust_1080p"])
 
 
 def test_a_wheel_that_cannot_be_had_is_told(tmp_path, monkeypatch):
