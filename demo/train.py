@@ -32,7 +32,7 @@ from saccade.demo.training.state import Run, default_folder
 from saccade.demo.training.talk_batch import TalkBatcher
 
 SCHEDULE = Schedule(tower=1200, both=7600, clips=4000)  # of the run that `TRAINING.md` describes
-TALK_SCHEDULE = TalkSchedule(8200)
+TALK_SCHEDULE = TalkSchedule(9000)
 _CLIP = 1.0  # gradient norm
 _LOG_EVERY, _SCORE_EVERY, _SAVE_EVERY = 20, 500, 100  # steps
 _SCORE_TALK_EVERY = 1000  # it takes a minute

@@ -18,7 +18,9 @@ SLOW = (
     "benchmarks/serving/test_responsiveness.py",
     "benchmarks/test_suite.py::test_benchmarks_run_and_leave_their_reports",
     "benchmarks/test_tower.py",
-    "demo/test_conversations.py",
+    "demo/conversations/test_figures.py",
+    "demo/conversations/test_phases.py",
+    "demo/conversations/test_prompts.py",
     "demo/test_evaluation.py::test_the_command_reports_and_fails_for_a_random_model",
     "demo/test_evaluation.py::test_transformers_answers",
     "demo/test_run.py::test_a_server_that_cannot_start_shows_its_last_lines",
@@ -52,7 +54,7 @@ SLOW = (
 # Folders and files that `make test` leaves to `make test-extended`.
 EXTENDED = (
     "benchmarks",
-    "demo/test_conversations.py",
+    "demo/conversations",
     "demo/test_evaluation.py",
     "demo/test_training.py",
     "deploy/test_resolution.py",

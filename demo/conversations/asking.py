@@ -38,7 +38,7 @@ def asked(
         return question + wording.asks_for_a_sentence(rng), said
     if form in ("json", "given") and fact.keys:
         key = _key(rng, fact)
-        said = _in_json([(key, fact)], {}) if form == "json" else _under_grammar(rng, [(key, fact)])
+        said = _in_json([(key, fact)], {}) if form == "json" else _under_grammar(rng, key, fact)
         return question + (wording.asks_for_json(rng, key) if form == "json" else ""), said
     if form == "fields" and (several := _fields(rng, facts)):
         named = [f'"{key}", {fact.noun}{where}' for key, fact in several]
@@ -105,26 +105,23 @@ def _in_json(fields: Sequence[tuple[str, Fact]], style: dict[str, Any]) -> Said:
     )
 
 
-def _under_grammar(rng: np.random.Generator, fields: Sequence[tuple[str, Fact]]) -> Said:
+def _under_grammar(rng: np.random.Generator, key: str, fact: Fact) -> Said:
     """JSON in a style that the prompt says nothing of, alone or as the arguments of a call."""
     style = _STYLES[rng.integers(len(_STYLES))]
-    said = _in_json(fields, style)
+    said = _in_json([(key, fact)], style)
     before, after = "", ""
     if rng.random() < 0.15:  # as vLLM has calls written that a request requires
         comma, colon = style.get("separators", (", ", ": "))
         name = ("seen", "answer", "report", "tell")[rng.integers(4)]
         before = f'[{{"name"{colon}"{name}"{comma}"parameters"{colon}'
         after = "}]"
-    given, at = [], 0
-    for key, fact in fields:
-        value = json.dumps(fact.value)
-        begins = said.text.index(value, said.text.index(f'"{key}"', at) + len(key) + 2)
-        given.append((at, begins + isinstance(fact.value, str)))
-        at = begins + len(value)
     shift = len(before)
+    named = said.text.index(f'"{key}"') + len(key) + 1
+    begins = said.text.index(json.dumps(fact.value), named + 1) + isinstance(fact.value, str)
     return Said(
         before + said.text + after,
-        given=((0, shift + given[0][1]), *((a + shift, b + shift) for a, b in given[1:])),
+        given=((0, shift + named),),
+        punctuation=((shift + named, shift + begins),),
         spots=tuple((end + shift, box) for end, box in said.spots),
         moments=said.moments,
         task=said.task,

@@ -33,6 +33,8 @@ class Said:
     Attributes:
         text: as the chat template writes it.
         given: spans of characters that are not learned: a grammar leaves no choice.
+        punctuation: spans between keys that are given and their values, which only the last phase
+            of training learns.
         spots: as a question's, of ``text``.
         moments: phrases of the message before, and the second that each names.
         task: what was asked.
@@ -41,6 +43,7 @@ class Said:
 
     text: str
     given: tuple[tuple[int, int], ...] = ()
+    punctuation: tuple[tuple[int, int], ...] = ()
     spots: tuple[tuple[int, Box], ...] = ()
     moments: tuple[tuple[str, int], ...] = ()
     task: str = ""

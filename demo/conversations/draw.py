@@ -26,7 +26,7 @@ from saccade.demo.world.examples import (
     random_clip,
 )
 
-CYCLE = (
+CYCLE: tuple[str, ...] = (
     *("questions", "one", "several", "screens", "clip questions", "one", "pages", "several"),
     *("long", "questions", "one", "several", "clips", "clip questions", "one", "screens", "many"),
     *("pages", "several", "long"),
@@ -35,19 +35,26 @@ CYCLE = (
 COPIES_FROM, COPIES_UNTIL, REVIEW_FROM = 2100, 2600, 3100
 """Words to copy: four steps of five until the second of these, two of five until the third, then
 one of five."""
-REVIEW = (
+REVIEW: tuple[str, ...] = (
     *("questions", "one", "clip questions", "several", "screens", "questions", "pages", "one"),
     *("clip questions", "many", "long", "questions", "one", "several", "clip questions", "clips"),
     *("screens", "one", "pages", "several"),
 )
 """What the other steps are about then: more of what was known before conversations."""
 SEVERAL_FROM = 5500
-SEVERAL = (
+SEVERAL: tuple[str, ...] = (
     *("questions", "several", "clip questions", "one", "several", "screens", "questions", "long"),
     *("several", "clip questions", "one", "many", "several", "questions", "screens", "pages"),
     *("several", "one", "clip questions", "clips"),
 )
 """And then: more of what has to be told from other images, whose numbers are learned from here."""
+FORMS_FROM = 8200
+FORMS: tuple[str, ...] = (
+    *("forms", "several", "questions", "several", "clip questions", "forms", "several", "screens"),
+    *("several", "one", "questions", "forms", "several", "clip questions", "several", "pages"),
+    *("forms", "many", "questions", "several", "long", "clips"),
+)
+"""And at last: more JSON, of which the punctuation between keys and values is learned, too."""
 LONG_RATES = {30: (1.0, 2.0), 60: (1.0,), 120: (0.5, 1.0), 300: (0.5,), 600: (0.5,)}
 """Frames a second of videos that last at most so many seconds."""
 _CELLS = 240  # of the images of a step that conversations share
@@ -65,7 +72,7 @@ def kind_of(step: int) -> str:
         copied, copies, others = 2, LATER_COPIES, CYCLE
     else:
         copied, copies = 1, LAST_COPIES
-        others = REVIEW if step < SEVERAL_FROM else SEVERAL
+        others = REVIEW if step < SEVERAL_FROM else SEVERAL if step < FORMS_FROM else FORMS
     if of_five < copied:
         return copies[(copied * number + of_five) % len(copies)]
     return others[((5 - copied) * number + of_five - copied) % len(others)]
@@ -76,6 +83,7 @@ def talk_conversations(seed: int, step: int) -> list[Conversation]:
     rng = np.random.default_rng([seed, step, 2])
     makers: dict[str, Callable[[np.random.Generator], list[Conversation]]] = {
         "one": _one,
+        "forms": _forms,
         "several": _several,
         "many": _many,
         "pages": _pages,
@@ -143,6 +151,15 @@ def _pictures(rng: np.random.Generator, least: int = 0) -> list[Medium]:
 
 def _one(rng: np.random.Generator) -> list[Conversation]:
     return [about_one(rng, shuffled(rng, one)) for one in _pictures(rng) for _ in range(_EACH)]
+
+
+def _forms(rng: np.random.Generator) -> list[Conversation]:
+    forms = ("fields", "fields", "json", "given")
+    return [
+        about_one(rng, shuffled(rng, one), form=forms[rng.integers(len(forms))], turns=1)
+        for one in _pictures(rng)
+        for _ in range(_EACH)
+    ]
 
 
 def shuffled(rng: np.random.Generator, medium: Medium) -> Medium:

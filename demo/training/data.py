@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from saccade.demo.checkpoints.tokenizer import build_tokenizer
-from saccade.demo.conversations.draw import kind_of, talk_conversations
+from saccade.demo.conversations.draw import FORMS_FROM, kind_of, talk_conversations
 from saccade.demo.training.batch import Batch, Batcher, TowerBatch, tower_batch
 from saccade.demo.training.schedule import Schedule, TalkSchedule
 from saccade.demo.training.talk_batch import TalkBatcher
@@ -146,7 +146,7 @@ def stream(seed: int, first_step: int, schedule: Schedule | TalkSchedule) -> Ite
 def _talk_batch(batcher: Batcher, talk: TalkBatcher, seed: int, step: int) -> Batch:
     kind = kind_of(step)
     if kind not in ("questions", "clip questions"):
-        return talk.batch(talk_conversations(seed, step))
+        return talk.batch(talk_conversations(seed, step), punctuation=step >= FORMS_FROM)
     rng = np.random.default_rng([seed, step, 2])
     while True:
         examples = _clips(rng, 1.0) if kind == "clip questions" else _pictures(rng, 1.0)

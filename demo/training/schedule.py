@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from saccade.demo.conversations.draw import COPIES_FROM, COPIES_UNTIL, REVIEW_FROM, SEVERAL_FROM
+from saccade.demo.conversations.draw import (
+    COPIES_FROM,
+    COPIES_UNTIL,
+    FORMS_FROM,
+    REVIEW_FROM,
+    SEVERAL_FROM,
+)
 
 _WARM_UP = 100  # steps, at the beginning of each phase
 _LEAST = 0.02  # of the peak of a phase
@@ -11,6 +17,7 @@ _PEAK_OF_BOTH, _PEAK_OF_CLIPS, _PEAK_OF_TALK = 0.3, 0.15, 0.3
 _RATE_OF_COPIES, _PEAK_AFTER_COPIES = 0.25, 0.2
 _TALK_FALLS_IN, _FALLS_AFTER_COPIES_IN = 4000, 1700  # steps, in which the rate would be nothing
 _PEAK_OF_REVIEW, _REVIEW_FALLS_IN, _PEAK_OF_SEVERAL = 0.18, 4900, 0.15
+_PEAK_OF_FORMS = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class TalkSchedule:
 
     def rate_share(self, step: int) -> float:
         """Of the peak learning rate: a straight fall, constant while most steps are of copies, and
-        three more falls."""
+        four more falls."""
         if step < COPIES_FROM:
             warm = min(1.0, (step + 1) / _WARM_UP)
             return _PEAK_OF_TALK * warm * (1 - step / _TALK_FALLS_IN)
@@ -60,5 +67,7 @@ class TalkSchedule:
         if step < SEVERAL_FROM:
             left = (REVIEW_FROM + _REVIEW_FALLS_IN - step) / _REVIEW_FALLS_IN
             return _PEAK_OF_REVIEW * left
-        left = (self.steps - step) / (self.steps - SEVERAL_FROM)
-        return _PEAK_OF_SEVERAL * max(_LEAST, left)
+        if step < FORMS_FROM:
+            left = (FORMS_FROM - step) / (FORMS_FROM - SEVERAL_FROM)
+            return _PEAK_OF_SEVERAL * max(_LEAST, left)
+        return _PEAK_OF_FORMS * max(_LEAST, (self.steps - step) / (self.steps - FORMS_FROM))

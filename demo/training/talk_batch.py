@@ -117,8 +117,12 @@ class TalkBatcher:
         order, _ = mrope_positions(len(ids), positions, TOKENS_PER_SECOND)
         return TokenizedConversation(ids, order, [p.offset for p in positions], answers, named)
 
-    def batch(self, conversations: Sequence[Conversation]) -> Batch:
-        """All conversations in one batch; a medium that several share is seen once."""
+    def batch(self, conversations: Sequence[Conversation], punctuation: bool = False) -> Batch:
+        """All conversations in one batch; a medium that several share is seen once.
+
+        Args:
+            punctuation: learn what stands between the keys that a grammar gives and their values.
+        """
         examples: dict[int, Example] = {}
         for conversation in conversations:
             for medium in conversation.media:
@@ -132,7 +136,7 @@ class TalkBatcher:
         branches = np.full((len(rows), length), _PADDING_BRANCH)
         positions = np.zeros((3, len(rows), length), np.int64)
         cell_places, cell_rows, cell_numbers = [], [], []
-        learned = _Learned()
+        learned = _Learned(punctuation)
         for number, row in enumerate(rows):
             for branch, (index, start) in enumerate(row.members, 1):
                 sample, conversation = samples[index], conversations[index]
@@ -223,7 +227,8 @@ def _beginning(samples: Sequence[TokenizedConversation]) -> int:
 class _Learned:
     """The tokens that are learned, gathered answer by answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, punctuation: bool) -> None:
+        self._punctuation = punctuation
         self.places: list[int] = []
         self.weights: list[float] = []
         self.values: list[list[float]] = []
@@ -233,10 +238,11 @@ class _Learned:
 
     def add(self, said: Said, places: Sequence[int], starts: Sequence[int]) -> None:
         """One message of the model: its tokens, and at which of its characters each begins."""
+        given = said.given if self._punctuation else (*said.given, *said.punctuation)
         chosen = [
             (place, start)
             for place, start in zip(places, starts, strict=True)
-            if not any(first <= start < last for first, last in said.given)
+            if not any(first <= start < last for first, last in given)
         ]
         second = None
         if said.task == "event_time" and said.moments:
