@@ -175,6 +175,13 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
+    def wait_for_readline(self) -> None:
+        """Until the terminal echoes no more by itself: what is seen then, readline has read."""
+        end = time.monotonic() + 60
+        while termios.tcgetattr(self._ours)[3] & termios.ECHO:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def expect(self, text: str, seconds: float = 60) -> str:
         """Everything up to the text and with it."""
         end = time.monotonic() + seconds

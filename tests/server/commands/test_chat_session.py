@@ -138,8 +138,9 @@ def test_an_interrupt_stops_the_answer_and_not_the_session(terminal, chat_server
     session.expect("[stopped]")
     assert chat_server.closed.wait(30)
     session.expect("> ")
+    session.wait_for_readline()
     session.type("unfinished")
-    session.expect("unfinished")  # readline is reading
+    session.expect("unfinished")
     session.type("\x03")  # at the prompt it drops the line
     session.expect("> ")
     chat_server.behaviour = ""
