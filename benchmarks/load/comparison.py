@@ -63,12 +63,15 @@ def medians(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def ratios(of_rate: Mapping[str, Sequence[Run]]) -> dict[str, Ratio]:
-    """Of the first of two servers over the second, for each metric that has them."""
+    """Of the first of two servers over the second, for each metric that has them.
+
+    CPU time may seem to have shrunk: a process that has ended takes its own along.
+    """
     first, second = of_rate.values()
     found = {}
     for name, metric in METRICS.items():
         pairs = [(metric(one), metric(other)) for one, other in zip(first, second, strict=True)]
-        known = [(one, other) for one, other in pairs if one and other]
+        known = [(one, other) for one, other in pairs if one and other and min(one, other) > 0]
         if len(known) == len(pairs):
             found[name] = ratio(*zip(*known, strict=True))
     return found

@@ -257,7 +257,9 @@ def test_without_vllm_the_commands_say_so(wheel: Path, tmp_path: Path) -> None:
     assert bare.run("plan", str(image)).returncode == 0
 
 
-def test_a_package_that_cannot_be_imported_is_uninstalled(wheel: Path, tmp_path: Path) -> None:
+def test_a_package_that_cannot_be_imported_is_uninstalled(
+    wheel: Path, installed: Installed, tmp_path: Path
+) -> None:
     """As PyPI's torchvision beside a CPU build of torch."""
     environment = environment_with(wheel, tmp_path, without=("torchvision",))
     broken = tmp_path / "torchvision-1-py3-none-any.whl"
@@ -278,6 +280,8 @@ def test_a_package_that_cannot_be_imported_is_uninstalled(wheel: Path, tmp_path:
         capture_output=True,
     )
     torn = Installed(environment, tmp_path / "user")
+    if installed.cache.exists():  # what would take a minute to compile again
+        shutil.copytree(installed.cache, torn.cache)
     assert torn.run("doctor").returncode == 1
     done = torn.run("doctor", "--fix")
     before, _, after = done.stdout.partition("after that:\n")

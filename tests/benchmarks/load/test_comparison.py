@@ -5,6 +5,7 @@ import math
 import pytest
 
 from saccade.benchmarks.common.plots import Line, bar_chart, line_chart, page, ticks
+from saccade.benchmarks.load import comparison
 from saccade.benchmarks.load.comparison import ratio
 from saccade.benchmarks.load.rates import Rate, parse_rates, parse_slo
 
@@ -34,6 +35,13 @@ def test_ratios_are_geometric_means_with_students_interval():
     # Eleven rounds and more take the quantile of ten degrees of freedom.
     found = ratio([1.0, math.exp(1)] * 6, [1.0] * 12)
     assert math.log(found.high / found.value) == pytest.approx(2.228 * 0.5222 / 12**0.5, rel=1e-3)
+
+
+def test_of_figures_that_are_missing_or_shrink_there_is_no_ratio(monkeypatch):
+    monkeypatch.setattr(comparison, "METRICS", {"cpu": lambda run: run})
+    for wrong in (None, 0.0, -0.5):
+        assert comparison.ratios({"one": [1.0, wrong], "other": [2.0, 2.0]}) == {}
+    assert comparison.ratios({"one": [1.0], "other": [2.0]})["cpu"].value == 0.5
 
 
 def test_a_single_round_has_no_interval():

@@ -60,6 +60,7 @@ def figures(
 ) -> dict[str, dict[str, float]]:
     file: Path = tmp_path_factory.mktemp("evaluation") / "figures.json"
     asked = ["--cases", str(CASES), "--seed", "1", "--dtype", "float32", "--url", trained_server]
+    asked += ["--figures", *LEAST, "grammar", "unseen_fps_control"]
     main([*asked, "--json", str(file)])  # its exit code is of targets that 12 cases cannot tell
     return json.loads(file.read_text())["figures"]
 
@@ -68,6 +69,10 @@ def figures(
 @pytest.mark.parametrize("way", ["transformers", "server"])
 def test_answers_are_right(figures, way: str, figure: str):
     assert figures[way][figure] >= LEAST[figure]
+
+
+def test_a_grammar_is_obeyed_rightly(figures):
+    assert figures["server"]["grammar"] >= 8 / 12
 
 
 def test_frame_index_time_is_worse(figures):
