@@ -42,7 +42,15 @@ from saccade.media.items import EngineMedium
 from saccade.media.planning.plan import PixelLimits, VisionGeometry
 from saccade.model.inputs.processor import QwenVLProcessingInfo
 from saccade.server.admission.pricing import EngineLimits
-from saccade.server.engine.errors import BAD_TOOLS, api_error, checked_events, response_error
+from saccade.server.core.errors import ApiError, InvalidRequest
+from saccade.server.engine.errors import (
+    BAD_TOOLS,
+    NOTHING_FITS,
+    EndedByEngine,
+    api_error,
+    checked_events,
+    response_error,
+)
 from saccade.server.engine.media_cache import MediaCache
 from saccade.server.engine.prompt.chat_templates import MediaNotInPrompt
 from saccade.server.engine.prompt.request_media import request_media
@@ -144,16 +152,26 @@ class Engine:
                 error.param = request.path_of(error.modality, error.index)
                 raise
             except Exception as error:
-                known = api_error(error)
-                if known.message == BAD_TOOLS and (found := uncompiled_tool(body)) is not None:
-                    known.param, fault = found
-                    known.message = f"no grammar can be made of it: {fault}"
-                known.param = request.path_sent(known.param or field_named(known.message, body))
-                raise known from None
+                raise self._named(api_error(error), request) from None
         if not isinstance(answer, AsyncGenerator):
             return answer.model_dump(mode="json", by_alias=True)
         kept = with_sse_keep_alive(answer, float(self._arguments.sse_keep_alive_interval))
-        return checked_events(kept, lambda: self._client.errored)
+        return checked_events(
+            kept, lambda: self._client.errored, lambda error: self._named(error, request)
+        )
+
+    def _named(self, error: ApiError, request: ParsedRequest) -> ApiError:
+        """The error with the field that it is about, as that was sent."""
+        body = request.body
+        if isinstance(error, EndedByEngine):
+            asked = field_named("grammar", body)
+            if asked is not None and not self.options.accepts_kv_transfer:
+                error = InvalidRequest(NOTHING_FITS, asked)
+        elif error.message == BAD_TOOLS and (found := uncompiled_tool(body)) is not None:
+            error.param, fault = found
+            error.message = f"no grammar can be made of it: {fault}"
+        error.param = request.path_sent(error.param or field_named(error.message, body))
+        return error
 
     async def chat(self, body: Mapping[str, Any], request: Request) -> Any:
         """A chat completion."""

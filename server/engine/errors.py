@@ -29,21 +29,37 @@ logger = logging.getLogger("saccade.server")
 _PLACE_IN_XGRAMMAR = re.compile(r"\[[0-9:]+\] [^ ]+:[0-9]+: ")
 BAD_TOOLS = "Invalid structural tag specification."
 """vLLM's words for a tool's schema that xgrammar cannot compile."""
+NOTHING_FITS = "its grammar has come to where no token fits: no text that begins so obeys it"
 
+# vLLM's words for an answer that its engine has ended with an error.
+_ENDED = "Internal server error"
 _ERROR_EVENT = 'data: {"error":'
 
 
+class EndedByEngine(ApiError):
+    """The engine has ended the answer with an error: a medium or cache that another engine was to
+    send did not come, or the grammar allows no token more."""
+
+    code = "internal_error"
+
+
 async def checked_events(
-    events: AsyncGenerator[str], engine_died: Callable[[], bool]
+    events: AsyncGenerator[str],
+    engine_died: Callable[[], bool],
+    named: Callable[[ApiError], ApiError] = lambda error: error,
 ) -> AsyncGenerator[str]:
-    """The events of a vLLM stream up to the first that tells of an error, which is raised."""
+    """The events of a vLLM stream up to the first that tells of an error, which is raised.
+
+    Args:
+        named: gives an error the field that it is about.
+    """
     async with aclosing(events):
         async for event in events:
             if event.startswith(_ERROR_EVENT):
                 if engine_died():
                     raise EngineDied
                 told = ErrorResponse.model_validate_json(event.removeprefix("data: "))
-                raise response_error(told)
+                raise named(response_error(told))
             yield event
 
 
@@ -60,7 +76,7 @@ def api_error(error: Exception) -> ApiError:
     # vLLM still raises bare ValueError and TypeError for mistakes of the client; its own table
     # knows which exceptions those are.
     known = response_error(create_error_response(error), error)
-    if known.status >= 500:
+    if known.status >= 500 and not isinstance(known, EndedByEngine):  # which vLLM has logged
         logger.error("vLLM failed", exc_info=error)
     # Some of vLLM's errors are part of cycles, in which the prompt would stay, media and all.
     clear_frames(error.__traceback__)
@@ -88,6 +104,8 @@ def response_error(response: ErrorResponse, cause: Exception | None = None) -> A
         # Its text repeats the parameter and the value, which may be the whole prompt.
         message = sanitize_message(str(cause.args[0]))
     message = one_line(message)
+    if status == 500 and message == _ENDED:
+        return EndedByEngine(INTERNAL_MESSAGE)
     if status == 500:
         message, code = INTERNAL_MESSAGE, "internal_error"
     elif status == 404 and param == "model":

@@ -17,6 +17,7 @@ _ANSWERED = "structured_outputs"
 # Words of vLLM's errors that name no field -> the fields that these can be about.
 _SPOKEN_OF = {
     "grammar|schema|regex|structur|^choice ": (_ANSWERED, "response_format", "text", "tools"),
+    "beam_width": ("n",),
     "repetiti": ("repetition_detection",),
     "token id|too large": ("prompt", "tokens"),
     "tool": ("tool_choice", "tools"),

@@ -157,6 +157,35 @@ def test_a_schema_of_which_no_grammar_comes(refused, choice):
     assert "<path>" not in message
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]},
+    ],
+    ids=["at once", "after a key"],
+)
+def test_a_grammar_that_no_text_obeys(refused, schema):
+    param, message = refused(asked(structured_outputs={"json": schema}))
+    assert param == "structured_outputs"
+    assert "no token fits" in message
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert refused(asked(response_format=form))[0] == "response_format"
+    assert refused(asked(guided_json=schema))[0] == "guided_json"
+    text = {"format": {"type": "json_schema", "name": "a", "schema": schema}}
+    assert refused({"model": "demo", "input": "a", "text": text}, "/v1/responses")[0] == "text"
+    body = {"model": "demo", "prompt": "a", "structured_outputs": {"json": schema}}
+    assert refused(body, "/v1/completions")[0] == "structured_outputs"
+
+
+def test_a_stream_whose_grammar_comes_to_an_end(server):
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}
+    answer = server.post(asked(guided_json=schema, stream=True))
+    *_, error, done = answer.text.strip().split("\n\n")
+    assert json.loads(error.removeprefix("data: "))["error"]["param"] == "guided_json"
+    assert done == "data: [DONE]"
+
+
 def test_items_that_clients_replay(server):
     spoken = [{"type": "output_text", "text": text, "annotations": []} for text in ("A ", "star.")]
     call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{"}

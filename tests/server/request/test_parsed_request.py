@@ -154,6 +154,7 @@ def test_an_error_of_vllms_is_put_where_the_client_wrote_it():
         ("Invalid grammar specification.", {"structured_outputs": {}}, "structured_outputs"),
         ("The decoder prompt cannot be empty", {"messages": []}, "messages"),
         ("Forced tool choice must resolve to one", {"tools": [], "tool_choice": {}}, "tool_choice"),
+        ("beam_width must be at least 1, got 0.", {"n": 0, "prompt": "a"}, "n"),
         ("who knows", {"messages": []}, None),
     ],
 )  # fmt: skip
