@@ -182,6 +182,18 @@ class Terminal:
             assert time.monotonic() < end
             time.sleep(0.01)
 
+    def interrupt_readline(self) -> None:
+        """Ctrl-C once the process sleeps: CPython sees a signal only in readline's select.
+
+        One that comes between an echo and the next select is acted upon with the next key.
+        """
+        end = time.monotonic() + 60
+        stat = Path(f"/proc/{self.process.pid}/stat")  # of the main thread
+        while stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        self.type("\x03")
+
     def expect(self, text: str, seconds: float = 60) -> str:
         """Everything up to the text and with it."""
         end = time.monotonic() + seconds

@@ -141,7 +141,7 @@ def test_an_interrupt_stops_the_answer_and_not_the_session(terminal, chat_server
     session.wait_for_readline()
     session.type("unfinished")
     session.expect("unfinished")
-    session.type("\x03")  # at the prompt it drops the line
+    session.interrupt_readline()  # at the prompt it drops the line
     session.expect("> ")
     chat_server.behaviour = ""
     session.say("Go on.", "A red car.")

@@ -199,7 +199,7 @@ def test_metrics_of_bytes_first_tokens_and_routes(server, image_url):
     "sent",
     [
         b"NONSENSE\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
         b"POST /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nBad Header: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
