@@ -150,7 +150,9 @@ def _compile_operations() -> None:
     """The first start on a processor compiles the operations on the CPU, as set-up would have."""
     if build.library().exists():
         return
-    _logger.info("compiling the operations on the CPU for this processor, once: about half a minute")
+    _logger.info(
+        "compiling the operations on the CPU for this processor, once: about half a minute"
+    )
     try:
         file = build.build(make_cache_folder())
     except (OSError, RuntimeError) as error:
