@@ -69,6 +69,7 @@ EXTENDED = (
     "model/engine/test_lora.py",
     "model/engine/test_parity.py",
     "model/engine/test_quantised.py",
+    "model/engine/test_runner_v2.py",
     "model/test_loading.py",
     "model/test_names.py",
     "model/test_vllm_versions.py",
