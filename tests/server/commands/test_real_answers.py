@@ -53,7 +53,7 @@ def test_json_tells_what_the_model_saw(url, capsys):
     assert 0 < turn["ttft_seconds"] <= turn["seconds"]
     (image,) = turn["vision"]["media"]
     # 224 x 168 pixels: in patches of 14, merged two by two into tokens.
-    assert (image["grid_thw"], image["tokens"]) == ([1, 12, 16], 48)
+    assert (image["grid"], image["tokens"]) == ([1, 12, 16], 48)
 
 
 def test_a_second_turn_is_about_the_image_of_the_first(terminal, tmp_path):
