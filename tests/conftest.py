@@ -57,6 +57,7 @@ EXTENDED = (
     "demo/conversations",
     "demo/test_evaluation.py",
     "demo/test_training.py",
+    "deploy/test_first_minutes.py",
     "deploy/test_resolution.py",
     "deploy/test_wheel.py",
     "kernels/check",
