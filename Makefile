@@ -23,11 +23,11 @@ check: lint
 	@OMP_NUM_THREADS=1 $(VENV)/pytest -m "not engine and not slow" -n 2 --dist=loadfile $(ARGS)
 
 test: browser
-	@$(VENV)/pytest $(or $(ARGS),-m "not extended" -n 2 --no-loadscope-reorder)
+	@$(VENV)/pytest $(or $(ARGS),-m "not extended" -n 3 --no-loadscope-reorder)
 
 # Other processors, dtypes, Triton releases and checkpoints; kernels interpreted; the benchmarks.
 test-extended: setup
-	@$(VENV)/pytest -m extended -n 2 --no-loadscope-reorder
+	@$(VENV)/pytest -m extended -n 3 --no-loadscope-reorder
 	@OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(VENV)/pytest -n 2 tests/interpreted
 
 lint: setup
