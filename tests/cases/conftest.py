@@ -43,3 +43,30 @@ def client(server) -> openai.OpenAI:
     return openai.OpenAI(
         base_url=server.url + "/v1", api_key=servers.KEY, max_retries=0, timeout=120
     )
+
+
+@pytest.fixture
+def answered(server):
+    """Posts a body and returns the text of its answer."""
+
+    def post(body):
+        answer = server.post(body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["choices"][0]["message"]["content"]
+
+    return post
+
+
+@pytest.fixture
+def refused(server):
+    """Posts a body; returns the path and the message of its refusal."""
+
+    def post(body, path="/v1/chat/completions", status=400):
+        answer = server.post(body, path)
+        assert answer.status_code == status, answer.text
+        error = answer.json()["error"]
+        for words in ("NoneType", "Traceback", "object has no", "not subscriptable", "pydantic"):
+            assert words not in error["message"]
+        return error["param"], error["message"]
+
+    return post

@@ -278,3 +278,10 @@ RESPONSES = {
     "a file": _responses({"type": "input_file", "filename": "shapes.jpg", "file_data": SHAPES_URL}),
 }
 """By client: what it sends to the Responses API about the image."""
+
+
+def planned(server, body):
+    """The media of the plan of a body."""
+    answer = server.post(body, "/v1/vision/plan")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["media"]
