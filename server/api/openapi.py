@@ -12,14 +12,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from saccade.media.controls import ImageFields, VideoFields
+from saccade.server.api import openapi_messages as anthropic
 from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
 from saccade.server.core.routes import (
     API_PREFIXES,
     CHAT,
+    COUNT_TOKENS,
     HEALTH,
+    MESSAGES,
     MODEL,
     READY,
+    RESPONSE_INPUT_TOKENS,
     RESPONSES,
     ROUTES,
     VISION_PLAN,
@@ -58,6 +62,14 @@ _EXAMPLES = {
     RESPONSES.path: RESPONSE_EXAMPLES,
 }
 
+_INPUT_TOKENS = {
+    "type": "object",
+    "required": ["object", "input_tokens"],
+    "properties": {
+        "object": {"const": "response.input_tokens"},
+        "input_tokens": {"type": "integer", "minimum": 0},
+    },
+}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -102,7 +114,19 @@ def describe(app: FastAPI) -> None:
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
     requests, answers, definitions = schemas()
-    answers = {**answers, VISION_PLAN.path: _reference("VisionPlan")}
+    requests = {
+        **requests,
+        RESPONSE_INPUT_TOKENS.path: requests[RESPONSES.path],
+        MESSAGES.path: anthropic.MESSAGES,
+        COUNT_TOKENS.path: anthropic.COUNTED,
+    }
+    answers = {
+        **answers,
+        VISION_PLAN.path: _reference("VisionPlan"),
+        RESPONSE_INPUT_TOKENS.path: _INPUT_TOKENS,
+        MESSAGES.path: anthropic.MESSAGE,
+        COUNT_TOKENS.path: anthropic.COUNT,
+    }
     for name, letter in _REQUESTS.items():
         definitions[name] = _served(definitions[name], BY_ROUTE[letter])
     document.setdefault("components", {})["schemas"] = {
@@ -110,6 +134,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         **_models(VisionOptions, VisionReport, VisionPlan),
         **_parts(),
         "Error": _ERROR,
+        "MessagesError": anthropic.ERROR,
     }
     for path, schema in requests.items():
         body: dict[str, Any] = {"schema": schema}
@@ -122,10 +147,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     for route in (route for route in ROUTES if route.path in document["paths"]):
         described = document["paths"][route.path][route.method]["responses"]
         described.pop("422", None)  # FastAPI's, of parameters that cannot be wrong
+        error = "MessagesError" if route in (MESSAGES, COUNT_TOKENS) else "Error"
         for status in _error_statuses(route):
             described[str(status)] = {
                 "description": _ERROR_STATUSES[status],
-                "content": {"application/json": {"schema": _reference("Error")}},
+                "content": {"application/json": {"schema": _reference(error)}},
             }
         content = described["200"]["content"]
         if route.path in answers:

@@ -14,8 +14,11 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from saccade.media.errors import ControlError, DecodeError, FetchError, LimitError, MediaError
+from saccade.server.core.request_context import CURRENT_REQUEST
+from saccade.server.core.routes import speaks_messages
 
 logger = logging.getLogger("saccade.server")
 
@@ -123,12 +126,43 @@ def error_body(error: ApiError) -> dict[str, Any]:
     }
 
 
-def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+_MESSAGES_KINDS = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def messages_error_body(error: ApiError) -> dict[str, Any]:
+    """Anthropic's error object, with OpenAI's ``param`` and ``code`` in it."""
+    other = "api_error" if error.status >= 500 else "invalid_request_error"
+    told = error_body(error)["error"] | {"type": _MESSAGES_KINDS.get(error.status, other)}
+    record = CURRENT_REQUEST.get(None)
+    return {"type": "error", "error": told, "request_id": record.id if record else None}
+
+
+class _ErrorResponse(JSONResponse):
+    """An error, in the form of the API that was asked."""
+
+    def __init__(self, error: ApiError, headers: Mapping[str, str]) -> None:
+        super().__init__(error_body(error), error.status, headers=headers)
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if speaks_messages(scope):
+            self.body = self.render(messages_error_body(self._error))
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """The error as an HTTP answer; 429 and 503 carry ``Retry-After``."""
     merged = dict(headers or {})
     if error.status in (429, 503):
         merged.setdefault("Retry-After", RETRY_AFTER_SECONDS)
-    return JSONResponse(error_body(error), error.status, headers=merged)
+    return _ErrorResponse(error, merged)
 
 
 def error_event(error: ApiError) -> str:

@@ -34,6 +34,9 @@ class Route:
 CHAT = Route("/v1/chat/completions", "post", admitted=True, media=True, streams=True)
 COMPLETIONS = Route("/v1/completions", "post", admitted=True, streams=True)
 RESPONSES = Route("/v1/responses", "post", admitted=True, media=True, streams=True)
+RESPONSE_INPUT_TOKENS = Route("/v1/responses/input_tokens", "post", admitted=True)
+MESSAGES = Route("/v1/messages", "post", admitted=True, media=True, streams=True)
+COUNT_TOKENS = Route("/v1/messages/count_tokens", "post", admitted=True)
 VISION_PLAN = Route("/v1/vision/plan", "post", admitted=True)
 TOKENIZE = Route("/tokenize", "post", admitted=True)
 DETOKENIZE = Route("/detokenize", "post", admitted=True)
@@ -45,7 +48,8 @@ VERSION = Route("/version", "get")
 METRICS = Route("/metrics", "get", probed=True)
 
 ROUTES = (
-    *(CHAT, COMPLETIONS, RESPONSES, VISION_PLAN, TOKENIZE, DETOKENIZE),
+    *(CHAT, COMPLETIONS, RESPONSES, RESPONSE_INPUT_TOKENS, MESSAGES, COUNT_TOKENS),
+    *(VISION_PLAN, TOKENIZE, DETOKENIZE),
     *(MODELS, MODEL, HEALTH, READY, VERSION, METRICS),
 )
 
@@ -54,3 +58,8 @@ def path_of(scope: Scope) -> str:
     """The path of a request, without the prefix that a proxy has left on."""
     path: str = scope.get("path", "")
     return path.removeprefix(scope.get("root_path", ""))
+
+
+def speaks_messages(scope: Scope) -> bool:
+    """Whether a request is of Anthropic's API, which has errors and headers of its own."""
+    return path_of(scope).startswith(MESSAGES.path)

@@ -33,6 +33,7 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     DetokenizeRequest,
     TokenizeChatRequest,
     TokenizeCompletionRequest,
+    TokenizeResponse,
 )
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.renderers.chat_utils import load_chat_template
@@ -189,14 +190,23 @@ class Engine:
         Its input may hold parts as chat has them. vLLM's request model knows no videos: contents
         are kept from it and put in after its validation.
         """
-        contents, body = _without_contents(body)
-        response = ResponsesRequest.model_validate(body)
-        for (number, key), content in contents.items():
-            response.input[number][key] = content
+        response = _response_request(body)
         answer = await self._state.openai_serving_responses.create_responses(response, request)
         if isinstance(answer, AsyncGenerator):
             return _convert_stream_to_sse_events(answer)
         return answer
+
+    async def count_response(self, body: Mapping[str, Any], request: Request) -> Any:
+        """The tokens of the prompt that `respond` would make of this body, as `tokenize` tells
+        them."""
+        renderer = self._state.openai_serving_responses.online_renderer
+        # Pixels that nobody has decoded must not stand for a medium.
+        rendered = await renderer.render_responses(_response_request(body), skip_mm_cache=True)
+        if isinstance(rendered, ErrorResponse):
+            return rendered
+        tokens = rendered.engine_input["prompt_token_ids"]
+        context = self._client.model_config.max_model_len
+        return TokenizeResponse(count=len(tokens), max_model_len=context, tokens=[])
 
     async def tokenize(self, body: Mapping[str, Any], request: Request) -> Any:
         """The tokens of a prompt, or of chat messages."""
@@ -263,6 +273,15 @@ class Engine:
         """
         with self.watched(lambda: None):
             await warm_up(self._client, self.geometry)
+
+
+def _response_request(body: Mapping[str, Any]) -> ResponsesRequest:
+    """A response as vLLM's request model has it, with parts as chat has them."""
+    contents, body = _without_contents(body)
+    response = ResponsesRequest.model_validate(body)
+    for (number, key), content in contents.items():
+        response.input[number][key] = content
+    return response
 
 
 def _without_contents(

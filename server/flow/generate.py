@@ -104,6 +104,12 @@ async def generate(raw: Request, endpoint: Endpoint) -> Answer:
 
 def respond(answer: Answer, failure: Failure = chat_failure) -> Response:
     """vLLM's answer or stream, edited; ``failure`` is how the stream tells an error."""
+    content = edited(answer, failure)
+    return JSONResponse(content) if isinstance(content, dict) else EventStream(content)
+
+
+def edited(answer: Answer, failure: Failure) -> dict[str, Any] | AsyncGenerator[str]:
+    """What `respond` sends: an answer, or server-sent events."""
     options = answer.request.vision
     edits: list[Edit] = [VisionUsageEdit(answer.tokens)]
     if options.report:
@@ -113,7 +119,8 @@ def respond(answer: Answer, failure: Failure = chat_failure) -> Response:
     if answer.request.warnings:
         edits.append(WarningsEdit(answer.request.warnings))
     if isinstance(answer.content, AsyncGenerator):
-        return EventStream(finish_events(answer.content, edits, failure))
+        return finish_events(answer.content, edits, failure)
+    content: dict[str, Any] = answer.content
     for edit in edits:
-        edit.edit(answer.content)
-    return JSONResponse(answer.content)
+        edit.edit(content)
+    return content

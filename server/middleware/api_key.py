@@ -13,7 +13,8 @@ from saccade.server.core.routes import API_PREFIXES, path_of
 
 
 class ApiKeyMiddleware:
-    """Lets requests for the API through only with one of ``keys`` as Bearer token.
+    """Lets requests for the API through only with one of ``keys``: as Bearer token, or in
+    ``x-api-key``, where Anthropic's clients send it.
 
     Every key is compared, each in constant time, so that the time of a refusal tells nothing.
     Browsers' preflight requests (OPTIONS) carry no key and pass.
@@ -27,8 +28,11 @@ class ApiKeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asks = scope["type"] == "http" and scope["method"] != "OPTIONS"
         if asks and path_of(scope).startswith(API_PREFIXES):
-            given = Headers(scope=scope).get("authorization", "")
+            headers = Headers(scope=scope)
+            given = headers.get("authorization", "")
             scheme, _, key = given.partition(" ")
+            if not given and (other := headers.get("x-api-key", "")):
+                given, scheme, key = other, "bearer", other
             if scheme.lower() != "bearer" or not self._knows(key.strip()):
                 told = "the API key is wrong" if given else "an API key is needed"
                 error = Unauthenticated(f"{told}: send 'Authorization: Bearer KEY'")

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from saccade.server.core.errors import CLIENT_CLOSED_REQUEST, as_api_error, error_response
 from saccade.server.core.metrics import FIRST_TOKEN_SECONDS, TASKS
 from saccade.server.core.request_context import CURRENT_REQUEST, RequestRecord
-from saccade.server.core.routes import API_PREFIXES, ROUTES, path_of
+from saccade.server.core.routes import API_PREFIXES, ROUTES, path_of, speaks_messages
 
 logger = logging.getLogger("saccade.access")
 
@@ -118,6 +118,8 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(raw=message["headers"])
             headers[REQUEST_ID_HEADER] = self.record.id
+            if speaks_messages(self.scope):
+                headers["request-id"] = self.record.id
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             if path_of(self.scope).startswith(API_PREFIXES):  # nobody's to store

@@ -11,10 +11,11 @@ from typing import Any
 # Letters stand for routes in the table below.
 ROUTES = {
     "c": "`/v1/chat/completions`, `/v1/vision/plan`",
-    "r": "`/v1/responses`",
+    "r": "`/v1/responses`, `/v1/responses/input_tokens`",
     "t": "`/v1/completions`",
     "k": "`/tokenize`",
     "d": "`/detokenize`",
+    "m": "`/v1/messages`, `/v1/messages/count_tokens`",
 }
 
 
@@ -85,30 +86,32 @@ _RENDERING = "of vLLM's rendering routes, which are not served"
 
 TABLE = (
     # The prompt.
-    _honoured("model", "crtkd"),
-    _honoured("messages", "ck"),
+    _honoured("model", "crtkdm"),
+    _honoured("messages", "ckm"),
     _honoured("input instructions", "r"),
+    _honoured("system", "m"),
     _honoured("prompt", "tk"),
     _honoured("tokens", "d"),
-    _honoured("tools", "crk", "an empty list is none"),
-    _honoured("tool_choice parallel_tool_calls", "cr"),
+    _honoured("tools", "crkm", "an empty list is none"),
+    _honoured("tool_choice", "crm"),
+    _honoured("parallel_tool_calls", "cr"),
     _honoured("functions function_call", "ck", "older names of `tools` and `tool_choice`"),
-    _honoured("chat_template_kwargs", "crk"),
+    _honoured("chat_template_kwargs", "crkm"),
     _honoured("add_generation_prompt continue_final_message", "ck"),
     _honoured("add_special_tokens", "ctk"),
     _honoured("echo", "ct"),
     _honoured("truncate_prompt_tokens truncation_side", "ct", "not with media"),
     _honoured("truncation", "r", "not with media"),
     # Images and videos.
-    _honoured("vision", "cr"),
+    _honoured("vision", "crm"),
     _honoured(
         MEDIA_DEFAULTS,
-        "crk",
+        "crkm",
         "for the request's images or videos whose own controls say nothing of it",
     ),
     _honoured(
         "vl_high_resolution_images",
-        "crk",
+        "crkm",
         "`true`: images of up to 12,845,056 pixels keep their size",
     ),
     _honoured(
@@ -122,16 +125,20 @@ TABLE = (
     ),
     # The answer.
     _honoured("max_tokens", "ct"),
+    _honoured("max_tokens", "m", "must be given, but where tokens are counted"),
     _honoured("max_completion_tokens", "c"),
     _honoured("max_output_tokens include", "r"),
-    _honoured("stream", "crt"),
+    _honoured("stream", "crtm"),
     _honoured("stream_options stream_interval n min_tokens use_beam_search length_penalty", "ct"),
-    _honoured("temperature top_p top_k min_p seed stop stop_token_ids ignore_eos", "crt"),
+    _honoured("temperature top_p top_k", "crtm"),
+    _honoured("min_p seed stop stop_token_ids ignore_eos", "crt"),
+    _honoured("stop_sequences", "m"),
+    _honoured("output_config output_format", "m", "a `format` of type `json_schema`"),
     _honoured("frequency_penalty presence_penalty repetition_penalty logit_bias", "crt"),
     _honoured("include_stop_str_in_output skip_special_tokens", "crt"),
     _honoured("spaces_between_special_tokens bad_words allowed_token_ids", "ct"),
     _honoured("repetition_detection watermarking", "ct"),
-    _honoured("watermarking", "r"),
+    _honoured("watermarking", "rm"),
     _honoured("logprobs prompt_logprobs logprob_token_ids return_tokens_as_token_ids", "ct"),
     _honoured("top_logprobs", "cr"),
     _honoured("return_token_ids", "ct"),
@@ -148,27 +155,34 @@ TABLE = (
         "crt",
         "other names of `structured_outputs`; `format` is Ollama's: a schema, or `json`",
     ),
-    _honoured("cache_salt request_id vllm_xargs", "crt"),
-    _honoured("kv_transfer_params ec_transfer_params", "crt", "where a transfer is configured"),
+    _honoured("cache_salt vllm_xargs", "crtm"),
+    _honoured("request_id", "crt"),
+    _honoured("kv_transfer_params ec_transfer_params", "crtm", "where a transfer is configured"),
     # What leaving out changes no answer.
-    _hint("user metadata store session_id", "crtkd"),
-    _hint("service_tier safety_identifier prompt_cache_key prompt_cache_retention", "crtkd"),
+    _hint("user store session_id", "crtkd"),
+    _hint("metadata", "crtkdm"),
+    _hint("service_tier", "crtkdm"),
+    _hint("safety_identifier prompt_cache_key prompt_cache_retention", "crtkd"),
     _hint("prediction keep_alive cache_prompt", "crtkd", "would only make it faster"),
     _hint(
-        "reasoning reasoning_effort include_reasoning enable_thinking thinking think "
+        "reasoning reasoning_effort include_reasoning enable_thinking think "
         "thinking_budget thinking_token_budget",
         "crt",
         "no model here reasons",
     ),
+    _hint("thinking", "crtm", "no model here reasons"),
+    _hint("diagnostics inference_geo speed user_profile_id workspace_id", "m"),
+    _hint("cache_control", "m", "the engine caches what it has room for"),
     _hint("max_tool_calls", "r", "the server has no tools of its own"),
     _hint("models provider route transforms", "crt", "of routers: there is one model here"),
     _hint("stream_options", "r"),
     _hint("verbosity", "c"),
     _hint(
-        "mm_payload return_mm_kwargs return_token_offsets routed_experts_prompt_start",
+        "return_token_offsets routed_experts_prompt_start",
         "crt",
         _RENDERING,
     ),
+    _hint("mm_payload return_mm_kwargs", "crtm", _RENDERING),
     # What is believed in, and not done here.
     _refused("prompt_embeds", "crtk", "embeddings from clients are not served"),
     _refused("multi_modal_data", "crtk", "images and videos are parts of a message"),
@@ -213,7 +227,8 @@ TABLE = (
     ),
     _refused("previous_input_messages", "r", _CONVERSATION),
     _refused("prompt", "r", "prompts are not stored"),
-    _refused("context_management", "r", "responses are not compacted"),
+    _refused("context_management", "rm", "conversations are not compacted"),
+    _refused("mcp_servers container", "m", "the server has no tools of its own"),
 )
 
 

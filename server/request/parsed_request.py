@@ -6,11 +6,12 @@ request models say of their own fields.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saccade.media.controls import validate_fields
-from saccade.server.core.errors import InvalidRequest
+from saccade.media.errors import MediaError
+from saccade.server.core.errors import ApiError, InvalidRequest
 from saccade.server.core.settings import RequestLimits
 from saccade.server.request.field_checks import (
     SHAPED,
@@ -26,6 +27,12 @@ from saccade.server.request.fields import (
 )
 from saccade.server.request.media_defaults import DEFAULT_NAMES, take_media_defaults
 from saccade.server.request.message_parts import MediaPart, MessageReader
+from saccade.server.request.messages_body import (
+    Translation,
+    path_sent,
+    to_chat,
+    to_counted_chat,
+)
 from saccade.server.request.response_items import read_input
 from saccade.server.request.schema_keywords import WITH_SCHEMAS, schema_warnings
 from saccade.server.request.spellings import given, original, respelt
@@ -41,17 +48,22 @@ class BodyFormat:
         prompt_field: where the prompt is.
         read: gives the prompt for vLLM, and to a reader the media in it; None: it takes none.
         answer_fields: any of which bounds the answer; without one it gets the longest allowed.
+        translate: makes a chat body of another API's.
     """
 
     route: str
     prompt_field: str
     read: Callable[[MessageReader, object], object] | None = MessageReader.read
     answer_fields: tuple[str, ...] = ()
+    translate: Callable[[Mapping[str, Any]], Translation] | None = None
 
 
 CHAT = BodyFormat("c", "messages", answer_fields=CHAT_ANSWER_FIELDS)
 COUNTED_CHAT = BodyFormat("c", "messages")
+MESSAGES = BodyFormat("m", "messages", translate=to_chat)
+COUNTED_MESSAGES = BodyFormat("m", "messages", translate=to_counted_chat)
 RESPONSE = BodyFormat("r", "input", read_input, RESPONSE_ANSWER_FIELDS)
+COUNTED_RESPONSE = BodyFormat("r", "input", read_input)
 COMPLETION = BodyFormat("t", "prompt", read=None)
 TOKENIZATION = BodyFormat("k", "messages")
 DETOKENIZATION = BodyFormat("d", "tokens", read=None)
@@ -71,6 +83,7 @@ class ParsedRequest:
         vision: what the answer is to say of them.
         warnings: what was left out of the body.
         sent_as: names of its fields in the body that was sent, where they had others.
+        places: paths in ``body`` -> those in another API's body that it was made of.
     """
 
     body: Mapping[str, Any]
@@ -79,6 +92,7 @@ class ParsedRequest:
     vision: VisionOptions
     warnings: tuple[str, ...] = ()
     sent_as: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prompt(self) -> object:
@@ -113,7 +127,8 @@ class ParsedRequest:
             path = "prompt" if "prompt" in self.body else self.prompt_field
         elif path is not None and path.startswith("["):
             path = "messages"
-        return original(path, self.sent_as)
+        path = original(path, self.sent_as)
+        return None if path is None else path_sent(path, self.places)
 
     def path_of(self, modality: str, index: int) -> str:
         """The place in the request of one of the media of a modality."""
@@ -133,6 +148,8 @@ def parse_request(
         ControlError: likewise, a control of a medium.
     """
     unknown = check_names(body, form.route)
+    if form.translate is not None:
+        return _parse_translated(form.translate(body), unknown, limits, engine)
     fields, sent_as = respelt(body, form.route)
     for name in unknown:
         fields.pop(name, None)
@@ -187,4 +204,26 @@ def parse_request(
         vision,
         tuple(warnings + reader.left_out),
         sent_as,
+    )
+
+
+def _parse_translated(
+    made: Translation, unknown: list[str], limits: RequestLimits, engine: EngineOptions
+) -> ParsedRequest:
+    """A chat request that names what it is about as the body that it was made of."""
+    if unknown and limits.refuse_unknown:
+        raise InvalidRequest(f"unknown field {unknown[0][:64]!r}", unknown[0][:64])
+    try:
+        request = parse_request(made.body, COUNTED_CHAT, limits, engine)
+    except (ApiError, MediaError) as error:
+        if error.param is not None:
+            error.param = path_sent(error.param, made.places)
+        raise
+    media = [replace(part, path=path_sent(part.path, made.places)) for part in request.media]
+    warnings = [f"{name[:64]} is an unknown field, and was left out" for name in unknown]
+    return replace(
+        request,
+        media=tuple(media),
+        warnings=(*warnings, *request.warnings),
+        places=made.places,
     )

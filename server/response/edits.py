@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Protocol
@@ -108,7 +108,7 @@ def response_failure(error: ApiError, sent: int) -> Sequence[str]:
 
 async def finish_events(
     events: AsyncGenerator[str], edits: Sequence[Edit] = (), failure: Failure = chat_failure
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """vLLM's server-sent events with our additions and our errors.
 
     Args:

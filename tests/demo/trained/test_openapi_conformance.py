@@ -33,12 +33,15 @@ ANSWER_TOKENS = {
     "/v1/chat/completions": "max_completion_tokens",
     "/v1/completions": "max_tokens",
     "/v1/responses": "max_output_tokens",
+    "/v1/messages": "max_tokens",
 }
 
 
 OPERATIONS = [
     *(("POST", path) for path in ANSWER_TOKENS),
     *(("POST", path) for path in ("/v1/vision/plan", "/tokenize", "/detokenize")),
+    ("POST", "/v1/messages/count_tokens"),
+    ("POST", "/v1/responses/input_tokens"),
     *(("GET", path) for path in ("/v1/models", "/v1/models/{model}", "/health")),
     *(("GET", path) for path in ("/ready", "/version", "/metrics")),
 ]

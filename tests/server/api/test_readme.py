@@ -34,6 +34,10 @@ def test_curl(server) -> None:
     assert answer["usage"]["prompt_tokens_details"]["image_tokens"] > 0
 
 
+def test_anthropic_client(server) -> None:
+    assert run(server, [sys.executable, "-c"], block("docs/api.md", "python", "Anthropic")).strip()
+
+
 def test_openai_client(server) -> None:
     printed = run(server, [sys.executable, "-c"], block("docs/api.md", "python", "OpenAI"))
     answer, details = printed.rsplit("\n ", 1)

@@ -71,6 +71,18 @@ def test_the_model_is_shown_what_chat_shows_it(client, image_url, clip_url):
     assert details["video_tokens"] > 0
 
 
+def test_input_is_counted(client, refused, image_url, clip_url):
+    shown = {"type": "input_image", "image_url": image_url(140, 84), "detail": "auto"}
+    clip = {"type": "input_video", "video_url": clip_url, "nframes": 4}
+    look = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+    for given in ("Hello", user(TEXT, shown), user(clip, TEXT)):
+        fields = {"model": "demo", "input": given, "instructions": "Be brief.", "tools": [look]}
+        counted = client.responses.input_tokens.count(**fields)
+        assert counted.object == "response.input_tokens"
+        usage = client.responses.create(**fields, max_output_tokens=1, tool_choice="none").usage
+        assert counted.input_tokens == usage.input_tokens
+
+
 def test_stream(client, image_url):
     given = user(TEXT, {"type": "input_image", "image_url": image_url(112, 56)})
     whole = ask(client, given, temperature=0)

@@ -10,6 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from vllm.entrypoints.anthropic.protocol import (
+    AnthropicCountTokensRequest,
+    AnthropicMessagesRequest,
+)
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
@@ -29,6 +33,7 @@ VLLM = {
     "t": (CompletionRequest,),
     "k": (TokenizeChatRequest, TokenizeCompletionRequest),
     "d": (DetokenizeRequest,),
+    "m": (AnthropicMessagesRequest, AnthropicCountTokensRequest),
 }
 TITLES = {
     Treatment.HONOURED: "Honoured",
@@ -39,7 +44,7 @@ TITLES = {
 
 def table() -> str:
     """The table as Markdown."""
-    columns = ["chat, plan", "responses", "completions", "tokenize", "detokenize"]
+    columns = ["chat, plan", "responses", "completions", "tokenize", "detokenize", "messages"]
     lines = []
     for treatment, title in TITLES.items():
         lines += [f"\n{title}:\n", "| fields | " + " | ".join(columns) + " | note |"]
