@@ -138,7 +138,7 @@ def test_a_mend_that_fails_leaves_what_is_there(tmp_path):
     code, said = doctor(
         "--fix", CXX="false", SACCADE_TEST_FAULT="resize:wrong", XDG_CACHE_HOME=str(tmp_path)
     )
-    assert code == 1
+    assert code == 1, said
     assert "\n  failed: false failed:" in said
     assert said.splitlines()[-1] == "1 to mend"
     assert "after that:" not in said
