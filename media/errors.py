@@ -39,6 +39,12 @@ class FetchError(MediaError):
     """The medium cannot be had from where its URL points."""
 
 
+class UploadError(MediaError):
+    """It names an uploaded file, and there is none of that name for who asks."""
+
+    status = 404
+
+
 class DecodeError(MediaError):
     """The bytes are not a supported, intact image or video."""
 

@@ -16,8 +16,9 @@ from typing import TypeVar, TypeVarTuple
 import numpy as np
 
 from saccade.media.controls import ImageControls, VideoControls
-from saccade.media.errors import LimitError, MediaError
+from saccade.media.errors import LimitError, MediaError, UploadError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, Received, anything
+from saccade.media.fetch.uploaded import ReadUploaded, Uploaded
 from saccade.media.items import (
     DecodedMedium,
     DecodedVideo,
@@ -48,6 +49,7 @@ class MediaLoader:
         policy: where media may come from.
         workers: threads that decode; None for one a core.
         media_limits: how large media may be.
+        uploaded: reads files that were uploaded; None: there are none.
 
     Every method may raise any :class:`MediaError`; its ``param`` then starts with the method's
     ``param``, the place of the medium in the request. A cancelled call stops its fetch at once,
@@ -61,7 +63,9 @@ class MediaLoader:
         policy: FetchPolicy,
         workers: int | None = None,
         media_limits: MediaLimits | None = None,
+        uploaded: ReadUploaded | None = None,
     ) -> None:
+        self._uploaded = uploaded
         self._cores = usable_cores()
         workers = workers or self._cores
         self._media_limits = media_limits or MediaLimits()
@@ -80,7 +84,7 @@ class MediaLoader:
 
     async def plan(
         self,
-        source: str | Sequence[str],
+        source: str | Uploaded | Sequence[str],
         controls: ImageControls | VideoControls,
         param: str | None = None,
         received: Received = anything,
@@ -91,19 +95,22 @@ class MediaLoader:
         Of a video file frames are counted, and only the first is decoded.
 
         Args:
-            source: a URL, or the URLs of a video's frames.
+            source: a URL, an uploaded file, or the URLs of a video's frames.
             controls: their type says which of the two it is.
             param: its place in the request.
             received: see :data:`saccade.media.fetch.fetcher.Received`.
-            owner: whose downloads may be taken again.
+            owner: whose downloads may be taken again, and whose uploads there are.
         """
         with _located(param):
-            if not isinstance(source, str):
+            if not isinstance(source, str | Uploaded):
                 assert isinstance(controls, VideoControls)
                 listed = await self._fetch_all(source, received, owner)
                 return await self._run(self._worker.plan_frames, listed, controls, param)
             with timed("fetch"):
-                data = await self._fetcher.fetch(source, received, owner)
+                if isinstance(source, str):
+                    data = await self._fetcher.fetch(source, received, owner)
+                else:
+                    data = await self._read(source.file_id, received, owner)
             if isinstance(controls, ImageControls):
                 return await self._run(self._worker.plan_image, data, controls, param)
             return await self._run(self._worker.plan_video, data, controls, param)
@@ -125,6 +132,14 @@ class MediaLoader:
                     return await self._run(self._worker.decode_video, planned, threads, cancelled)
                 finally:
                     cancelled.set()
+
+    async def _read(self, file_id: str, received: Received, owner: str) -> bytes:
+        """What an uploaded file holds."""
+        if self._uploaded is None:
+            raise UploadError("no files are kept by this server: send base64 or a URL")
+        data = await self._run(self._uploaded, file_id, owner)
+        received(len(data))
+        return data
 
     async def _fetch_all(
         self, urls: Sequence[str], received: Received, owner: str

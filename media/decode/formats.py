@@ -125,3 +125,15 @@ def name_format(data: bytes) -> str:
         if re.match(pattern, head, re.DOTALL):
             return name
     return "a TGA image" if data.endswith(_TGA_ENDING) else "a file of no known format"
+
+
+_IMAGES = frozenset(f"a {name} image" for name in ("JPEG", "PNG", "WebP", "GIF", "BMP"))
+_VIDEO_WORDS = ("video", "OGV", "WMV", "stream")
+
+
+def medium_kind(head: bytes) -> str | None:
+    """``image`` or ``video``, by the first 1,024 bytes of a file; None: neither."""
+    name = name_format(head)
+    if any(word in name for word in _VIDEO_WORDS):
+        return "video"
+    return "image" if name in _IMAGES or name.startswith("a BMP") else None

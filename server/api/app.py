@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from saccade.server.api import (
     docs,
+    files,
     generation,
     messages,
     openapi,
@@ -52,7 +53,7 @@ def build_app(
     )
     app.state.services = services
     app.state.args = arguments  # vLLM's handlers look for them here
-    for part in (generation, responses, messages, vision_plan, tokenize, status):
+    for part in (generation, responses, messages, files, vision_plan, tokenize, status):
         app.include_router(part.router)
     if documented:
         app.include_router(docs.router)

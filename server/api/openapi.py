@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from saccade.media.controls import ImageFields, VideoFields
+from saccade.server.api import openapi_files as files
 from saccade.server.api import openapi_messages as anthropic
 from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
@@ -19,7 +20,11 @@ from saccade.server.core.routes import (
     API_PREFIXES,
     CHAT,
     COUNT_TOKENS,
+    DELETED_FILE,
+    FILE,
+    FILES,
     HEALTH,
+    LISTED_FILES,
     MESSAGES,
     MODEL,
     READY,
@@ -37,6 +42,11 @@ from saccade.server.response.vision_report import VisionReport
 
 _REFERENCE = "#/components/schemas/{model}"
 
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=name)}
+
+
 _ERROR_STATUSES = {
     400: "the request is malformed, or asks for what is not served; `param` names the field",
     401: "the API key is missing or wrong",
@@ -48,6 +58,13 @@ _ERROR_STATUSES = {
     431: "the request has too many headers",
     500: "the server failed",
     503: "the server is shutting down, or its engine has died",
+    507: "the disk for files is full",
+}
+_OF_FILES = {
+    FILES: _reference("File"),
+    LISTED_FILES: files.LIST,
+    FILE: _reference("File"),
+    DELETED_FILE: files.DELETED,
 }
 # vLLM's names of what is posted -> the route's letter in the table of fields.
 _REQUESTS = {
@@ -135,6 +152,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         **_parts(),
         "Error": _ERROR,
         "MessagesError": anthropic.ERROR,
+        "File": files.FILE,
     }
     for path, schema in requests.items():
         body: dict[str, Any] = {"schema": schema}
@@ -144,6 +162,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": body},
         }
+    document["paths"][FILES.path]["post"]["requestBody"] = files.UPLOAD
     for route in (route for route in ROUTES if route.path in document["paths"]):
         described = document["paths"][route.path][route.method]["responses"]
         described.pop("422", None)  # FastAPI's, of parameters that cannot be wrong
@@ -153,8 +172,10 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 "description": _ERROR_STATUSES[status],
                 "content": {"application/json": {"schema": _reference(error)}},
             }
-        content = described["200"]["content"]
-        if route.path in answers:
+        content = described["200"].get("content")
+        if route in _OF_FILES:
+            content["application/json"]["schema"] = _OF_FILES[route]
+        elif route.path in answers:
             schema = answers[route.path]
             if route.media:
                 vision = {"properties": {"vision": _reference("VisionReport")}}
@@ -167,7 +188,9 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
 
 def _error_statuses(route: Route) -> tuple[int, ...]:
     if route.method == "post":
-        return tuple(_ERROR_STATUSES)
+        return tuple(status for status in _ERROR_STATUSES if status != 507 or route is FILES)
+    if route.path.startswith(FILES.path):
+        return (400, 401, 404, 431, 500, 503, *([507] if route is DELETED_FILE else []))
     if route.path.startswith(API_PREFIXES):
         return (401, *([404] if route is MODEL else []), 431, 500, 503)
     return (431, 503) if route in (HEALTH, READY) else ()
@@ -285,7 +308,3 @@ def _models(*models: type[BaseModel]) -> dict[str, Any]:
     )
     definitions: dict[str, Any] = document["$defs"]
     return definitions
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=name)}

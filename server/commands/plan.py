@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from saccade.media.controls import ImageControls, VideoControls, VideoFields, parse_controls
-from saccade.media.decode.formats import name_format
+from saccade.media.decode.formats import medium_kind, name_format
 from saccade.media.errors import MediaError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher
 from saccade.media.items import PlannedMedium
@@ -131,12 +131,10 @@ def _kind(files: tuple[bytes, ...] | MediaError) -> str:
     """Image or video by its bytes, whatever the name says; a GIF that moves is a video."""
     if isinstance(files, MediaError):
         return "unknown"
-    kind = name_format(files[0])
-    if kind == "a GIF image":
+    if name_format(files[0]) == "a GIF image":
         with suppress(OSError), Image.open(BytesIO(files[0]), formats=("GIF",)) as image:
             return "video" if getattr(image, "is_animated", False) else "image"
-    is_video = any(word in kind for word in ("video", "OGV", "WMV", "stream"))
-    return "video" if is_video else "image"
+    return medium_kind(files[0]) or "image"
 
 
 def _url(file: str) -> str:

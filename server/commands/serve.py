@@ -6,9 +6,12 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -82,6 +85,14 @@ def run(args: argparse.Namespace) -> int:
     except (SettingError, ValueError) as error:
         return _fail(str(error), 2)
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has its own handler
+    with ExitStack() as until_it_ends:
+        if args.model_tag == str(bundled_checkpoint()) and settings.files_dir is None:
+            folder = until_it_ends.enter_context(tempfile.TemporaryDirectory(prefix="saccade-"))
+            settings = settings.model_copy(update={"files_dir": Path(folder)})
+        return _run(args, settings)
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         _compile_operations()
         if (args.api_server_count or 1) > 1:

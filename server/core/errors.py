@@ -16,7 +16,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from saccade.media.errors import ControlError, DecodeError, FetchError, LimitError, MediaError
+from saccade.media.errors import (
+    ControlError,
+    DecodeError,
+    FetchError,
+    LimitError,
+    MediaError,
+    UploadError,
+)
 from saccade.server.core.request_context import CURRENT_REQUEST
 from saccade.server.core.routes import speaks_messages
 
@@ -31,6 +38,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 _MEDIA_CODES: dict[type[MediaError], str] = {
     ControlError: "invalid_control",
+    UploadError: "file_not_found",
     FetchError: "media_not_fetched",
     DecodeError: "media_not_decoded",
     LimitError: "media_too_large",

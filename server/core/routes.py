@@ -16,7 +16,7 @@ class Route:
     """One path.
 
     Attributes:
-        method: ``get`` or ``post``.
+        method: ``get``, ``post`` or ``delete``.
         admitted: passes admission control: it runs the model, or fetches media.
         media: its prompt may hold images and videos, and its answer a vision report.
         streams: its answer may be server-sent events.
@@ -40,6 +40,11 @@ COUNT_TOKENS = Route("/v1/messages/count_tokens", "post", admitted=True)
 VISION_PLAN = Route("/v1/vision/plan", "post", admitted=True)
 TOKENIZE = Route("/tokenize", "post", admitted=True)
 DETOKENIZE = Route("/detokenize", "post", admitted=True)
+FILES = Route("/v1/files", "post")
+LISTED_FILES = Route("/v1/files", "get")
+FILE = Route("/v1/files/{file_id}", "get")
+DELETED_FILE = Route("/v1/files/{file_id}", "delete")
+FILE_CONTENT = Route("/v1/files/{file_id}/content", "get")
 MODELS = Route("/v1/models", "get")
 MODEL = Route("/v1/models/{model}", "get")
 HEALTH = Route("/health", "get", probed=True)
@@ -50,6 +55,7 @@ METRICS = Route("/metrics", "get", probed=True)
 ROUTES = (
     *(CHAT, COMPLETIONS, RESPONSES, RESPONSE_INPUT_TOKENS, MESSAGES, COUNT_TOKENS),
     *(VISION_PLAN, TOKENIZE, DETOKENIZE),
+    *(FILES, LISTED_FILES, FILE, DELETED_FILE, FILE_CONTENT),
     *(MODELS, MODEL, HEALTH, READY, VERSION, METRICS),
 )
 

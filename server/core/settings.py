@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     max_decoding_seconds: _Seconds = Field(
         _LIMITS.max_decoding_seconds, description="that one video may take to decode"
     )
+    files_dir: Path | None = Field(
+        None, description="folder where uploaded files are kept (default: none are)"
+    )
+    max_files_bytes: _Bytes = Field(
+        ByteSize(16 * 2**30), description="of all files of one API key; e.g. 64GiB"
+    )
     max_request_bytes: _Bytes = Field(
         ByteSize(512 * 2**20), description="of one request's body; e.g. 64MiB"
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from saccade.media.fetch.uploaded import Uploaded
 from saccade.media.items import (
     DecodedImage,
     DecodedVideo,
@@ -53,8 +54,8 @@ async def plan_media(
     """
     if not parts:
         return []
-    sources = ([part.source] if isinstance(part.source, str) else part.source for part in parts)
-    urls = (url for source in sources for url in source)
+    sources = (part.source for part in parts if not isinstance(part.source, Uploaded))
+    urls = (url for source in sources for url in ([source] if isinstance(source, str) else source))
     admission.fetch(ticket, remote=not all(url.startswith(_INLINE) for url in urls))
     received = partial(admission.receive, ticket)
 

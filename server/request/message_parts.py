@@ -20,7 +20,9 @@ from saccade.media.controls import (
     parse_controls,
 )
 from saccade.media.errors import ControlError
+from saccade.media.fetch.uploaded import Uploaded
 from saccade.server.core.errors import InvalidRequest
+from saccade.server.files.store import UnknownFile
 from saccade.server.request.calls import read_call, read_calls
 from saccade.server.request.media_defaults import MediaDefaults
 from saccade.server.request.spellings import given
@@ -43,7 +45,6 @@ _TEXT_TYPES = {
     "refusal": "refusal",
 }
 _TYPE_KEYS = ("mime_type", "mimeType", "media_type", "mediaType")
-_NOT_STORED = "files are not stored; send a URL"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _FILE_TYPES = ("file", "input_file")
 # Where else clients put base64.
@@ -82,12 +83,12 @@ class MediaPart:
 
     Attributes:
         path: its part's place in the request.
-        source: its URL, or the URLs of a video's frames.
+        source: its URL, the uploaded file, or the URLs of a video's frames.
     """
 
     modality: str
     path: str
-    source: str | tuple[str, ...]
+    source: str | Uploaded | tuple[str, ...]
     controls: ImageControls | VideoControls
 
 
@@ -276,8 +277,11 @@ class MessageReader:
             for modality in (str(name).partition("/")[0].lower() for name in named):
                 if modality in ("image", "video"):
                     return self._add(modality, source, fields, path, f"{place}.{key}")
-        if file.get("file_id") is not None:
-            raise InvalidRequest(_NOT_STORED, f"{place}.file_id")
+        if (file_id := file.get("file_id")) is not None:
+            modality = (*str(file_id).split("-"), "")[1]  # as the store names files
+            if modality not in ("image", "video"):
+                raise UnknownFile(str(file_id), f"{place}.file_id")
+            return self._add(modality, None, fields, path, f"{place}.{key}")
         raise InvalidRequest(
             "of files only images and videos are served, as data:image/... or data:video/...; or "
             "send them as image_url or video_url",
@@ -288,9 +292,14 @@ class MessageReader:
         self, modality: str, source: Any, fields: Mapping[str, Any], path: str, place: str
     ) -> dict[str, Any]:
         """Takes a medium up, whose source stands at ``place``; the part for vLLM that names it."""
-        if fields.get("file_id") is not None:
-            raise InvalidRequest(_NOT_STORED, f"{path}.file_id")
         urls = [(place, source)]
+        if (file_id := fields.get("file_id")) is not None:
+            at = f"{place.rpartition('.')[0]}.file_id"
+            if source is not None:
+                raise InvalidRequest("a medium has a URL or a file_id, not both", at)
+            if not isinstance(file_id, str) or not file_id:
+                raise InvalidRequest("file_id must be the id of a file", at)
+            source, urls = Uploaded(file_id), []
         if isinstance(source, list) and modality == "video":
             if not source:
                 raise InvalidRequest("a video needs at least one frame", place)

@@ -25,9 +25,8 @@ _TOOL_HINTS = (
     *("cache_control", "strict", "defer_loading", "input_examples", "allowed_callers"),
     "eager_input_streaming",
 )
-_SOURCES = {"base64": "data", "url": "url"}
+_SOURCES = {"base64": "data", "url": "url", "file": "file_id"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
-_NOT_STORED = "files are not stored; send base64 or a URL"
 
 
 @dataclass
@@ -204,11 +203,8 @@ def _part(block: dict[str, Any], place: str) -> dict[str, Any]:
     source, at = block.get("source"), f"{place}.source"
     if not isinstance(source, dict):
         raise InvalidRequest(f"source must say where the {kind} is", at)
-    if source.get("type") == "file":
-        raise InvalidRequest(_NOT_STORED, f"{at}.file_id")
-    if source.get("type") not in ("base64", "url"):
-        raise InvalidRequest("a source is of type base64 or url", f"{at}.type")
-    key = _SOURCES[source["type"]]
+    if (key := _SOURCES.get(str(source.get("type")))) is None:
+        raise InvalidRequest("a source is of type base64, url or file", f"{at}.type")
     _only(source, ("type", "media_type", key), at)
     if not isinstance(source.get(key), str) or not source[key].strip():
         raise InvalidRequest(f"{key} must be text that is not empty", f"{at}.{key}")

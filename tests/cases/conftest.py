@@ -12,6 +12,7 @@ from published import published_checkpoint
 from saccade.server.checkpoint.bundled import bundled_checkpoint
 
 ROOT = Path(__file__).parents[2]
+MOST_BYTES = 4 * 2**20  # of one medium
 
 
 def _module(path: str) -> ModuleType:
@@ -33,7 +34,10 @@ def server(starts_engine, request, tmp_path_factory) -> Iterator:
     if request.param == "published":
         model = published_checkpoint(tmp_path_factory.mktemp("published") / "checkpoint")
     folder = tmp_path_factory.mktemp("cases")
-    running = servers.start(folder / "log", "--dtype=float32", "--allow-private-media", model=model)
+    flags = ["--dtype=float32", "--allow-private-media", f"--files-dir={folder / 'files'}"]
+    flags.append(f"--max-media-bytes={MOST_BYTES}")
+    running = servers.start(folder / "log", *flags, model=model)
+    running.files = folder / "files"
     yield running
     running.kill()
 

@@ -267,3 +267,12 @@ def test_wrong_keys(server, header):
     answer = httpx.get(server.url + "/v1/models", headers=header)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_files_where_there_are_none(server, image_url):
+    answer = httpx.get(f"{server.url}/v1/files", headers=server.headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "files_off")
+    assert "--files-dir" in answer.json()["error"]["message"]
+    part = {"type": "image_url", "image_url": {"file_id": "file-image-0"}}
+    answer = server.post({"messages": [{"role": "user", "content": [part]}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
