@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from saccade.media.controls import VideoControls
+from saccade.media.fetch.uploaded import UploadedFile
 from saccade.media.planning.plan import ImagePlan, VideoPlan, VideoSource
 from saccade.media.types import ImageHeader, Pixels
 
@@ -47,7 +48,7 @@ class PlannedVideo:
     """A fetched and planned video, not yet decoded: one file, or the frames of a list."""
 
     modality: ClassVar = "video"
-    data: tuple[bytes, ...]
+    data: tuple[bytes | UploadedFile, ...]  # uploaded: not read yet
     source: VideoSource | None  # None: a list of frames
     controls: VideoControls
     plan: VideoPlan

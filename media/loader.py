@@ -18,7 +18,7 @@ import numpy as np
 from saccade.media.controls import ImageControls, VideoControls
 from saccade.media.errors import LimitError, MediaError, UploadError
 from saccade.media.fetch.fetcher import FetchPolicy, MediaFetcher, Received, anything
-from saccade.media.fetch.uploaded import ReadUploaded, Uploaded
+from saccade.media.fetch.uploaded import OpenUploaded, Uploaded, UploadedFile
 from saccade.media.items import (
     DecodedMedium,
     DecodedVideo,
@@ -49,7 +49,7 @@ class MediaLoader:
         policy: where media may come from.
         workers: threads that decode; None for one a core.
         media_limits: how large media may be.
-        uploaded: reads files that were uploaded; None: there are none.
+        uploaded: opens files that were uploaded; None: there are none.
 
     Every method may raise any :class:`MediaError`; its ``param`` then starts with the method's
     ``param``, the place of the medium in the request. A cancelled call stops its fetch at once,
@@ -63,7 +63,7 @@ class MediaLoader:
         policy: FetchPolicy,
         workers: int | None = None,
         media_limits: MediaLimits | None = None,
-        uploaded: ReadUploaded | None = None,
+        uploaded: OpenUploaded | None = None,
     ) -> None:
         self._uploaded = uploaded
         self._cores = usable_cores()
@@ -107,13 +107,15 @@ class MediaLoader:
                 listed = await self._fetch_all(source, received, owner)
                 return await self._run(self._worker.plan_frames, listed, controls, param)
             with timed("fetch"):
+                file: bytes | UploadedFile
                 if isinstance(source, str):
-                    data = await self._fetcher.fetch(source, received, owner)
+                    file = await self._fetcher.fetch(source, received, owner)
                 else:
-                    data = await self._read(source.file_id, received, owner)
+                    file = await self._open(source.file_id, received, owner)
             if isinstance(controls, ImageControls):
+                data = file if isinstance(file, bytes) else await self._run(file.read)
                 return await self._run(self._worker.plan_image, data, controls, param)
-            return await self._run(self._worker.plan_video, data, controls, param)
+            return await self._run(self._worker.plan_video, file, controls, param)
 
     async def decode(self, planned: PlannedMedium) -> DecodedMedium:
         """Decodes and resizes a planned image or video, once there is memory for it."""
@@ -133,13 +135,13 @@ class MediaLoader:
                 finally:
                     cancelled.set()
 
-    async def _read(self, file_id: str, received: Received, owner: str) -> bytes:
-        """What an uploaded file holds."""
+    async def _open(self, file_id: str, received: Received, owner: str) -> UploadedFile:
+        """An uploaded file, which may still have to be read."""
         if self._uploaded is None:
             raise UploadError("no files are kept by this server: send base64 or a URL")
-        data = await self._run(self._uploaded, file_id, owner)
-        received(len(data))
-        return data
+        file = await self._run(self._uploaded, file_id, owner)
+        received(len(file))
+        return file
 
     async def _fetch_all(
         self, urls: Sequence[str], received: Received, owner: str

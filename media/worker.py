@@ -21,6 +21,7 @@ from saccade.media.decode.image import decode_image, read_header
 from saccade.media.decode.probe import probe_video
 from saccade.media.decode.resize import decode_resized_jpeg, decode_resized_png, resize
 from saccade.media.decode.video import decode_video
+from saccade.media.fetch.uploaded import UploadedFile, whole
 from saccade.media.items import DecodedImage, DecodedVideo, PlannedImage, PlannedVideo
 from saccade.media.limits import MediaLimits
 from saccade.media.memory.raster_pool import RasterPool
@@ -111,13 +112,17 @@ class MediaWorker:
             pixels = resize(pixels, *size, out=raster)
         return DecodedImage(pixels, plan, planned.digest, planned.sideways)
 
-    def plan_video(self, data: bytes, controls: VideoControls, param: str | None) -> PlannedVideo:
-        """Plans a video: frames are counted, only the first is decoded. Once for the same file."""
+    def plan_video(
+        self, data: bytes | UploadedFile, controls: VideoControls, param: str | None
+    ) -> PlannedVideo:
+        """Plans a video: frames are counted, only the first is decoded. Once for the same file,
+        which is not even read again if it was uploaded."""
         with timed("plan"):
-            file = blake3(data).digest()
+            file = data.digest if isinstance(data, UploadedFile) else blake3(data).digest()
             with self._sources_lock:
                 source = self._sources.get(file)
             if source is None:
+                data = whole(data)
                 source = probe_video(data, self._media_limits)
                 with self._sources_lock, suppress(ValueError):  # larger than all
                     self._sources[file] = source
@@ -137,7 +142,7 @@ class MediaWorker:
         deadline = DecodeDeadline(self._media_limits, cancelled)
         with timed("decode"):
             frames, damaged = decode_video(
-                data, source, plan, self._media_limits, deadline, threads
+                whole(data), source, plan, self._media_limits, deadline, threads
             )
         plan = replace(plan, damaged_frames=plan.damaged_frames + damaged)
         return DecodedVideo(frames, plan, planned.digest, planned.sideways)
@@ -165,7 +170,7 @@ class MediaWorker:
         """Decodes and resizes one image of such a list into ``frames``."""
         with timed("decode"):
             pixels = decode_image(
-                planned.data[index],
+                whole(planned.data[index]),
                 self._media_limits.image,
                 header=planned.headers[index],
             )

@@ -26,6 +26,7 @@ from blake3 import blake3
 
 from saccade.media.decode.formats import medium_kind
 from saccade.media.errors import UploadError
+from saccade.media.fetch.uploaded import UploadedFile
 from saccade.server.core.errors import ApiError, InvalidRequest, RequestTooLarge
 
 PURPOSES = ("user_data", "vision", "batch")
@@ -163,14 +164,15 @@ class FileStore:
         """Where its bytes are; they may be deleted at any time."""
         return self._bytes / file.digest
 
-    def read(self, file_id: str, owner: str) -> bytes:
-        """What a file holds.
+    def open(self, file_id: str, owner: str) -> UploadedFile:
+        """A file, to be read.
 
         Raises:
             UploadError: there is none of this owner's.
         """
         try:
-            return self.path(self.get(file_id, owner)).read_bytes()
+            file = self.get(file_id, owner)
+            return UploadedFile(self.path(file), bytes.fromhex(file.digest))
         except (UnknownFile, FileNotFoundError):  # which is deleted in between
             raise UploadError(str(UnknownFile(file_id))) from None
 

@@ -35,7 +35,7 @@ def make_services(engine: Engine, settings: Settings, processes: int) -> Service
         settings.fetch_policy,
         settings.media_workers,
         settings.media_limits,
-        files.read if files else None,
+        files.open if files else None,
     )
     admission = Admission(capacity_per_process(engine.limits, processes, settings))
     return Services(engine, settings, loader, Lifecycle(settings.drain_timeout), admission, files)

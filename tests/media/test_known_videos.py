@@ -1,10 +1,15 @@
 """A video that is asked about again is not looked through again; and what that may take."""
 
+from threading import Event
+
+import numpy as np
 import pytest
+from blake3 import blake3
 from clips import video
 
 from saccade.media import worker
 from saccade.media.controls import VideoControls
+from saccade.media.fetch.uploaded import UploadedFile
 from saccade.media.limits import MediaLimits
 from saccade.media.planning.plan import PixelLimits, VideoSource, VisionGeometry
 from saccade.media.types import PACKET
@@ -70,3 +75,30 @@ def test_what_is_larger_than_all_is_not_kept(clip, probed, monkeypatch):
     media = media_worker()
     assert planned(media, clip) == planned(media, clip)
     assert probed == [len(clip)] * 2
+
+
+def test_an_uploaded_file_is_not_read_again_until_it_is_decoded(clip, probed, tmp_path):
+    path = tmp_path / "clip"
+    path.write_bytes(clip)
+    read: list[int] = []
+
+    class Counted(UploadedFile):
+        def read(self) -> bytes:
+            read.append(len(self))
+            return super().read()
+
+    def opened() -> UploadedFile:
+        return Counted(path, blake3(clip).digest())
+
+    media = media_worker()
+    first = planned(media, opened())
+    assert read == probed == [len(clip)]
+    again = planned(media, opened(), fps=4.0)
+    path.unlink()  # what is open goes on
+    assert read == [len(clip)]
+    assert again.encoded_bytes == len(clip)
+    inline = planned(media, clip, fps=4.0)
+    assert again.digest == inline.digest != first.digest
+    frames, expected = (media.decode_video(one, 1, Event()).frames for one in (again, inline))
+    np.testing.assert_array_equal(frames, expected)
+    assert read == [len(clip)] * 2

@@ -64,13 +64,13 @@ def test_a_file_is_there_until_it_is_deleted(store):
     kept = add(store, name="shapes.jpg")
     assert store.get(kept.id, "me") == kept
     assert (kept.bytes, kept.filename, kept.purpose) == (len(SHAPES), "shapes.jpg", "user_data")
-    assert store.read(kept.id, "me") == SHAPES
+    assert store.open(kept.id, "me").read() == SHAPES
     assert held(store) == ([blake3(SHAPES).hexdigest()], [])
     store.delete(kept.id, "me")
     with pytest.raises(UnknownFile, match=kept.id):
         store.get(kept.id, "me")
     with pytest.raises(UploadError, match=kept.id):
-        store.read(kept.id, "me")
+        store.open(kept.id, "me")
     assert held(store) == ([], [])
 
 
@@ -94,7 +94,7 @@ def test_nobody_sees_what_is_anothers(store):
     with pytest.raises(UnknownFile):
         store.list("other", None, mine.id, 9, True)
     store.delete(other.id, "other")
-    assert store.read(mine.id, "me") == SHAPES  # the bytes were of both
+    assert store.open(mine.id, "me").read() == SHAPES  # the bytes were of both
 
 
 def test_pages(store, monkeypatch):
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_and_nothing_is_kept(store):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert held(store) == ([kept.digest], [])
-    assert store.read(kept.id, "me") == SHAPES
+    assert store.open(kept.id, "me").read() == SHAPES
 
 
 def test_processes_that_are_killed_lose_and_halve_nothing(tmp_path):
@@ -197,7 +197,7 @@ def test_processes_that_are_killed_lose_and_halve_nothing(tmp_path):
     assert len(told - there) <= 10
     assert len(there - told) <= 20
     for file in files:
-        data = store.read(file.id, "somebody")
+        data = store.open(file.id, "somebody").read()
         assert (len(data), blake3(data).hexdigest()) == (file.bytes, file.digest)
     assert set(held(store)[0]) == {file.digest for file in files}
 
