@@ -6,9 +6,10 @@ One folder, which several processes may share, and which outlives them::
     bytes/DIGEST     what it holds; several files may hold the same
     partial/         uploads under way; what a killed process leaves there is swept up later
 
-A file is there once its row is, and its row comes after its bytes: whatever kills a process between
-leaves bytes without a row, which the next `sweep` deletes. Every change is one transaction that
-excludes all others. The standard library's sqlite3 is all that five statements need.
+A file is there once its row is. Its row comes after its bytes and goes before them: whatever kills
+a process between leaves bytes without a row, which the next `sweep` deletes. Every change of either
+is made in a transaction that excludes all others. The standard library's sqlite3 is all that a few
+statements need.
 """
 
 import contextlib
@@ -130,9 +131,18 @@ class FileStore:
             f"file-{kind}-{token_hex(16)}",
             *(owner, upload.digest, upload.size, filename, purpose, now, expires),
         )
+        self._expire()
+        try:
+            self._insert(upload, made)
+        except BaseException:
+            self._drop_unheld([made.digest])
+            raise
+        return made
+
+    def _insert(self, upload: "Upload", made: StoredFile) -> None:
         with _disk(), self._changing() as table:
             (held,) = table.execute(
-                "SELECT coalesce(sum(bytes), 0) FROM files WHERE owner = ?", (owner,)
+                "SELECT coalesce(sum(bytes), 0) FROM files WHERE owner = ?", (made.owner,)
             ).fetchone()
             if held + made.bytes > self._most_bytes:
                 raise RequestTooLarge(
@@ -143,7 +153,6 @@ class FileStore:
             upload.move(self._bytes / made.digest)
             fields = tuple(vars(made).values())
             table.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", fields)
-        return made
 
     def get(self, file_id: str, owner: str) -> StoredFile:
         """One file.
@@ -214,24 +223,32 @@ class FileStore:
         file = self.get(file_id, owner)
         with _disk(), self._changing() as table:
             table.execute("DELETE FROM files WHERE id = ?", (file.id,))
-            self._drop_unheld(table, [file.digest])
+        self._drop_unheld([file.digest])
 
     def sweep(self) -> None:
         """Deletes what has expired, and what killed processes have left."""
+        self._expire()
+        self._drop_unheld(os.listdir(self._bytes))
         now = time.time()
-        with _disk(), self._changing() as table:
-            table.execute("DELETE FROM files WHERE expires_at <= ?", (now,))
-            self._drop_unheld(table, os.listdir(self._bytes))
         for left in self._partial.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if left.stat().st_mtime < now - _FORGOTTEN_SECONDS:
                     left.unlink()
 
-    def _drop_unheld(self, table: sqlite3.Connection, digests: Sequence[str]) -> None:
-        for digest in digests:
-            held = table.execute("SELECT 1 FROM files WHERE digest = ? LIMIT 1", (digest,))
-            if held.fetchone() is None:
-                (self._bytes / digest).unlink(missing_ok=True)
+    def _expire(self) -> None:
+        with _disk(), self._changing() as table:
+            gone = table.execute(
+                "DELETE FROM files WHERE expires_at <= ? RETURNING digest", (time.time(),)
+            ).fetchall()
+        self._drop_unheld([digest for (digest,) in gone])
+
+    def _drop_unheld(self, digests: Sequence[str]) -> None:
+        """Deletes bytes that no file holds; none begins to meanwhile."""
+        with self._changing() as table:
+            for digest in digests:
+                held = table.execute("SELECT 1 FROM files WHERE digest = ? LIMIT 1", (digest,))
+                if held.fetchone() is None:
+                    (self._bytes / digest).unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         # Transactions are begun by hand; on another thread every time.

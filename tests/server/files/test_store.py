@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,6 +140,28 @@ def test_more_than_the_quota_is_not_kept(tmp_path):
     with pytest.raises(RequestTooLarge):
         add(FileStore(tmp_path, 10**6, len(SHAPES) - 1))
     assert held(store) == ([blake3(SHAPES).hexdigest()], [])
+
+
+def test_what_has_expired_makes_room(tmp_path, monkeypatch):
+    store = FileStore(tmp_path, max(len(SHAPES), len(EVENTS)), 10**6)
+    add(store, seconds=60)
+    with pytest.raises(RequestTooLarge):
+        add(store, EVENTS)
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    kept = add(store, EVENTS)
+    assert held(store)[0] == [kept.digest]
+
+
+def test_what_cannot_be_written_down_is_not_kept(store, monkeypatch):
+    """The table refuses a second file of one id."""
+    monkeypatch.setattr(module, "token_hex", lambda _: "0")
+    kept = add(store)
+    other = SHAPES + b"more"
+    with pytest.raises(sqlite3.IntegrityError):
+        add(store, other)
+    assert held(store) == ([kept.digest], [])
+    assert store.open(kept.id, "me").read() == SHAPES
 
 
 def test_what_is_not_added_is_gone(store):
