@@ -28,7 +28,7 @@ from saccade.server.core.metrics import (
     VISUAL_TOKENS,
 )
 from saccade.server.engine.media_cache import MediaCache
-from saccade.server.request.message_parts import MediaPart
+from saccade.server.request.media_parts import MediaPart
 
 Result = TypeVar("Result")
 

@@ -26,7 +26,8 @@ from saccade.server.request.fields import (
     RESPONSE_ANSWER_FIELDS,
 )
 from saccade.server.request.media_defaults import DEFAULT_NAMES, take_media_defaults
-from saccade.server.request.message_parts import MediaPart, MessageReader
+from saccade.server.request.media_parts import MediaPart
+from saccade.server.request.message_parts import MessageReader
 from saccade.server.request.messages_body import (
     Translation,
     path_sent,
