@@ -15,13 +15,13 @@ from saccade.server.api import (
     files,
     generation,
     messages,
-    openapi,
     playground,
     responses,
     status,
     tokenize,
     vision_plan,
 )
+from saccade.server.api.openapi import document
 from saccade.server.core.errors import install_error_handlers
 from saccade.server.engine import client
 from saccade.server.flow.services import Services
@@ -85,7 +85,7 @@ def build_app(
         unlogged=(arguments.disable_access_log_for_endpoints or "").split(","),
         traced=bool(arguments.otlp_traces_endpoint),
     )
-    openapi.describe(app)
+    document.describe(app)
     return app
 
 

@@ -18,8 +18,8 @@ from saccade.server.engine.client import Engine
 from saccade.server.flow.media import blank_media, decode_media, plan_media
 from saccade.server.flow.services import Services
 from saccade.server.http.connection import EventStream, read_json, while_connected
-from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.parsed_request import BodyFormat, ParsedRequest, parse_request
+from saccade.server.request.vision import SeenMedium, VisionTokens
 from saccade.server.response.edits import (
     Edit,
     Failure,

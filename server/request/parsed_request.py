@@ -37,7 +37,7 @@ from saccade.server.request.messages_body import (
 from saccade.server.request.response_items import read_input
 from saccade.server.request.schema_keywords import WITH_SCHEMAS, schema_warnings
 from saccade.server.request.spellings import given, original, respelt
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import VisionOptions
 
 
 @dataclass(frozen=True)

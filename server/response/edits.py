@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from saccade.server.core.errors import ApiError, as_api_error, error_body, error_event
 from saccade.server.core.request_context import annotate_request
-from saccade.server.request.media import VisionTokens
+from saccade.server.request.vision import VisionTokens
 
 logger = logging.getLogger("saccade.server")
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from saccade.media.planning.plan import ImagePlan, VideoPlan
-from saccade.server.request.media import SeenMedium
 from saccade.server.request.parsed_request import ParsedRequest
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import SeenMedium, VisionOptions
 from saccade.server.response.source_coordinates import AnswerText
 
 _PLACE = re.compile(r"\[([0-9]+)\]")  # of a message, or of an item of a response's input

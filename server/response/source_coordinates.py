@@ -16,7 +16,7 @@ from saccade.media.grounding.detections import DetectionReader
 from saccade.media.grounding.look_alikes import like_places, like_times
 from saccade.media.grounding.timestamps import TimeRewriter
 from saccade.media.planning.plan import ImagePlan, VideoPlan
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import VisionOptions
 
 Plans = Sequence[ImagePlan | VideoPlan]
 # Of a text of an answer. Chat: choice, and which of its tool calls. Response: item, and part.

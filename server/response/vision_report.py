@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from saccade.media.planning.plan import ImagePlan, VideoPlan
-from saccade.server.request.media import SeenMedium
+from saccade.server.request.vision import SeenMedium
 
 Size = Annotated[tuple[int, int], Field(description="width, height in pixels")]
 

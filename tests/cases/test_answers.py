@@ -16,9 +16,8 @@ from saccade.media.planning.plan import ImagePlan, VideoPlan, VisionGeometry, pl
 from saccade.server.core.errors import InvalidRequest
 from saccade.server.core.settings import RequestLimits
 from saccade.server.request.field_checks import EngineOptions
-from saccade.server.request.media import SeenMedium, VisionTokens
 from saccade.server.request.parsed_request import CHAT, ParsedRequest, parse_request
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import SeenMedium, VisionOptions, VisionTokens
 from saccade.server.response.edits import VisionUsageEdit, finish_events
 from saccade.server.response.history import history_for_model
 from saccade.server.response.source_coordinates import AnswerText, SourceCoordinatesEdit

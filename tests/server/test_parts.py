@@ -12,7 +12,7 @@ from saccade.server.core import settings
 from saccade.server.core.lifecycle import Lifecycle
 from saccade.server.engine import flags as vllm_arguments
 from saccade.server.engine.errors import checked_events
-from saccade.server.request.media import VisionTokens
+from saccade.server.request.vision import VisionTokens
 from saccade.server.response.edits import VisionUsageEdit, finish_events, response_failure
 from saccade.server.response.vision_report import VisionReportEdit
 

@@ -10,7 +10,7 @@ from vllm.entrypoints.openai.responses import streaming_events as vllm_events
 
 from saccade.demo.checkpoints.checkpoint import random_checkpoint
 from saccade.media.planning.plan import ImagePlan
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import VisionOptions
 from saccade.server.response.source_coordinates import SourceCoordinatesEdit
 
 SOURCE = {"coordinates": "source"}

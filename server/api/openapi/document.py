@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from saccade.media.controls import ImageFields, VideoFields
-from saccade.server.api import openapi_files as files
-from saccade.server.api import openapi_messages as anthropic
-from saccade.server.api.openapi_examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
+from saccade.server.api.openapi import files
+from saccade.server.api.openapi import messages as anthropic
+from saccade.server.api.openapi.examples import CHAT_EXAMPLES, RESPONSE_EXAMPLES
 from saccade.server.api.vision_plan import VisionPlan
 from saccade.server.core.routes import (
     API_PREFIXES,
@@ -37,7 +37,7 @@ from saccade.server.core.routes import (
 from saccade.server.engine.schemas import schemas
 from saccade.server.request.fields import BY_ROUTE, MEDIA_DEFAULTS, Field, Treatment
 from saccade.server.request.media_defaults import PROCESSOR_KWARGS, VIDEO_KWARGS
-from saccade.server.request.vision_options import VisionOptions
+from saccade.server.request.vision import VisionOptions
 from saccade.server.response.vision_report import VisionReport
 
 _REFERENCE = "#/components/schemas/{model}"
