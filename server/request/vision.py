@@ -1,4 +1,4 @@
-"""What a caller asks of images and videos beyond OpenAI's API, and what the model was shown. Pure."""
+"""What a caller asks of images and videos beyond OpenAI's API, and what was shown. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
