@@ -117,6 +117,8 @@ def _add_messages(messages: object, made: Translation) -> None:
         if not isinstance(content, str | list):
             raise InvalidRequest("content must be text or a list of blocks", f"{path}.content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not blocks and role == "user":  # an assistant may have said nothing
+            raise InvalidRequest("content must have at least one block", f"{path}.content")
         add = _add_user if role == "user" else _add_assistant
         add(blocks, path, made)
     chat = made.body
@@ -206,6 +208,8 @@ def _part(block: dict[str, Any], place: str) -> dict[str, Any]:
     if (key := _SOURCES.get(str(source.get("type")))) is None:
         raise InvalidRequest("a source is of type base64, url or file", f"{at}.type")
     _only(source, ("type", "media_type", key), at)
+    if not isinstance(source.get("media_type") or "", str):
+        raise InvalidRequest("media_type must be text, such as image/jpeg", f"{at}.media_type")
     if not isinstance(source.get(key), str) or not source[key].strip():
         raise InvalidRequest(f"{key} must be text that is not empty", f"{at}.{key}")
     return {name: value for name, value in block.items() if name not in _HINTS}

@@ -52,6 +52,8 @@ def refused(server):
         (source(type="base64", data=""), ".source.data"),
         (source(type="base64", data=SHAPES, url="https://example.org"), ".source.url"),
         (source(type="url", url=5), ".source.url"),
+        (source(type="url", url="https://example.org/a.jpg", media_type=5), ".source.media_type"),
+        (source(type="base64", data=SHAPES, media_type=["a"]), ".source.media_type"),
         (source(type="url", url="shapes.jpg"), ""),
         ({**SHOWN, "fps": 2}, ".fps"),
         ({**SHOWN, "max_pixels": 1}, ".max_pixels"),
@@ -88,6 +90,11 @@ def test_a_block_that_is_wrong(refused, block, place, path):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": []}, {"role": "assistant", "content": "a"}]},
+            "messages[0].content",
+        ),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
         ({"messages": ["a"]}, "messages[0]"),
         ({"system": 5}, "system"),
@@ -129,6 +136,16 @@ def test_what_the_assistant_did_not_say(refused, block, place):
     sent = body()
     sent["messages"].insert(0, {"role": "assistant", "content": [block]})
     assert refused(sent) == PART + place
+
+
+@pytest.mark.parametrize("nothing", ["", []])
+def test_an_assistant_that_said_nothing(server, nothing):
+    """As answers without content come back in the next turn."""
+    sent = body(SHOWN)
+    sent["messages"] += [{"role": "assistant", "content": nothing}, *body()["messages"]]
+    answer = server.post(sent, "/v1/messages")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["image_tokens"] == 48
 
 
 def test_hints_are_taken(server):
