@@ -162,11 +162,7 @@ def test_a_tool_is_called(client):
         ({"role": "wizard", "content": "hello"}, ".role"),
         ({"role": "user"}, ".content"),
         (
-            {"role": "user", "content": [{"type": "input_file", "file_id": "f"}]},
-            ".content[0].file_id",
-        ),
-        (
-            {"role": "user", "content": [{"type": "input_image", "file_id": "f"}]},
+            {"role": "user", "content": [{"type": "input_image", "file_id": 5}]},
             ".content[0].file_id",
         ),
         ({"role": "user", "content": [{"type": "input_image"}]}, ".content[0].image_url"),
