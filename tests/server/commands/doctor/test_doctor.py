@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -135,6 +136,9 @@ def test_a_mend_that_fails_leaves_what_is_there(tmp_path):
     built = build.library()
     assert built.exists(), "nothing is compiled here: run make setup with a C++ compiler"
     before = built.read_bytes()
+    # Wherever it is found, beside its sources or in this user's cache.
+    (tmp_path / "saccade").mkdir(mode=0o700)
+    shutil.copy(built, tmp_path / "saccade")
     code, said = doctor(
         "--fix", CXX="false", SACCADE_TEST_FAULT="resize:wrong", XDG_CACHE_HOME=str(tmp_path)
     )
